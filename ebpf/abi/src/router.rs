@@ -1,0 +1,147 @@
+//! Tables of the router.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::{
+    address::{Mac, V4, V6},
+    assert_size,
+};
+
+/// Entry of the table `router_ports`, indexed by port.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct RouterPort {
+    /// Link-layer address.
+    pub mac: Mac,
+    /// Largest IP packet sent on the port, in bytes; 0 is no limit.
+    pub mtu: u16,
+    /// First IPv4 address, the source of ICMP errors; zero when there is none.
+    pub address_v4: V4,
+    /// First IPv6 address, the source of ICMPv6 errors; zero when there is none.
+    pub address_v6: V6,
+    /// Link-local IPv6 address, made from `mac` (RFC 4291, appendix A).
+    pub link_local: V6,
+}
+assert_size!(RouterPort, 44);
+
+/// Key of the table `routes_v4`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Pod, Zeroable)]
+pub struct RouteKeyV4 {
+    /// Prefix length in bits.
+    pub length: u32,
+    /// The network's address.
+    pub address: V4,
+}
+assert_size!(RouteKeyV4, 8);
+
+/// Key of the table `routes_v6`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Pod, Zeroable)]
+pub struct RouteKeyV6 {
+    /// Prefix length in bits.
+    pub length: u32,
+    /// The network's address.
+    pub address: V6,
+}
+assert_size!(RouteKeyV6, 20);
+
+/// Value of the route tables.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Route {
+    /// One of the `ROUTE_*` constants.
+    pub kind: u32,
+    /// The outgoing port; for [`ROUTE_LOCAL`] the port that has the address.
+    pub port: u32,
+    /// Next hop for [`ROUTE_VIA`]; the router's address on the network for [`ROUTE_CONNECTED`].
+    /// IPv4 in the first word.
+    pub next_hop: V6,
+}
+assert_size!(Route, 24);
+
+/// One of the router's own addresses.
+pub const ROUTE_LOCAL: u32 = 1;
+/// The destination is on the port's network.
+pub const ROUTE_CONNECTED: u32 = 2;
+/// The destination is behind `next_hop`.
+pub const ROUTE_VIA: u32 = 3;
+/// A directed broadcast address of a connected network: dropped (RFC 2644).
+pub const ROUTE_BROADCAST: u32 = 4;
+
+/// Key of `neighbors` (learned) and `static_neighbors`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Pod, Zeroable)]
+pub struct NeighborKey {
+    /// Port behind which the neighbour is.
+    pub port: u16,
+    /// 4 or 6.
+    pub family: u16,
+    /// The neighbour's address; IPv4 in the first word.
+    pub address: V6,
+}
+assert_size!(NeighborKey, 20);
+
+/// Value of the table `static_neighbors`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct StaticNeighbor {
+    /// Link-layer address.
+    pub mac: Mac,
+    /// Zero.
+    pub pad: u16,
+}
+assert_size!(StaticNeighbor, 8);
+
+/// Value of the table `neighbors`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Neighbor {
+    /// Link-layer address; meaningless while `confirmed` is 0.
+    pub mac: Mac,
+    /// Questions asked since the last answer.
+    pub asked: u16,
+    /// When the last question went out, in nanoseconds of `CLOCK_MONOTONIC_COARSE`.
+    pub asked_at: u64,
+    /// When the address was last heard, likewise; 0 is never.
+    pub confirmed: u64,
+}
+assert_size!(Neighbor, 24);
+
+/// An entry older than this is asked about again while it is used (RFC 4861, 10:
+/// `REACHABLE_TIME` is 30 s; ARP caches use about as much).
+pub const REACHABLE_TIME: u64 = 30_000_000_000;
+/// An entry older than this is forgotten.
+pub const STALE_TIME: u64 = 300_000_000_000;
+/// Time between two questions (RFC 4861, 10: `RETRANS_TIMER`).
+pub const RETRANS_TIMER: u64 = 1_000_000_000;
+/// Questions without an answer after which senders are told that the host is unreachable
+/// (RFC 4861, 10: `MAX_MULTICAST_SOLICIT`).
+pub const MAX_SOLICIT: u16 = 3;
+/// For how long after the last question the host counts as unreachable.
+pub const UNREACHABLE_TIME: u64 = 5_000_000_000;
+
+/// Neighbours that are remembered per router.
+pub const NEIGHBORS: u32 = 8192;
+
+/// The one per-CPU entry of the table `icmp_budget`: a token bucket (RFC 1812, 4.3.2.8;
+/// RFC 4443, 2.4 f).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct IcmpBudget {
+    /// Tokens left.
+    pub tokens: u64,
+    /// When tokens were last added, in nanoseconds of `CLOCK_MONOTONIC_COARSE`.
+    pub refilled: u64,
+}
+assert_size!(IcmpBudget, 16);
+
+/// ICMP errors per second and CPU.
+pub const ICMP_RATE: u64 = 1000;
+/// ICMP errors in one burst and CPU.
+pub const ICMP_BURST: u64 = 100;
+
+/// Bytes of the offending packet an ICMPv4 error quotes at most: 576 in all (RFC 1812, 4.3.2.3).
+pub const QUOTE_V4: usize = 576 - 20 - 8;
+/// Bytes of the offending packet an ICMPv6 error quotes at most: 1280 in all (RFC 4443, 2.4 c).
+pub const QUOTE_V6: usize = 1280 - 40 - 8;

@@ -1,0 +1,225 @@
+//! IPv4 forwarding (RFC 1812, 5.2).
+
+use ebpf_abi::{
+    address::{Be16, Mac, V4},
+    checksum,
+    counters::DropReason,
+    router::{ROUTE_BROADCAST, ROUTE_CONNECTED, ROUTE_LOCAL},
+};
+use ebpf_programs::{
+    Packet, Result,
+    standard::{self, Verdict},
+    wire::{
+        ETHERNET_LENGTH, ETHERTYPE_IPV4, Ethernet, ICMP_ECHO, ICMP_ECHO_REPLY, ICMP_FRAGMENTATION_NEEDED,
+        ICMP_TIME_EXCEEDED, ICMP_UNREACHABLE, ICMP_UNREACHABLE_HOST, ICMP_UNREACHABLE_NET, ICMP_UNREACHABLE_PORT,
+        ICMP_UNREACHABLE_PROTOCOL, Icmp, Ipv4, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP,
+    },
+};
+
+use crate::{
+    Input, Outcome, arp,
+    icmp::{self, Error, TTL},
+    neighbor::{self, Resolution},
+    route_v4, router_port,
+};
+
+#[inline(always)]
+pub fn receive<P: Packet>(packet: &mut P, input: &Input) -> Result<Verdict> {
+    let ip = packet.load::<Ipv4>(ETHERNET_LENGTH)?;
+    check(packet, input, &ip)?;
+    match route(packet, input, &ip)? {
+        Outcome::Verdict(verdict) => Ok(verdict),
+        Outcome::Ask(output, next_hop) => arp::ask(packet, output, next_hop),
+        Outcome::Report(error) => report(packet, input, &ip, error),
+    }
+}
+
+#[inline(always)]
+fn route<P: Packet>(packet: &P, input: &Input, ip: &Ipv4) -> Result<Outcome<V4>> {
+    let Some(route) = route_v4(ip.destination) else {
+        return Ok(unreachable(ICMP_UNREACHABLE_NET, DropReason::NoRoute));
+    };
+    match route.kind {
+        ROUTE_LOCAL => return deliver(packet, input, ip),
+        ROUTE_BROADCAST => return Err(DropReason::NotForwarded),
+        _ => {}
+    }
+    if ip.ttl <= 1 {
+        let error = Error { kind: ICMP_TIME_EXCEEDED, code: 0, rest: 0, reason: DropReason::TtlExceeded };
+        return Ok(Outcome::Report(error));
+    }
+    let next_hop = if route.kind == ROUTE_CONNECTED {
+        ip.destination
+    } else {
+        route.next_hop.v4()
+    };
+    forward(packet, input.index, ip, route.port, next_hop)
+}
+
+#[inline(always)]
+fn forward<P: Packet>(packet: &P, input: u32, ip: &Ipv4, output: u32, next_hop: V4) -> Result<Outcome<V4>> {
+    if standard::only_via_tc::<P>(output) {
+        return Ok(Outcome::Verdict(Verdict::HandOver));
+    }
+    let port = router_port(output)?;
+    if port.mtu != 0 {
+        // A segment has at most 60 bytes of IPv4 and 60 of TCP header.
+        let length = packet.wire_ip_length(u32::from(ip.total_length.get()), ip.header_length() as u32 + 20);
+        if length > u32::from(port.mtu) {
+            return too_big(ip, port.mtu);
+        }
+    }
+    let (mac, stale) = match neighbor::resolve(&neighbor::key_v4(output, next_hop)) {
+        Resolution::Known(mac) => (mac, false),
+        Resolution::Stale(mac) => (mac, true),
+        Resolution::Ask => {
+            // RFC 1812, 3.3.2 would keep the packet; a program in the kernel cannot.
+            standard::count_drop(packet, input, DropReason::NeighborUnresolved);
+            return Ok(Outcome::Ask(output, next_hop));
+        }
+        Resolution::Waiting => return Err(DropReason::NeighborUnresolved),
+        Resolution::Unreachable => return Ok(unreachable(ICMP_UNREACHABLE_HOST, DropReason::NeighborUnresolved)),
+    };
+    rewrite(packet, ip, mac, port.mac)?;
+    // The packet goes on as a copy, and itself becomes the question.
+    if stale && standard::send_copy(packet, output) {
+        return Ok(Outcome::Ask(output, next_hop));
+    }
+    Ok(Outcome::Verdict(Verdict::Emit(output)))
+}
+
+/// Rewrites the headers for the next hop (RFC 1812, 5.3.1).
+#[inline(always)]
+fn rewrite<P: Packet>(packet: &P, ip: &Ipv4, destination: Mac, source: Mac) -> Result<()> {
+    packet.store(0, Ethernet { destination, source, ethertype: ETHERTYPE_IPV4 })?;
+    let ttl = ip.ttl - 1;
+    let checksum = checksum::update(ip.checksum, pair(ip.ttl, ip.protocol), pair(ttl, ip.protocol));
+    packet.store(ETHERNET_LENGTH + core::mem::offset_of!(Ipv4, ttl), [pair(ttl, ip.protocol), checksum])
+}
+
+/// RFC 1812, 5.2.2 (header), 5.3.7 (martians) and 5.3.4 (broadcast frames).
+#[inline(always)]
+fn check<P: Packet>(packet: &P, input: &Input, ip: &Ipv4) -> Result<()> {
+    let length = u32::from(ip.total_length.get());
+    if ip.version_ihl >> 4 != 4
+        || ip.header_length() < size_of::<Ipv4>()
+        || (length as usize) < ip.header_length()
+        || length + ETHERNET_LENGTH as u32 > packet.len()
+    {
+        return Err(DropReason::Malformed);
+    }
+    let mut sum = checksum::add16(header_sum(ip), ip.checksum);
+    let mut option = ETHERNET_LENGTH + size_of::<Ipv4>();
+    for _ in 0..10 {
+        if option >= ETHERNET_LENGTH + ip.header_length() {
+            break;
+        }
+        sum = checksum::add_v4(sum, packet.load::<V4>(option)?);
+        option += 4;
+    }
+    if checksum::fold(sum) != 0xffff {
+        return Err(DropReason::Malformed);
+    }
+    if is_no_host(ip.source) {
+        return Err(DropReason::MartianSource);
+    }
+    if input.group || is_no_host(ip.destination) {
+        return Err(DropReason::NotForwarded);
+    }
+    Ok(())
+}
+
+/// The sum over a header without options, its checksum as zero.
+#[inline(always)]
+pub fn header_sum(ip: &Ipv4) -> u64 {
+    let sum = checksum::add16(0, pair(ip.version_ihl, ip.tos));
+    let sum = checksum::add16(sum, ip.total_length);
+    let sum = checksum::add16(sum, ip.id);
+    let sum = checksum::add16(sum, ip.fragment);
+    let sum = checksum::add16(sum, pair(ip.ttl, ip.protocol));
+    checksum::add_v4(checksum::add_v4(sum, ip.source), ip.destination)
+}
+
+/// Two header bytes as the word they are in.
+#[inline(always)]
+fn pair(first: u8, second: u8) -> Be16 {
+    Be16::new(u16::from_be_bytes([first, second]))
+}
+
+/// Networks 0 and 127, multicast, reserved and broadcast: neither a sender nor a receiver
+/// beyond the link.
+#[inline(always)]
+fn is_no_host(address: V4) -> bool {
+    matches!(address.bytes()[0], 0 | 127 | 224..=255)
+}
+
+/// A packet for the router itself: it answers echo requests, nothing else.
+#[inline(always)]
+fn deliver<P: Packet>(packet: &P, input: &Input, ip: &Ipv4) -> Result<Outcome<V4>> {
+    match ip.protocol {
+        PROTOCOL_ICMP => {}
+        PROTOCOL_UDP | PROTOCOL_TCP => return Ok(unreachable(ICMP_UNREACHABLE_PORT, DropReason::Unsupported)),
+        _ => return Ok(unreachable(ICMP_UNREACHABLE_PROTOCOL, DropReason::Unsupported)),
+    }
+    // Fragments would have to be put together first; nor are options echoed (RFC 1122, 3.2.2.6).
+    let fragment = ip.fragment.get() & !Ipv4::DONT_FRAGMENT;
+    if fragment != 0 || ip.header_length() != size_of::<Ipv4>() {
+        return Err(DropReason::Unsupported);
+    }
+    const ICMP: usize = ETHERNET_LENGTH + size_of::<Ipv4>();
+    let echo = packet.load::<Icmp>(ICMP)?;
+    if echo.kind != ICMP_ECHO {
+        return Err(DropReason::Unsupported);
+    }
+    packet.store(0, icmp::ethernet(input, ETHERTYPE_IPV4))?;
+    let checksum = checksum::update(ip.checksum, pair(ip.ttl, ip.protocol), pair(TTL, ip.protocol));
+    packet.store(
+        ETHERNET_LENGTH,
+        Ipv4 {
+            ttl: TTL,
+            checksum,
+            source: ip.destination,
+            destination: ip.source,
+            ..*ip
+        },
+    )?;
+    let checksum = checksum::update(echo.checksum, pair(ICMP_ECHO, echo.code), pair(ICMP_ECHO_REPLY, echo.code));
+    packet.store(ICMP, Icmp { kind: ICMP_ECHO_REPLY, checksum, ..echo })?;
+    Ok(Outcome::Verdict(Verdict::Emit(input.index)))
+}
+
+#[inline(always)]
+fn too_big(ip: &Ipv4, mtu: u16) -> Result<Outcome<V4>> {
+    if ip.fragment.get() & Ipv4::DONT_FRAGMENT == 0 {
+        return Err(DropReason::TooBig);
+    }
+    let error = Error {
+        kind: ICMP_UNREACHABLE,
+        code: ICMP_FRAGMENTATION_NEEDED,
+        rest: mtu,
+        reason: DropReason::TooBig,
+    };
+    Ok(Outcome::Report(error))
+}
+
+#[inline(always)]
+fn unreachable(code: u8, reason: DropReason) -> Outcome<V4> {
+    Outcome::Report(Error { kind: ICMP_UNREACHABLE, code, rest: 0, reason })
+}
+
+/// Reports an error, unless the packet must not cause one: an error itself, or a fragment that
+/// is not the first (RFC 1812, 4.3.2.7). Broadcasts and martians did not get this far.
+#[inline(always)]
+fn report<P: Packet>(packet: &mut P, input: &Input, ip: &Ipv4, error: Error) -> Result<Verdict> {
+    if ip.fragment.get() & Ipv4::OFFSET != 0 {
+        return Err(error.reason);
+    }
+    if ip.protocol == PROTOCOL_ICMP {
+        let icmp = packet.load::<Icmp>(ETHERNET_LENGTH + (ip.header_length() & 0x3c))?;
+        if matches!(icmp.kind, 3 | 4 | 5 | 11 | 12) {
+            return Err(error.reason);
+        }
+    }
+    standard::count_drop(packet, input.index, error.reason);
+    icmp::report_v4(packet, input, ip, error)
+}

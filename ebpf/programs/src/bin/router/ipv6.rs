@@ -1,0 +1,187 @@
+//! IPv6 forwarding (RFC 8200).
+
+use ebpf_abi::{
+    address::{Be16, Mac, V6},
+    checksum,
+    counters::DropReason,
+    router::{ROUTE_CONNECTED, ROUTE_LOCAL},
+};
+use ebpf_programs::{
+    Packet, Result,
+    standard::{self, Verdict},
+    wire::{
+        ETHERNET_LENGTH, ETHERTYPE_IPV6, Ethernet, ICMPV6_ADDRESS_UNREACHABLE, ICMPV6_ECHO, ICMPV6_ECHO_REPLY,
+        ICMPV6_NEIGHBOR_ADVERTISEMENT, ICMPV6_NEIGHBOR_SOLICITATION, ICMPV6_NO_ROUTE, ICMPV6_PACKET_TOO_BIG,
+        ICMPV6_PARAMETER_PROBLEM, ICMPV6_PORT_UNREACHABLE, ICMPV6_TIME_EXCEEDED, ICMPV6_UNREACHABLE, Icmp, Ipv6,
+        PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP,
+    },
+};
+
+use crate::{
+    Input, Outcome,
+    icmp::{self, Error, TTL},
+    ndp,
+    neighbor::{self, Resolution},
+    route_v6, router_port,
+};
+
+/// Where the header after the IPv6 header starts.
+pub const PAYLOAD: usize = ETHERNET_LENGTH + size_of::<Ipv6>();
+
+#[inline(always)]
+pub fn receive<P: Packet>(packet: &mut P, input: &Input) -> Result<Verdict> {
+    let ip = packet.load::<Ipv6>(ETHERNET_LENGTH)?;
+    check(packet, &ip)?;
+    if ip.next_header == PROTOCOL_ICMPV6 {
+        match packet.load::<u8>(PAYLOAD)? {
+            ICMPV6_NEIGHBOR_SOLICITATION => return ndp::solicitation(packet, input, &ip),
+            ICMPV6_NEIGHBOR_ADVERTISEMENT => return ndp::advertisement(packet, input, &ip),
+            _ => {}
+        }
+    }
+    match route(packet, input, &ip)? {
+        Outcome::Verdict(verdict) => Ok(verdict),
+        Outcome::Ask(output, next_hop) => ndp::ask(packet, output, next_hop),
+        Outcome::Report(error) => report(packet, input, &ip, error),
+    }
+}
+
+#[inline(always)]
+fn route<P: Packet>(packet: &P, input: &Input, ip: &Ipv6) -> Result<Outcome<V6>> {
+    if ip.destination.is_multicast() || input.group {
+        return Err(DropReason::NotForwarded);
+    }
+    if ip.destination.is_link_local() {
+        // Never forwarded (RFC 4291, 2.5.6).
+        return if ip.destination == input.port.link_local {
+            deliver(packet, input, ip)
+        } else {
+            Err(DropReason::NotForwarded)
+        };
+    }
+    let Some(route) = route_v6(ip.destination) else {
+        return Ok(unreachable(ICMPV6_NO_ROUTE, DropReason::NoRoute));
+    };
+    if route.kind == ROUTE_LOCAL {
+        return deliver(packet, input, ip);
+    }
+    if ip.source.is_link_local() {
+        return Err(DropReason::NotForwarded);
+    }
+    if ip.hop_limit <= 1 {
+        let error = Error { kind: ICMPV6_TIME_EXCEEDED, code: 0, rest: 0, reason: DropReason::TtlExceeded };
+        return Ok(Outcome::Report(error));
+    }
+    let next_hop = if route.kind == ROUTE_CONNECTED { ip.destination } else { route.next_hop };
+    forward(packet, input.index, ip, route.port, next_hop)
+}
+
+#[inline(always)]
+fn forward<P: Packet>(packet: &P, input: u32, ip: &Ipv6, output: u32, next_hop: V6) -> Result<Outcome<V6>> {
+    if standard::only_via_tc::<P>(output) {
+        return Ok(Outcome::Verdict(Verdict::HandOver));
+    }
+    let port = router_port(output)?;
+    if port.mtu != 0 {
+        let length = u32::from(ip.payload_length.get()) + size_of::<Ipv6>() as u32;
+        let length = packet.wire_ip_length(length, size_of::<Ipv6>() as u32 + 20);
+        if length > u32::from(port.mtu) {
+            let error = Error {
+                kind: ICMPV6_PACKET_TOO_BIG,
+                code: 0,
+                rest: port.mtu,
+                reason: DropReason::TooBig,
+            };
+            return Ok(Outcome::Report(error));
+        }
+    }
+    let (mac, stale) = match neighbor::resolve(&neighbor::key_v6(output, next_hop)) {
+        Resolution::Known(mac) => (mac, false),
+        Resolution::Stale(mac) => (mac, true),
+        Resolution::Ask => {
+            standard::count_drop(packet, input, DropReason::NeighborUnresolved);
+            return Ok(Outcome::Ask(output, next_hop));
+        }
+        Resolution::Waiting => return Err(DropReason::NeighborUnresolved),
+        Resolution::Unreachable => return Ok(unreachable(ICMPV6_ADDRESS_UNREACHABLE, DropReason::NeighborUnresolved)),
+    };
+    rewrite(packet, ip, mac, port.mac)?;
+    // The packet goes on as a copy, and itself becomes the question.
+    if stale && standard::send_copy(packet, output) {
+        return Ok(Outcome::Ask(output, next_hop));
+    }
+    Ok(Outcome::Verdict(Verdict::Emit(output)))
+}
+
+#[inline(always)]
+fn rewrite<P: Packet>(packet: &P, ip: &Ipv6, destination: Mac, source: Mac) -> Result<()> {
+    packet.store(0, Ethernet { destination, source, ethertype: ETHERTYPE_IPV6 })?;
+    packet.store(ETHERNET_LENGTH + core::mem::offset_of!(Ipv6, hop_limit), ip.hop_limit - 1)
+}
+
+#[inline(always)]
+fn check<P: Packet>(packet: &P, ip: &Ipv6) -> Result<()> {
+    let length = u32::from(ip.payload_length.get()) + PAYLOAD as u32;
+    if ip.version_class.get() >> 12 != 6 || length > packet.len() {
+        return Err(DropReason::Malformed);
+    }
+    // Multicast and loopback are no sources (RFC 4291, 2.7 and 2.5.3).
+    const LOOPBACK: V6 = V6::new([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    if ip.source.is_multicast() || ip.source == LOOPBACK {
+        return Err(DropReason::MartianSource);
+    }
+    Ok(())
+}
+
+/// A packet for the router itself: it answers echo requests, nothing else.
+#[inline(always)]
+fn deliver<P: Packet>(packet: &P, input: &Input, ip: &Ipv6) -> Result<Outcome<V6>> {
+    match ip.next_header {
+        PROTOCOL_ICMPV6 => {}
+        PROTOCOL_UDP | PROTOCOL_TCP => return Ok(unreachable(ICMPV6_PORT_UNREACHABLE, DropReason::Unsupported)),
+        _ => {
+            // Unrecognized next header; the pointer is to that field (RFC 4443, 3.4).
+            let error = Error {
+                kind: ICMPV6_PARAMETER_PROBLEM,
+                code: 1,
+                rest: core::mem::offset_of!(Ipv6, next_header) as u16,
+                reason: DropReason::Unsupported,
+            };
+            return Ok(Outcome::Report(error));
+        }
+    }
+    let echo = packet.load::<Icmp>(PAYLOAD)?;
+    if echo.kind != ICMPV6_ECHO {
+        return Err(DropReason::Unsupported);
+    }
+    packet.store(0, icmp::ethernet(input, ETHERTYPE_IPV6))?;
+    packet.store(
+        ETHERNET_LENGTH,
+        Ipv6 { hop_limit: TTL, source: ip.destination, destination: ip.source, ..*ip },
+    )?;
+    // The pseudo-header's sum does not change when its addresses change places.
+    let word = |kind: u8| Be16::new(u16::from_be_bytes([kind, echo.code]));
+    let checksum = checksum::update(echo.checksum, word(ICMPV6_ECHO), word(ICMPV6_ECHO_REPLY));
+    packet.store(PAYLOAD, Icmp { kind: ICMPV6_ECHO_REPLY, checksum, ..echo })?;
+    Ok(Outcome::Verdict(Verdict::Emit(input.index)))
+}
+
+#[inline(always)]
+fn unreachable(code: u8, reason: DropReason) -> Outcome<V6> {
+    Outcome::Report(Error { kind: ICMPV6_UNREACHABLE, code, rest: 0, reason })
+}
+
+/// Reports an error, unless the packet must not cause one: an error itself, or a packet without
+/// a sender (RFC 4443, 2.4 e). Groups did not get this far.
+#[inline(always)]
+fn report<P: Packet>(packet: &mut P, input: &Input, ip: &Ipv6, error: Error) -> Result<Verdict> {
+    if ip.source == V6::UNSPECIFIED {
+        return Err(error.reason);
+    }
+    // Types below 128 are errors (RFC 4443, 2.1).
+    if ip.next_header == PROTOCOL_ICMPV6 && packet.load::<u8>(PAYLOAD)? < 128 {
+        return Err(error.reason);
+    }
+    standard::count_drop(packet, input.index, error.reason);
+    icmp::report_v6(packet, input, ip, error)
+}

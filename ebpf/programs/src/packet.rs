@@ -1,0 +1,163 @@
+//! A packet, whichever hook it is on.
+
+use core::ptr;
+
+use ebpf_abi::counters::DropReason;
+
+use crate::tc::Tc;
+
+/// The result of handling a packet: the error is the reason to drop it.
+pub type Result<T> = core::result::Result<T, DropReason>;
+
+/// What TC and XDP have in common, and what hides their differences.
+///
+/// Offsets are in bytes from the Ethernet header. Headers are copied out and in: a copy stays
+/// valid when the packet is changed, and costs registers, not memory. A header's type must not
+/// ask for more alignment than the kernel gives headers at its offset ([`wire`](crate::wire)).
+pub trait Packet {
+    /// True on XDP, for the few places where the hooks must differ.
+    const XDP: bool;
+    /// Verdict that hands the packet to whatever comes after us.
+    const PASS: i32;
+    /// Verdict that frees the packet.
+    const DROP: i32;
+
+    /// Address of the first byte.
+    fn start(&self) -> usize;
+    /// Address after the last byte that can be accessed directly.
+    fn end(&self) -> usize;
+    /// Makes the first `length` bytes directly accessible.
+    fn pull(&self, length: u32) -> Result<()>;
+    /// Length of the packet, with the Ethernet header.
+    fn len(&self) -> u32;
+    /// Packets this buffer stands for (more than one before segmentation).
+    fn segments(&self) -> u64;
+    /// Largest IP packet that will be on the wire: smaller than the buffer before segmentation.
+    fn wire_ip_length(&self, ip_length: u32, headers: u32) -> u32;
+    /// True if the frame has a VLAN tag, wherever it is kept.
+    fn tagged(&self) -> bool;
+
+    /// The port at which the packet enters the next standard cube.
+    fn port(&self) -> u32;
+    /// Starts a packet's way: at the entry, where nothing is set yet.
+    fn enter(&mut self, port: u32);
+    /// Sets it.
+    fn set_port(&mut self, port: u32);
+
+    /// Jumps to a slot of the chain. Returns only when there is no program in it.
+    fn jump(&self, slot: u32);
+    /// Jumps to a constant slot: the JIT makes it a direct jump.
+    fn jump_to<const SLOT: u32>(&self);
+    /// Sends the packet out of an interface.
+    fn redirect(&self, ifindex: u32) -> i32;
+    /// Sends the packet to the peer of a veth interface.
+    fn redirect_peer(&self, ifindex: u32) -> i32;
+
+    /// Puts `length` bytes in front of the packet.
+    fn prepend(&self, length: u32) -> Result<()>;
+    /// Cuts or extends the packet at its end.
+    fn resize(&self, length: u32) -> Result<()>;
+    /// Makes the packet one of zeros, `LENGTH` bytes or more (the rest is padding). Nothing of
+    /// what it was leaks out.
+    fn blank<const LENGTH: usize>(&self) -> Result<()>;
+    /// Sends a copy out of an interface; false where the hook cannot.
+    fn send_copy(&self, ifindex: u32) -> bool;
+    /// The packet as one on TC, for what only TC can do.
+    fn as_tc(&self) -> Option<Tc>;
+    /// Copies bytes out.
+    ///
+    /// # Safety
+    /// `to` must be valid for writes of `length` bytes.
+    unsafe fn copy_out(&self, offset: u32, to: *mut u8, length: u32) -> Result<()>;
+
+    /// Reads a header.
+    #[inline(always)]
+    fn load<T: Copy>(&self, offset: usize) -> Result<T> {
+        let header = self.access::<T>(offset)?;
+        // SAFETY: `access` checked that the whole of `T` is inside the packet; headers are made
+        // of integers, for which every value is valid, and are aligned as the kernel aligns
+        // packets (the verifier checks this where the CPU cares).
+        Ok(unsafe { ptr::read(header) })
+    }
+
+    /// Writes a header.
+    #[inline(always)]
+    fn store<T: Copy>(&self, offset: usize, value: T) -> Result<()> {
+        let header = self.access::<T>(offset)?;
+        // SAFETY: as in `load`.
+        unsafe { ptr::write(header, value) };
+        Ok(())
+    }
+
+    /// Overwrites the first `LENGTH` bytes, an even number.
+    #[inline(always)]
+    fn zero<const LENGTH: usize>(&self) -> Result<()> {
+        let start: *mut u16 = self.access::<[u8; LENGTH]>(0)?.cast();
+        for word in 0..LENGTH / 2 {
+            // SAFETY: `access` checked that all of it is inside the packet. Volatile, because
+            // a call to `memset` would be a loop the verifier has to walk through.
+            unsafe { start.add(word).write_volatile(0) };
+        }
+        Ok(())
+    }
+
+    /// Address of a `T` that is wholly inside the packet.
+    #[inline(always)]
+    fn access<T>(&self, offset: usize) -> Result<*mut T> {
+        // The check and the access must be of one and the same pointer: that is what the
+        // verifier follows.
+        let header = self.start() + offset;
+        if header + size_of::<T>() <= self.end() {
+            return Ok(header as *mut T);
+        }
+        self.pull((offset + size_of::<T>()) as u32)?;
+        let header = self.start() + offset;
+        if header + size_of::<T>() <= self.end() {
+            return Ok(header as *mut T);
+        }
+        Err(DropReason::Malformed)
+    }
+}
+
+/// `bpf_tail_call` with a constant slot.
+///
+/// Written as assembly, so that the compiler cannot merge the calls for several slots into one
+/// with a variable slot: the JIT turns only the former into direct jumps.
+#[inline(always)]
+pub(crate) fn jump_to<const SLOT: u32>(context: *mut core::ffi::c_void, chain: *const core::ffi::c_void) {
+    // SAFETY: calls helper 12, `bpf_tail_call(ctx, map, index)`, which clobbers r0 to r5 when
+    // it returns.
+    unsafe {
+        core::arch::asm!(
+            "r3 = {slot}",
+            "call 12",
+            slot = const SLOT,
+            inout("r1") context => _,
+            inout("r2") chain => _,
+            out("r0") _, out("r3") _, out("r4") _, out("r5") _,
+        );
+    }
+}
+
+/// A packet pointer out of a context.
+///
+/// The field is 32 bits wide, and the kernel widens it to a pointer when it is loaded. The
+/// compiler would take it for a 32-bit number and truncate copies of it, which the verifier
+/// refuses; so the load is written as assembly with a 64-bit result.
+macro_rules! context_pointer {
+    ($context:expr, $type:ty, $field:ident) => {{
+        let pointer: u64;
+        // SAFETY: reads a field of the context, which is valid while the program runs.
+        unsafe {
+            core::arch::asm!(
+                "{pointer} = *(u32 *)({context} + {offset})",
+                pointer = out(reg) pointer,
+                context = in(reg) $context,
+                offset = const core::mem::offset_of!($type, $field),
+                options(pure, readonly, nostack),
+            );
+        }
+        pointer as usize
+    }};
+}
+pub(crate) use context_pointer;

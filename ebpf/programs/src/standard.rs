@@ -1,0 +1,150 @@
+//! Standard cubes: they have ports and decide where a packet goes.
+
+use aya_ebpf::{macros::map, maps::Array};
+use ebpf_abi::{
+    chain::MIN_PORTS,
+    counters::DropReason,
+    port::{HOP_INTERFACE, HOP_PEER, HOP_PROGRAM, PORT_VIA_TC, Port},
+};
+
+use crate::{Packet, Result, counters};
+
+#[map(name = "ports")]
+static PORTS: Array<Port> = Array::with_max_entries(MIN_PORTS, 0);
+
+/// What a cube wants done with a packet.
+pub enum Verdict {
+    /// Send it to a port.
+    Emit(u32),
+    /// On XDP: let the same cube handle it on TC.
+    HandOver,
+    /// Nothing more: it was copied to where it had to go.
+    Consumed,
+}
+
+/// A standard cube. A type rather than a function, so that it can be inlined for each hook.
+pub trait StandardCube {
+    /// Decides what happens to a packet that came in at port `input`.
+    fn handle<P: Packet>(packet: &mut P, input: u32) -> Result<Verdict>;
+}
+
+/// Runs a standard cube: asks it, counts, does what it says. The one exit.
+#[inline(always)]
+pub fn run<C: StandardCube, P: Packet>(mut packet: P) -> i32 {
+    let input = packet.port();
+    let size = counters::Size::of(&packet);
+    let verdict = match C::handle(&mut packet, input) {
+        // Counted where it arrives: on TC.
+        Ok(Verdict::HandOver) => hand_over(&packet, input),
+        Ok(Verdict::Emit(output)) if only_via_tc::<P>(output) => hand_over(&packet, input),
+        Ok(Verdict::Emit(output)) => {
+            counters::received(size, input);
+            emit(&mut packet, output)
+        }
+        Ok(Verdict::Consumed) => {
+            counters::received(size, input);
+            Ok(P::DROP)
+        }
+        Err(reason) => {
+            counters::received(size, input);
+            Err(reason)
+        }
+    };
+    match verdict {
+        Ok(action) => action,
+        Err(reason) => {
+            counters::dropped(size, input, reason);
+            P::DROP
+        }
+    }
+}
+
+/// The port table's entry.
+#[inline(always)]
+pub fn port(index: u32) -> Result<&'static Port> {
+    PORTS.get(index).ok_or(DropReason::NotLinked)
+}
+
+/// True if a packet on this hook must be handed over to TC to get to the port.
+#[inline(always)]
+pub fn only_via_tc<P: Packet>(output: u32) -> bool {
+    P::XDP && PORTS.get(output).is_some_and(|port| port.flags & PORT_VIA_TC != 0)
+}
+
+/// Sends a copy of the packet to the port, if it leads to an interface and the hook can copy.
+#[inline(always)]
+pub fn send_copy<P: Packet>(packet: &P, output: u32) -> bool {
+    let Ok(port) = port(output) else { return false };
+    if !matches!(port.hop.kind, HOP_INTERFACE | HOP_PEER) {
+        return false;
+    }
+    let size = counters::Size::of(packet);
+    let copied = packet.send_copy(port.hop.ifindex);
+    if copied {
+        counters::sent(size, output);
+    }
+    copied
+}
+
+/// Counts a packet that is lost although something is sent in its place.
+#[inline(always)]
+pub fn count_drop<P: Packet>(packet: &P, input: u32, reason: DropReason) {
+    counters::dropped(counters::Size::of(packet), input, reason);
+}
+
+#[inline(always)]
+fn emit<P: Packet>(packet: &mut P, output: u32) -> Result<i32> {
+    let port = port(output)?;
+    match port.hop.kind {
+        HOP_PEER => {
+            counters::sent(counters::Size::of(packet), output);
+            Ok(packet.redirect_peer(port.hop.ifindex))
+        }
+        HOP_INTERFACE => {
+            counters::sent(counters::Size::of(packet), output);
+            Ok(packet.redirect(port.hop.ifindex))
+        }
+        HOP_PROGRAM => {
+            counters::sent(counters::Size::of(packet), output);
+            packet.set_port(port.hop.port);
+            jump_out(packet, output);
+            Err(DropReason::ChainBroken)
+        }
+        _ => Err(DropReason::NotLinked),
+    }
+}
+
+/// The way on for frames that XDP cannot finish: it cannot copy a frame to several programs,
+/// nor filter what leaves through an interface. A veth pair of ours brings the frame to the
+/// same port of the same cube on TC.
+#[inline(always)]
+fn hand_over<P: Packet>(packet: &P, input: u32) -> Result<i32> {
+    match port(input)?.handover_ifindex {
+        0 => Err(DropReason::NotLinked),
+        ifindex => Ok(packet.redirect(ifindex)),
+    }
+}
+
+/// Compares the port with constants, so that each jump is a direct one.
+#[inline(always)]
+fn jump_out<P: Packet>(packet: &P, output: u32) {
+    match output {
+        0 => packet.jump_to::<0>(),
+        1 => packet.jump_to::<1>(),
+        2 => packet.jump_to::<2>(),
+        3 => packet.jump_to::<3>(),
+        4 => packet.jump_to::<4>(),
+        5 => packet.jump_to::<5>(),
+        6 => packet.jump_to::<6>(),
+        7 => packet.jump_to::<7>(),
+        8 => packet.jump_to::<8>(),
+        9 => packet.jump_to::<9>(),
+        10 => packet.jump_to::<10>(),
+        11 => packet.jump_to::<11>(),
+        12 => packet.jump_to::<12>(),
+        13 => packet.jump_to::<13>(),
+        14 => packet.jump_to::<14>(),
+        15 => packet.jump_to::<15>(),
+        _ => packet.jump(output),
+    }
+}

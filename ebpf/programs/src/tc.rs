@@ -1,0 +1,213 @@
+//! Packets on TC (tcx, Linux 6.6).
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::{__sk_buff, TC_ACT_SHOT, tcx_action_base::TCX_NEXT},
+    helpers::{
+        bpf_clone_redirect, bpf_redirect, bpf_redirect_peer, bpf_skb_change_head, bpf_skb_change_tail,
+        bpf_skb_load_bytes, bpf_skb_pull_data,
+    },
+    macros::map,
+    maps::ProgramArray,
+    programs::TcContext,
+};
+use ebpf_abi::{chain::CubeChain, counters::DropReason};
+
+use crate::{Packet, Result, packet::context_pointer};
+
+#[map(name = "chain_tc")]
+static CHAIN: ProgramArray = ProgramArray::with_max_entries(CubeChain::for_ports(0).len(), 0);
+
+/// Word of the control block: the port.
+const PORT: usize = 0;
+/// Word of the control block: not 0 once headers were moved.
+const MOVED: usize = 1;
+
+/// Room that [`Tc::blank`] puts in front, in bytes.
+const BLANK_ROOM: u32 = 64;
+/// Bytes of a blank packet. The kernel keeps as many as it needs for a checksum it has yet to
+/// write: at most 64 of room, 14 + 60 of headers and 18 up to the end of TCP's checksum field.
+const BLANK: usize = 160;
+
+/// A socket buffer. It may hold up to 64 KiB, mostly outside the directly accessible part, with
+/// a checksum that is still to be completed: nothing here makes it linear.
+pub struct Tc {
+    skb: *mut __sk_buff,
+}
+
+impl Tc {
+    /// The packet of a TC program.
+    #[inline(always)]
+    pub fn new(context: &TcContext) -> Self {
+        Self { skb: context.as_ptr().cast() }
+    }
+
+    /// The same packet, for a callback.
+    #[inline(always)]
+    pub fn again(&self) -> Self {
+        Self { skb: self.skb }
+    }
+
+    /// The kernel's view of the packet.
+    #[inline(always)]
+    pub fn skb(&self) -> *mut __sk_buff {
+        self.skb
+    }
+}
+
+// SAFETY of the blocks below: `skb` is the context the kernel called the program with, valid
+// while it runs; the verifier checks each access and each helper's arguments.
+impl Packet for Tc {
+    const XDP: bool = false;
+    const PASS: i32 = TCX_NEXT;
+    const DROP: i32 = TC_ACT_SHOT;
+
+    #[inline(always)]
+    fn start(&self) -> usize {
+        context_pointer!(self.skb, __sk_buff, data)
+    }
+
+    #[inline(always)]
+    fn end(&self) -> usize {
+        context_pointer!(self.skb, __sk_buff, data_end)
+    }
+
+    #[inline(always)]
+    fn pull(&self, length: u32) -> Result<()> {
+        // SAFETY: see above.
+        match unsafe { bpf_skb_pull_data(self.skb, length) } {
+            0 => Ok(()),
+            _ => Err(DropReason::Malformed),
+        }
+    }
+
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        // SAFETY: see above.
+        unsafe { (*self.skb).len }
+    }
+
+    #[inline(always)]
+    fn segments(&self) -> u64 {
+        // SAFETY: see above.
+        let segments = unsafe { (*self.skb).gso_segs };
+        if segments == 0 { 1 } else { u64::from(segments) }
+    }
+
+    #[inline(always)]
+    fn wire_ip_length(&self, ip_length: u32, headers: u32) -> u32 {
+        // SAFETY: see above.
+        match unsafe { (*self.skb).gso_size } {
+            0 => ip_length,
+            size => size + headers,
+        }
+    }
+
+    #[inline(always)]
+    fn tagged(&self) -> bool {
+        // SAFETY: see above.
+        unsafe { (*self.skb).vlan_present != 0 }
+    }
+
+    #[inline(always)]
+    fn port(&self) -> u32 {
+        // SAFETY: see above.
+        unsafe { (*self.skb).cb[PORT] }
+    }
+
+    #[inline(always)]
+    fn enter(&mut self, port: u32) {
+        // The kernel does not clear the control block.
+        // SAFETY: see above.
+        unsafe { (*self.skb).cb[MOVED] = 0 };
+        self.set_port(port);
+    }
+
+    #[inline(always)]
+    fn set_port(&mut self, port: u32) {
+        // SAFETY: see above.
+        unsafe { (*self.skb).cb[PORT] = port }
+    }
+
+    #[inline(always)]
+    fn jump(&self, slot: u32) {
+        // SAFETY: nothing of this program needs to be dropped.
+        unsafe { CHAIN.tail_call(&TcContext::new(self.skb), slot) }
+    }
+
+    #[inline(always)]
+    fn jump_to<const SLOT: u32>(&self) {
+        crate::packet::jump_to::<SLOT>(self.skb.cast(), (&raw const CHAIN).cast());
+    }
+
+    #[inline(always)]
+    fn redirect(&self, ifindex: u32) -> i32 {
+        // SAFETY: no preconditions.
+        unsafe { bpf_redirect(ifindex, 0) as i32 }
+    }
+
+    /// A packet whose headers were moved goes the long way, through the interface: only there
+    /// does the kernel find out again what is in it.
+    #[inline(always)]
+    fn redirect_peer(&self, ifindex: u32) -> i32 {
+        // SAFETY: see above.
+        if unsafe { (*self.skb).cb[MOVED] } != 0 {
+            return self.redirect(ifindex);
+        }
+        // SAFETY: no preconditions.
+        unsafe { bpf_redirect_peer(ifindex, 0) as i32 }
+    }
+
+    #[inline(always)]
+    fn prepend(&self, length: u32) -> Result<()> {
+        // SAFETY: see above.
+        match unsafe { bpf_skb_change_head(self.skb, length, 0) } {
+            0 => {
+                // SAFETY: see above.
+                unsafe { (*self.skb).cb[MOVED] = 1 };
+                Ok(())
+            }
+            _ => Err(DropReason::NoMemory),
+        }
+    }
+
+    /// A sender on this machine may have left the checksum for later: the kernel will write it
+    /// into the packet, relative to where the headers were. Room in front moves that place
+    /// behind everything we write, into the padding.
+    #[inline(always)]
+    fn blank<const LENGTH: usize>(&self) -> Result<()> {
+        const { assert!(LENGTH <= BLANK) };
+        self.prepend(BLANK_ROOM)?;
+        self.resize(BLANK as u32)?;
+        self.zero::<BLANK>()
+    }
+
+    #[inline(always)]
+    fn send_copy(&self, ifindex: u32) -> bool {
+        // SAFETY: see above.
+        unsafe { bpf_clone_redirect(self.skb, ifindex, 0) == 0 }
+    }
+
+    #[inline(always)]
+    fn resize(&self, length: u32) -> Result<()> {
+        // SAFETY: see above.
+        match unsafe { bpf_skb_change_tail(self.skb, length, 0) } {
+            0 => Ok(()),
+            _ => Err(DropReason::NoMemory),
+        }
+    }
+
+    #[inline(always)]
+    fn as_tc(&self) -> Option<Tc> {
+        Some(self.again())
+    }
+
+    #[inline(always)]
+    unsafe fn copy_out(&self, offset: u32, to: *mut u8, length: u32) -> Result<()> {
+        // SAFETY: the caller vouches for `to`.
+        match unsafe { bpf_skb_load_bytes(self.skb.cast(), offset, to.cast(), length) } {
+            0 => Ok(()),
+            _ => Err(DropReason::Malformed),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Transparent cubes: they let a packet pass, change it or drop it.
+
+use aya_ebpf::Global;
+use ebpf_abi::{
+    chain::Direction,
+    counters::DropReason,
+    port::{HOP_INTERFACE, HOP_PASS, HOP_PEER, HOP_PROGRAM},
+    transparent::Attachment,
+};
+
+use crate::{Packet, Result, counters};
+
+#[unsafe(no_mangle)]
+static ATTACHMENT: Global<Attachment> = Global::new(Attachment {
+    direction: 0,
+    counter: 0,
+    slot: 0,
+    hop: ebpf_abi::port::Hop { kind: 0, ifindex: 0, port: 0 },
+});
+
+/// A transparent cube. A type rather than a function, so that it can be inlined for each hook.
+pub trait TransparentCube {
+    /// Looks at a packet: `Ok` lets it pass.
+    fn handle<P: Packet>(packet: &mut P, direction: Direction) -> Result<()>;
+}
+
+/// Runs a transparent cube: counts, asks it, passes the packet on. The one exit.
+#[inline(always)]
+pub fn run<C: TransparentCube, P: Packet>(mut packet: P) -> i32 {
+    let attachment = ATTACHMENT.load();
+    let direction = match attachment.direction {
+        0 => Direction::Ingress,
+        _ => Direction::Egress,
+    };
+    let size = counters::Size::of(&packet);
+    counters::received(size, attachment.counter);
+    let verdict = match C::handle(&mut packet, direction) {
+        Ok(()) => pass_on(&packet, &attachment),
+        Err(reason) => Err(reason),
+    };
+    match verdict {
+        Ok(action) => action,
+        Err(reason) => {
+            counters::dropped(size, attachment.counter, reason);
+            P::DROP
+        }
+    }
+}
+
+#[inline(always)]
+fn pass_on<P: Packet>(packet: &P, attachment: &Attachment) -> Result<i32> {
+    counters::sent(counters::Size::of(packet), attachment.counter);
+    match attachment.hop.kind {
+        HOP_PROGRAM => {
+            packet.jump(attachment.slot);
+            Err(DropReason::ChainBroken)
+        }
+        HOP_PEER => Ok(packet.redirect_peer(attachment.hop.ifindex)),
+        HOP_INTERFACE => Ok(packet.redirect(attachment.hop.ifindex)),
+        HOP_PASS => Ok(P::PASS),
+        _ => Err(DropReason::NotLinked),
+    }
+}

@@ -1,0 +1,169 @@
+//! Packets on XDP.
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::{xdp_action, xdp_md},
+    helpers::{bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes},
+    macros::map,
+    maps::{PerCpuArray, ProgramArray},
+    programs::XdpContext,
+};
+use ebpf_abi::{chain::CubeChain, counters::DropReason};
+
+use crate::{
+    Packet, Result,
+    packet::context_pointer,
+    tc::Tc,
+    wire::{ETHERTYPE_QINQ, ETHERTYPE_VLAN, Ethernet},
+};
+
+#[map(name = "chain_xdp")]
+static CHAIN: ProgramArray = ProgramArray::with_max_entries(CubeChain::for_ports(0).len(), 0);
+
+/// What travels with a packet from program to program: XDP has no control block. Shared by all
+/// programs of a topology; a CPU handles one packet at a time.
+#[map(name = "metadata")]
+static METADATA: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
+
+/// A frame in a driver's buffer.
+pub struct Xdp {
+    frame: *mut xdp_md,
+}
+
+impl Xdp {
+    /// The packet of an XDP program.
+    #[inline(always)]
+    pub fn new(context: &XdpContext) -> Self {
+        Self { frame: context.as_ptr().cast() }
+    }
+}
+
+// SAFETY of the blocks below: `frame` is the context the kernel called the program with, valid
+// while it runs; the verifier checks each access and each helper's arguments.
+impl Packet for Xdp {
+    const XDP: bool = true;
+    const PASS: i32 = xdp_action::XDP_PASS as i32;
+    const DROP: i32 = xdp_action::XDP_DROP as i32;
+
+    #[inline(always)]
+    fn start(&self) -> usize {
+        context_pointer!(self.frame, xdp_md, data)
+    }
+
+    #[inline(always)]
+    fn end(&self) -> usize {
+        context_pointer!(self.frame, xdp_md, data_end)
+    }
+
+    #[inline(always)]
+    fn pull(&self, _length: u32) -> Result<()> {
+        Err(DropReason::Malformed)
+    }
+
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        (self.end() - self.start()) as u32
+    }
+
+    #[inline(always)]
+    fn segments(&self) -> u64 {
+        1
+    }
+
+    #[inline(always)]
+    fn wire_ip_length(&self, ip_length: u32, _headers: u32) -> u32 {
+        ip_length
+    }
+
+    #[inline(always)]
+    fn tagged(&self) -> bool {
+        self.load::<Ethernet>(0).is_ok_and(|ethernet| {
+            matches!(ethernet.ethertype, ETHERTYPE_VLAN | ETHERTYPE_QINQ)
+        })
+    }
+
+    #[inline(always)]
+    fn port(&self) -> u32 {
+        METADATA.get(0).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn enter(&mut self, port: u32) {
+        self.set_port(port);
+    }
+
+    #[inline(always)]
+    fn set_port(&mut self, port: u32) {
+        if let Some(metadata) = METADATA.get_ptr_mut(0) {
+            // SAFETY: the entry belongs to this CPU.
+            unsafe { *metadata = port }
+        }
+    }
+
+    #[inline(always)]
+    fn jump(&self, slot: u32) {
+        // SAFETY: nothing of this program needs to be dropped.
+        unsafe { CHAIN.tail_call(&XdpContext::new(self.frame), slot) }
+    }
+
+    #[inline(always)]
+    fn jump_to<const SLOT: u32>(&self) {
+        crate::packet::jump_to::<SLOT>(self.frame.cast(), (&raw const CHAIN).cast());
+    }
+
+    #[inline(always)]
+    fn redirect(&self, ifindex: u32) -> i32 {
+        // SAFETY: no preconditions. The kernel sends such frames in bulks, as it does those for
+        // a device map (since Linux 5.6, commit 1d233886dd90).
+        unsafe { bpf_redirect(ifindex, 0) as i32 }
+    }
+
+    #[inline(always)]
+    fn redirect_peer(&self, ifindex: u32) -> i32 {
+        self.redirect(ifindex)
+    }
+
+    #[inline(always)]
+    fn prepend(&self, length: u32) -> Result<()> {
+        // SAFETY: see above.
+        match unsafe { bpf_xdp_adjust_head(self.frame, -(length as i32)) } {
+            0 => Ok(()),
+            _ => Err(DropReason::NoMemory),
+        }
+    }
+
+    #[inline(always)]
+    fn resize(&self, length: u32) -> Result<()> {
+        let delta = length as i32 - self.len() as i32;
+        // SAFETY: see above.
+        match unsafe { bpf_xdp_adjust_tail(self.frame, delta) } {
+            0 => Ok(()),
+            _ => Err(DropReason::NoMemory),
+        }
+    }
+
+    #[inline(always)]
+    fn blank<const LENGTH: usize>(&self) -> Result<()> {
+        self.resize(LENGTH as u32)?;
+        self.zero::<LENGTH>()
+    }
+
+    #[inline(always)]
+    fn send_copy(&self, _ifindex: u32) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn as_tc(&self) -> Option<Tc> {
+        None
+    }
+
+    #[inline(always)]
+    unsafe fn copy_out(&self, offset: u32, to: *mut u8, length: u32) -> Result<()> {
+        // SAFETY: the caller vouches for `to`.
+        match unsafe { bpf_xdp_load_bytes(self.frame, offset, to.cast(), length) } {
+            0 => Ok(()),
+            _ => Err(DropReason::Malformed),
+        }
+    }
+}

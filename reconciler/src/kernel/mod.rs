@@ -1,0 +1,3 @@
+//! Everything that reaches the kernel.
+
+pub mod linux;

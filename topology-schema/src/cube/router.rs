@@ -1,0 +1,248 @@
+//! `router`: an IP router for both families.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+use crate::addr::{InterfaceAddress, MacAddr, Prefix, RouteTarget, ip_text};
+use crate::cube::CubeContext;
+use crate::diagnostic::Diagnostic;
+use crate::name::Name;
+use crate::quantity::Mtu;
+use crate::text::{ValueCode, ValueError};
+use crate::validate::{Checker, ConnectedNetworks, RouteCheck};
+
+/// Most routes of one router, without those of its own networks.
+pub const MAX_ROUTES: usize = 65_536;
+
+/// Most addresses of one router, all ports together.
+pub const MAX_ADDRESSES: usize = 1024;
+
+/// An IP router, both families. Its ports must be declared.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(
+    rename_all = "camelCase",
+    deny_unknown_fields,
+    expecting = "a mapping of router settings"
+)]
+#[schemars(rename = "Router")]
+pub struct Spec {
+    /// The ports, by name. No two of them may hold overlapping networks.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ports: BTreeMap<Name, Port>,
+    /// Static routes; the networks of the ports need none. At most 65536.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
+    /// Static neighbours, for hosts that do not answer ARP or neighbour discovery.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub neighbors: Vec<Neighbor>,
+}
+
+/// A port of a router.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(
+    rename_all = "camelCase",
+    deny_unknown_fields,
+    expecting = "a mapping with `addresses`"
+)]
+#[schemars(rename = "RouterPort")]
+pub struct Port {
+    /// Addresses of the router on this port, at least one, each with the length of its network.
+    #[serde(deserialize_with = "at_least_one_address")]
+    #[schemars(length(min = 1))]
+    pub addresses: Vec<InterfaceAddress>,
+    /// Link-layer address of the port, unicast. Default: chosen by `pcn`, the same at every apply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<MacAddr>,
+    /// Maximum transmission unit in bytes, 1280 to 65535. Default: 1500.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<Mtu>,
+    /// Transparent cubes on the port, from the outside in: the first one meets a packet from the link first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub through: Vec<Name>,
+}
+
+/// A static route.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(
+    rename_all = "camelCase",
+    deny_unknown_fields,
+    expecting = "a route such as `{ to: default, via: 10.0.0.1 }`"
+)]
+#[schemars(rename = "RouterRoute")]
+pub struct Route {
+    /// Where the route leads: `default` or a network prefix.
+    pub to: RouteTarget,
+    /// Next hop: an address on a network of one of the ports.
+    #[serde(with = "ip_text")]
+    #[schemars(with = "ip_text::IpText")]
+    pub via: IpAddr,
+}
+
+/// A static neighbour.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(
+    rename_all = "camelCase",
+    deny_unknown_fields,
+    expecting = "a neighbour such as `{ address: 10.0.0.2, mac: \"02:00:00:00:00:02\", port: lan }`"
+)]
+#[schemars(rename = "RouterNeighbor")]
+pub struct Neighbor {
+    /// IP address of the neighbour, on a network of the port.
+    #[serde(with = "ip_text")]
+    #[schemars(with = "ip_text::IpText")]
+    pub address: IpAddr,
+    /// Link-layer address of the neighbour, unicast.
+    pub mac: MacAddr,
+    /// The port behind which it is.
+    pub port: Name,
+}
+
+fn at_least_one_address<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<InterfaceAddress>, D::Error> {
+    let addresses = Vec::deserialize(deserializer)?;
+    if addresses.is_empty() {
+        let error = ValueError::new(
+            ValueCode::EmptyList,
+            "a router port needs at least one address",
+        );
+        return Err(de::Error::custom(format_args!(
+            "{:#}",
+            error.help("write it like `addresses: [10.0.1.254/24]`")
+        )));
+    }
+    Ok(addresses)
+}
+
+pub(crate) fn check(spec: &Spec, checker: &mut Checker<'_>, cube: &CubeContext<'_>) {
+    let path = cube.path.key("routes");
+    checker.limit("routes", spec.routes.len(), MAX_ROUTES, &path);
+    let count = spec.ports.values().map(|port| port.addresses.len()).sum();
+    checker.limit("addresses", count, MAX_ADDRESSES, &cube.path.key("ports"));
+
+    check_addresses(spec, checker, cube);
+    let own: BTreeSet<IpAddr> = spec
+        .ports
+        .values()
+        .flat_map(|port| &port.addresses)
+        .map(InterfaceAddress::address)
+        .collect();
+    let networks = ConnectedNetworks::new(spec.ports.values().flat_map(|port| &port.addresses));
+    let routes = RouteCheck {
+        networks: &networks,
+        own: &own,
+        depends_on: &cube.path,
+        owner: "any port of the router",
+    };
+    let mut seen = BTreeMap::new();
+    for (index, route) in spec.routes.iter().enumerate() {
+        routes.check(checker, route.to, route.via, &path.index(index));
+        // Several next hops for one target would need a choice between them, which this version does not make.
+        let first = *seen.entry(route.to.prefix(route.via)).or_insert(index);
+        if first != index {
+            let other = checker.refer_to(&path.index(first));
+            let message = format!("there is a route to {} already", route.to);
+            let diagnostic =
+                Diagnostic::error("duplicate-route", &path.index(index).key("to"), message);
+            checker.report(diagnostic.help(format!("the other one is {other}")));
+        }
+    }
+    check_neighbors(spec, checker, cube, &own);
+}
+
+fn check_addresses(spec: &Spec, checker: &mut Checker<'_>, cube: &CubeContext<'_>) {
+    let mut networks: Vec<(Prefix, &Name, usize)> = Vec::new();
+    let mut seen: BTreeMap<IpAddr, &Name> = BTreeMap::new();
+    for (name, port) in &spec.ports {
+        checker.unicast(port.mac, || cube.port_path(name).key("mac"));
+        for (index, address) in port.addresses.iter().enumerate() {
+            let path = || cube.port_path(name).key("addresses").index(index);
+            checker.interface_address(address, path);
+            checker.no_link_local(address.address(), path);
+            match seen.insert(address.address(), name) {
+                Some(first) => checker.report(Diagnostic::error(
+                    "duplicate-address",
+                    &path(),
+                    format!(
+                        "{} is an address of port `{first}` already",
+                        address.address()
+                    ),
+                )),
+                None => networks.push((address.network(), name, index)),
+            }
+        }
+    }
+    // Sorted like this, a network follows directly behind those that contain it.
+    networks.sort_by_key(|&(network, _, _)| (network.address(), network.length()));
+    let mut around: Vec<(Prefix, &Name)> = Vec::new();
+    for (network, name, index) in networks {
+        while around
+            .last()
+            .is_some_and(|(outer, _)| !outer.overlaps(&network))
+        {
+            around.pop();
+        }
+        if let Some((outer, other)) = around.iter().find(|(_, other)| *other != name) {
+            checker.report(
+                Diagnostic::error(
+                    "overlapping-networks",
+                    &cube.port_path(name).key("addresses").index(index),
+                    format!("{network} overlaps {outer} of port `{other}`"),
+                )
+                .help("each network of a router belongs to one port"),
+            );
+        }
+        // Many addresses on one network of one port count once.
+        if around.last() != Some(&(network, name)) {
+            around.push((network, name));
+        }
+    }
+}
+
+fn check_neighbors(
+    spec: &Spec,
+    checker: &mut Checker<'_>,
+    cube: &CubeContext<'_>,
+    own: &BTreeSet<IpAddr>,
+) {
+    let mut seen = BTreeSet::new();
+    let mut networks = BTreeMap::new();
+    for (index, neighbor) in spec.neighbors.iter().enumerate() {
+        let path = cube.path.key("neighbors").index(index);
+        let address = neighbor.address;
+        checker.unicast(Some(neighbor.mac), || path.key("mac"));
+        if !seen.insert(address) {
+            let message = format!("{address} is listed as a neighbour already");
+            checker.report(Diagnostic::error(
+                "duplicate-entry",
+                &path.key("address"),
+                message,
+            ));
+        }
+        if own.contains(&address) {
+            let message = format!("{address} is an address of the router itself");
+            checker.report(Diagnostic::error(
+                "own-address",
+                &path.key("address"),
+                message,
+            ));
+        }
+        cube.require_port(checker, &neighbor.port, || path.key("port"));
+        let Some(port) = spec.ports.get(&neighbor.port) else {
+            continue;
+        };
+        let connected = networks
+            .entry(&neighbor.port)
+            .or_insert_with(|| ConnectedNetworks::new(port.addresses.iter()));
+        if !connected.contains(address) {
+            let message = format!("{address} is on no network of port `{}`", neighbor.port);
+            checker.absent(
+                &[&cube.port_path(&neighbor.port)],
+                Diagnostic::error("not-connected", &path.key("address"), message),
+            );
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Random topologies: right in their structure, not necessarily by the rules.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+use topology_schema::cube::{
+    PlainPort, bridge, ddos_mitigator, forwarder, hello, hello_transparent, router,
+};
+use topology_schema::{
+    ApiVersion, Bounded, Cube, Endpoint, Hook, Interface, InterfaceAddress, InterfaceName, Kind,
+    Link, MacAddr, Metadata, Name, Namespace, NamespaceInterface, NamespaceRoute, Prefix,
+    RouteTarget, Seconds, Spec, Topology,
+};
+
+/// Names, many of which YAML would read as something else than text.
+pub(crate) fn name() -> impl Strategy<Value = Name> {
+    let plain = "[a-z0-9]([-a-z0-9]{0,6}[a-z0-9])?".prop_map(|text| text.parse().unwrap());
+    let odd = prop::sample::select(vec![
+        "null",
+        "true",
+        "false",
+        "yes",
+        "no",
+        "on",
+        "off",
+        "y",
+        "n",
+        "0x1f",
+        "0o17",
+        "1e3",
+        "123",
+        "007",
+        "0",
+        "default",
+        "all",
+        "inf",
+        "nan",
+        "1-1",
+        "2026-11-21",
+        "drop",
+        "forward",
+    ])
+    .prop_map(|text| text.parse().unwrap());
+    prop_oneof![3 => plain, 1 => odd]
+}
+
+fn interface_name() -> impl Strategy<Value = InterfaceName> {
+    prop_oneof![
+        3 => "[a-z]{1,5}[0-9.@_]{0,6}".prop_filter_map("reserved", |text| text.parse().ok()),
+        1 => r"[!-$&-.0-9;-~]{1,15}".prop_filter_map("reserved", |text| text.parse().ok()),
+    ]
+}
+
+fn mac() -> impl Strategy<Value = MacAddr> {
+    any::<[u8; 6]>().prop_map(MacAddr)
+}
+
+fn ip() -> impl Strategy<Value = IpAddr> {
+    prop_oneof![
+        any::<u32>().prop_map(|bits| IpAddr::V4(Ipv4Addr::from(bits))),
+        any::<u128>().prop_map(|bits| IpAddr::V6(Ipv6Addr::from(bits))),
+        // Mostly zero, so that the short forms are met.
+        (any::<u16>(), any::<u16>()).prop_map(|(high, low)| {
+            IpAddr::V6(Ipv6Addr::from((u128::from(high) << 112) | u128::from(low)))
+        }),
+    ]
+}
+
+fn length(ip: IpAddr, seed: u8) -> u8 {
+    seed % if ip.is_ipv4() { 33 } else { 129 }
+}
+
+fn interface_address() -> impl Strategy<Value = InterfaceAddress> {
+    (ip(), any::<u8>()).prop_map(|(ip, seed)| format!("{ip}/{}", length(ip, seed)).parse().unwrap())
+}
+
+fn prefix() -> impl Strategy<Value = Prefix> {
+    (ip(), any::<u8>()).prop_map(|(ip, seed)| Prefix::containing(ip, length(ip, seed)).unwrap())
+}
+
+fn target() -> impl Strategy<Value = RouteTarget> {
+    prop_oneof![
+        Just(RouteTarget::Default),
+        prefix().prop_map(RouteTarget::Prefix)
+    ]
+}
+
+fn through() -> impl Strategy<Value = Vec<Name>> {
+    vec(name(), 0..3)
+}
+
+fn bounded<const MIN: u32, const MAX: u32>() -> impl Strategy<Value = Bounded<MIN, MAX>> {
+    (MIN..=MAX).prop_map(|number| Bounded::new(number).unwrap())
+}
+
+fn seconds() -> impl Strategy<Value = Seconds> {
+    prop_oneof![1..10_000_u32, 1..3_000_000_000_u32]
+        .prop_map(|seconds| Seconds::new(seconds).unwrap())
+}
+
+fn plain_ports() -> impl Strategy<Value = BTreeMap<Name, PlainPort>> {
+    btree_map(
+        name(),
+        through().prop_map(|through| PlainPort { through }),
+        0..3,
+    )
+}
+
+fn bridge() -> impl Strategy<Value = bridge::Spec> {
+    let port =
+        (option::of(mac()), through(), any::<bool>()).prop_map(|(mac, through, isolated)| {
+            bridge::Port {
+                mac,
+                through,
+                isolated,
+            }
+        });
+    let entry = (mac(), name()).prop_map(|(mac, port)| bridge::FdbEntry { mac, port });
+    (
+        seconds(),
+        bounded(),
+        btree_map(name(), port, 0..3),
+        vec(entry, 0..3),
+    )
+        .prop_map(|(aging_time, fdb_size, ports, fdb)| bridge::Spec {
+            aging_time,
+            fdb_size,
+            ports,
+            fdb,
+        })
+}
+
+fn router() -> impl Strategy<Value = router::Spec> {
+    let port = (
+        vec(interface_address(), 1..4),
+        option::of(mac()),
+        option::of(bounded()),
+        through(),
+    )
+        .prop_map(|(addresses, mac, mtu, through)| router::Port {
+            addresses,
+            mac,
+            mtu,
+            through,
+        });
+    let route = (target(), ip()).prop_map(|(to, via)| router::Route { to, via });
+    let neighbor = (ip(), mac(), name()).prop_map(|(address, mac, port)| router::Neighbor {
+        address,
+        mac,
+        port,
+    });
+    (
+        btree_map(name(), port, 0..4),
+        vec(route, 0..4),
+        vec(neighbor, 0..3),
+    )
+        .prop_map(|(ports, routes, neighbors)| router::Spec {
+            ports,
+            routes,
+            neighbors,
+        })
+}
+
+fn forwarder() -> impl Strategy<Value = forwarder::Spec> {
+    let action = prop_oneof![
+        Just(forwarder::Action::Drop),
+        name().prop_map(forwarder::Action::Forward)
+    ];
+    (plain_ports(), btree_map(name(), action, 0..3))
+        .prop_map(|(ports, actions)| forwarder::Spec { ports, actions })
+}
+
+fn cube() -> impl Strategy<Value = Cube> {
+    let hello_action = prop::sample::select(vec![hello::Action::Forward, hello::Action::Drop]);
+    let pass = || {
+        prop::sample::select(vec![
+            hello_transparent::Action::Pass,
+            hello_transparent::Action::Drop,
+        ])
+    };
+    prop_oneof![
+        bridge().prop_map(Cube::Bridge),
+        router().prop_map(Cube::Router),
+        forwarder().prop_map(Cube::Forwarder),
+        (vec(prefix(), 0..4), vec(prefix(), 0..4)).prop_map(|(sources, destinations)| {
+            Cube::DdosMitigator(ddos_mitigator::Spec {
+                sources,
+                destinations,
+            })
+        }),
+        (hello_action, plain_ports())
+            .prop_map(|(action, ports)| Cube::Hello(hello::Spec { action, ports })),
+        (pass(), pass()).prop_map(|(ingress_action, egress_action)| {
+            Cube::HelloTransparent(hello_transparent::Spec {
+                ingress_action,
+                egress_action,
+            })
+        }),
+    ]
+}
+
+fn endpoint() -> impl Strategy<Value = Endpoint> {
+    prop_oneof![
+        (name(), name()).prop_map(|(cube, port)| Endpoint::Port { cube, port }),
+        (name(), interface_name()).prop_map(|(namespace, interface)| Endpoint::Namespace {
+            namespace,
+            interface
+        }),
+        interface_name().prop_map(Endpoint::Host),
+    ]
+}
+
+fn namespace() -> impl Strategy<Value = Namespace> {
+    let route = (target(), ip()).prop_map(|(to, via)| NamespaceRoute { to, via });
+    let interface = (
+        vec(interface_address(), 0..3),
+        vec(route, 0..3),
+        option::of(mac()),
+        option::of(bounded()),
+    )
+        .prop_map(|(addresses, routes, mac, mtu)| NamespaceInterface {
+            addresses,
+            routes,
+            mac,
+            mtu,
+        });
+    btree_map(interface_name(), interface, 0..3).prop_map(|interfaces| Namespace { interfaces })
+}
+
+/// A topology in which anything may refer to anything.
+pub(crate) fn topology() -> impl Strategy<Value = Topology> {
+    let hook = prop::sample::select(vec![Hook::Tc, Hook::Xdp, Hook::XdpGeneric]);
+    let interface = (hook, through()).prop_map(|(hook, through)| Interface { hook, through });
+    let spec = (
+        btree_map(name(), namespace(), 0..3),
+        btree_map(interface_name(), interface, 0..3),
+        btree_map(name(), cube(), 0..6),
+        vec((endpoint(), endpoint()).prop_map(|(a, b)| Link(a, b)), 0..6),
+    )
+        .prop_map(|(namespaces, interfaces, cubes, links)| Spec {
+            namespaces,
+            interfaces,
+            cubes,
+            links,
+        });
+    (name(), spec).prop_map(|(name, spec)| Topology {
+        api_version: ApiVersion::V1Alpha1,
+        kind: Kind::Topology,
+        metadata: Metadata { name },
+        spec,
+    })
+}
