@@ -1,7 +1,23 @@
-//! Reconciler.
+//! From a valid topology to running programs.
+//!
+//! The way of a topology, one stage a module: [`graph`] -> [`desired`] ; [`kernel`] -> observed ;
+//! both -> [`diff`](plan) -> [`plan`] -> [`execute`] -> report. Everything is pure and synchronous but what goes
+//! through the [`kernel::Kernel`] trait.
+
+pub mod address;
+pub mod allocation;
+pub mod change;
+pub mod cube;
+pub mod desired;
+mod digest;
+pub mod execute;
+pub mod facts;
+pub mod graph;
 pub mod kernel;
-/// Objects
-pub mod objects { include!(concat!(env!("OUT_DIR"), "/objects.rs")); 
-/// Find
-pub fn find(name: &str) -> Option<&'static [u8]> { OBJECTS.iter().find(|(n, _)| *n == name).map(|(_, b)| *b) }
-}
+pub mod objects;
+pub mod observed;
+pub mod plan;
+pub mod reconcile;
+pub mod record;
+pub mod resource;
+mod wiring;

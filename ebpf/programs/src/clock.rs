@@ -9,3 +9,10 @@ pub fn now() -> u64 {
     // SAFETY: the helper has no preconditions.
     unsafe { bpf_ktime_get_coarse_ns() }
 }
+
+/// Nanoseconds from `then` to `now`. None, when another CPU noted `then` at a tick that came
+/// after we asked for the time.
+#[inline(always)]
+pub fn elapsed(now: u64, then: u64) -> u64 {
+    now.saturating_sub(then)
+}

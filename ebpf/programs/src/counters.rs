@@ -63,6 +63,18 @@ pub fn sent(size: Size, index: u32) {
     }
 }
 
+/// Takes back what [`sent`] counted: there was no program to jump to.
+#[inline(always)]
+pub fn not_sent(size: Size, index: u32) {
+    if let Some(counters) = COUNTERS.get_ptr_mut(index) {
+        // SAFETY: as in `received`.
+        unsafe {
+            (*counters).tx_packets -= size.packets;
+            (*counters).tx_bytes -= size.bytes;
+        }
+    }
+}
+
 /// Counts a drop.
 #[inline(always)]
 pub fn dropped(size: Size, index: u32, reason: DropReason) {

@@ -34,9 +34,8 @@ pub fn run<C: StandardCube, P: Packet>(mut packet: P) -> i32 {
     let input = packet.port();
     let size = counters::Size::of(&packet);
     let verdict = match C::handle(&mut packet, input) {
-        // Counted where it arrives: on TC.
-        Ok(Verdict::HandOver) => hand_over(&packet, input),
-        Ok(Verdict::Emit(output)) if only_via_tc::<P>(output) => hand_over(&packet, input),
+        Ok(Verdict::HandOver) => hand_over(&packet, size, input),
+        Ok(Verdict::Emit(output)) if only_via_tc::<P>(output) => hand_over(&packet, size, input),
         Ok(Verdict::Emit(output)) => {
             counters::received(size, input);
             emit(&mut packet, output)
@@ -86,10 +85,19 @@ pub fn send_copy<P: Packet>(packet: &P, output: u32) -> bool {
     copied
 }
 
-/// Counts a packet that is lost although something is sent in its place.
+/// Makes the packet another one, which is sent in its place, and counts the packet itself as
+/// dropped. If that does not work, the caller's caller counts it.
 #[inline(always)]
-pub fn count_drop<P: Packet>(packet: &P, input: u32, reason: DropReason) {
-    counters::dropped(counters::Size::of(packet), input, reason);
+pub fn replace<P: Packet>(
+    packet: &mut P,
+    input: u32,
+    reason: DropReason,
+    make: impl FnOnce(&mut P) -> Result<Verdict>,
+) -> Result<Verdict> {
+    let size = counters::Size::of(packet);
+    let verdict = make(packet)?;
+    counters::dropped(size, input, reason);
+    Ok(verdict)
 }
 
 #[inline(always)]
@@ -105,9 +113,11 @@ fn emit<P: Packet>(packet: &mut P, output: u32) -> Result<i32> {
             Ok(packet.redirect(port.hop.ifindex))
         }
         HOP_PROGRAM => {
-            counters::sent(counters::Size::of(packet), output);
+            let size = counters::Size::of(packet);
+            counters::sent(size, output);
             packet.set_port(port.hop.port);
             jump_out(packet, output);
+            counters::not_sent(size, output);
             Err(DropReason::ChainBroken)
         }
         _ => Err(DropReason::NotLinked),
@@ -116,12 +126,15 @@ fn emit<P: Packet>(packet: &mut P, output: u32) -> Result<i32> {
 
 /// The way on for frames that XDP cannot finish: it cannot copy a frame to several programs,
 /// nor filter what leaves through an interface. A veth pair of ours brings the frame to the
-/// same port of the same cube on TC.
+/// same port of the same cube on TC, where it is counted.
 #[inline(always)]
-fn hand_over<P: Packet>(packet: &P, input: u32) -> Result<i32> {
-    match port(input)?.handover_ifindex {
-        0 => Err(DropReason::NotLinked),
-        ifindex => Ok(packet.redirect(ifindex)),
+fn hand_over<P: Packet>(packet: &P, size: counters::Size, input: u32) -> Result<i32> {
+    match port(input) {
+        Ok(port) if port.handover_ifindex != 0 => Ok(packet.redirect(port.handover_ifindex)),
+        _ => {
+            counters::received(size, input);
+            Err(DropReason::NotLinked)
+        }
     }
 }
 

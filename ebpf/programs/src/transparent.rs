@@ -49,15 +49,20 @@ pub fn run<C: TransparentCube, P: Packet>(mut packet: P) -> i32 {
 
 #[inline(always)]
 fn pass_on<P: Packet>(packet: &P, attachment: &Attachment) -> Result<i32> {
-    counters::sent(counters::Size::of(packet), attachment.counter);
-    match attachment.hop.kind {
+    let kind = attachment.hop.kind;
+    if !matches!(kind, HOP_PROGRAM | HOP_PEER | HOP_INTERFACE | HOP_PASS) {
+        return Err(DropReason::NotLinked);
+    }
+    let size = counters::Size::of(packet);
+    counters::sent(size, attachment.counter);
+    match kind {
         HOP_PROGRAM => {
             packet.jump(attachment.slot);
+            counters::not_sent(size, attachment.counter);
             Err(DropReason::ChainBroken)
         }
         HOP_PEER => Ok(packet.redirect_peer(attachment.hop.ifindex)),
         HOP_INTERFACE => Ok(packet.redirect(attachment.hop.ifindex)),
-        HOP_PASS => Ok(P::PASS),
-        _ => Err(DropReason::NotLinked),
+        _ => Ok(P::PASS),
     }
 }

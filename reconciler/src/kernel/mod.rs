@@ -1,3 +1,78 @@
-//! Everything that reaches the kernel.
+//! Everything that reaches the kernel, behind one trait.
 
+pub mod fake;
 pub mod linux;
+
+use topology_schema::Name;
+
+use crate::{
+    observed::{Interest, Observed},
+    plan::Op,
+    record::Record,
+    resource::PinPath,
+};
+
+/// An operation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A call was refused.
+    #[error("{0}")]
+    Call(String),
+    /// The verifier refused a program.
+    #[error("{message}")]
+    Verifier {
+        /// Which program, and the kernel's error.
+        message: String,
+        /// The end of the verifier's log.
+        log: String,
+    },
+    /// Not enough privilege.
+    #[error("{0}")]
+    Permission(String),
+    /// The kernel lacks a feature.
+    #[error("{0}")]
+    Unsupported(String),
+    /// What runs was made by a newer `pcn`.
+    #[error(
+        "topology {topology} was applied by pcn {version}, whose layout (version {layout}) this pcn does not know; \
+         use that version, or remove the topology with it"
+    )]
+    Newer {
+        /// The topology.
+        topology: String,
+        /// The other version.
+        version: String,
+        /// Its layout.
+        layout: u32,
+    },
+    /// Something in the way is not ours.
+    #[error("{0}")]
+    Foreign(String),
+}
+
+/// Result of an operation.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A key and its values.
+pub type Entry = (Vec<u8>, Vec<Vec<u8>>);
+
+/// The kernel, as the reconciler needs it. One topology at a time.
+pub trait Kernel {
+    /// Which topology this is about.
+    fn topology(&self) -> &Name;
+
+    /// What was applied last.
+    fn record(&mut self) -> Result<Option<Record>>;
+
+    /// Reads everything that is the topology's, and the host's interfaces.
+    fn observe(&mut self, interest: &Interest) -> Result<Observed>;
+
+    /// All entries of a map: for those that are per CPU, the values of all CPUs.
+    fn read(&mut self, map: &PinPath) -> Result<Vec<Entry>>;
+
+    /// Nanoseconds of the data planes' clock, `CLOCK_MONOTONIC_COARSE`.
+    fn now(&self) -> u64;
+
+    /// Does one thing.
+    fn apply(&mut self, op: &Op) -> Result<()>;
+}

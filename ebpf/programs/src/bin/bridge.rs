@@ -128,7 +128,7 @@ fn learn(mac: Mac, input: u32, now: u64) {
             if (*entry).port != input {
                 (*entry).port = input;
                 (*entry).seen = now;
-            } else if now - (*entry).seen > REFRESH_INTERVAL {
+            } else if clock::elapsed(now, (*entry).seen) > REFRESH_INTERVAL {
                 (*entry).seen = now;
             }
         }
@@ -154,7 +154,7 @@ fn lookup(mac: Mac, now: u64) -> Option<u32> {
     }
     // SAFETY: the value is only read.
     let entry = unsafe { FDB.get(&key) }?;
-    if now - entry.seen > SETTINGS.load().aging_time {
+    if clock::elapsed(now, entry.seen) > SETTINGS.load().aging_time {
         let _already_gone = FDB.remove(&key);
         return None;
     }
@@ -169,7 +169,7 @@ fn make_room(now: u64) {
     // SAFETY: the entry is always there; a lost race costs one sweep or one count.
     unsafe {
         (*state).full += 1;
-        if now - (*state).swept < SWEEP_INTERVAL {
+        if clock::elapsed(now, (*state).swept) < SWEEP_INTERVAL {
             return;
         }
         (*state).swept = now;
@@ -187,7 +187,7 @@ fn make_room(now: u64) {
 extern "C" fn forget_aged(_map: *mut c_void, key: *const FdbKey, entry: *const FdbEntry, now: *const u64) -> i64 {
     // SAFETY: the kernel hands valid pointers to the callback.
     unsafe {
-        if *now - (*entry).seen > SETTINGS.load().aging_time {
+        if clock::elapsed(*now, (*entry).seen) > SETTINGS.load().aging_time {
             let key = *key;
             let _already_gone = FDB.remove(&key);
         }

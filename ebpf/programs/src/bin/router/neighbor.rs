@@ -60,8 +60,9 @@ pub fn resolve(key: &NeighborKey) -> Resolution {
     // SAFETY: the kernel keeps the entry valid while the program runs; a race between CPUs
     // costs a question more or less.
     unsafe {
-        let age = now - (*neighbor).confirmed;
-        let due = now - (*neighbor).asked_at > RETRANS_TIMER;
+        let age = clock::elapsed(now, (*neighbor).confirmed);
+        let asked_before = clock::elapsed(now, (*neighbor).asked_at);
+        let due = asked_before > RETRANS_TIMER;
         if (*neighbor).confirmed != 0 && age < STALE_TIME {
             if age > REACHABLE_TIME && due {
                 (*neighbor).asked_at = now;
@@ -70,9 +71,9 @@ pub fn resolve(key: &NeighborKey) -> Resolution {
             return Resolution::Known((*neighbor).mac);
         }
         if !due {
-            return if (*neighbor).asked > MAX_SOLICIT { Resolution::Unreachable } else { Resolution::Waiting };
+            return Resolution::Waiting;
         }
-        if (*neighbor).asked >= MAX_SOLICIT && now - (*neighbor).asked_at < UNREACHABLE_TIME {
+        if (*neighbor).asked >= MAX_SOLICIT && asked_before < UNREACHABLE_TIME {
             return Resolution::Unreachable;
         }
         let again = (*neighbor).asked >= MAX_SOLICIT;

@@ -1,0 +1,74 @@
+//! Addresses of things in plans: `cube/r1`, `link/br1:up--r1:lan`, `cube/r1/routes/10.0.0.0/8`.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+use topology_schema::{InterfaceName, Link, Name};
+
+/// The address of an object or of one of its entries. Sorted as text, so an object comes before
+/// its entries.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Address(String);
+
+impl Address {
+    /// `cube/NAME`
+    pub fn cube(name: &Name) -> Self {
+        Self(format!("cube/{name}"))
+    }
+
+    /// `namespace/NAME`
+    pub fn namespace(name: &Name) -> Self {
+        Self(format!("namespace/{name}"))
+    }
+
+    /// `interface/NAME`
+    pub fn interface(name: &InterfaceName) -> Self {
+        Self(format!("interface/{name}"))
+    }
+
+    /// `link/A--B`, the ends in the order in which they sort, whatever the file says.
+    pub fn link(link: &Link) -> Self {
+        let (mut a, mut b) = (&link.0, &link.1);
+        if b < a {
+            (a, b) = (b, a);
+        }
+        Self(format!("link/{a}--{b}"))
+    }
+
+    /// `topology`: the record of what was applied.
+    pub fn topology() -> Self {
+        Self("topology".to_owned())
+    }
+
+    /// An entry below this object.
+    pub fn entry(&self, field: &str, key: &str) -> Self {
+        Self(format!("{}/{field}/{key}", self.0))
+    }
+
+    /// The same, with the entry's path already put together.
+    pub fn below(&self, path: &str) -> Self {
+        Self(format!("{}/{path}", self.0))
+    }
+
+    /// True if `other` is this object or one of its entries.
+    pub fn contains(&self, other: &Self) -> bool {
+        other.0.strip_prefix(&self.0).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Serialize for Address {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}

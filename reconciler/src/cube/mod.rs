@@ -1,0 +1,176 @@
+//! What the reconciler knows of each kind of cube: its driver. Everything else is generic.
+
+mod bridge;
+mod ddos_mitigator;
+mod forwarder;
+mod hello;
+mod hello_transparent;
+mod router;
+
+use std::collections::BTreeMap;
+
+use ebpf_abi::chain::CubeChain;
+use serde_json::Value;
+use topology_schema::{Cube, CubeKind, Endpoint, MacAddr, Name};
+
+use crate::{
+    allocation::Allocation,
+    digest::Digest,
+    graph::TopologyGraph,
+    resource::{Content, MapKind, MapShape, Template},
+};
+
+/// Answers the questions that differ from kind to kind.
+pub trait CubeDriver: Sync {
+    /// Name of the data plane's object.
+    fn object(&self) -> &'static str;
+
+    /// The tables and read-only globals that a cube's settings come to. Pure.
+    fn lower(&self, context: &Context<'_>) -> Lowered;
+
+    /// True if frames may have to be copied to several ports.
+    fn floods(&self) -> bool {
+        false
+    }
+
+    /// How a person names a table's entry: `routes/10.0.0.0/8`. `None` for entries that follow
+    /// from links.
+    fn describe(&self, _table: &str, _key: &[u8]) -> Option<String> {
+        None
+    }
+
+    /// Fields of the settings that are lists, and by which field their items are told apart; an
+    /// empty name stands for the item itself.
+    fn lists(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+
+    /// What there is to show beyond ports and attachments, read from the tables.
+    fn show(&self, _tables: &dyn Tables, _ports: &BTreeMap<u32, String>) -> serde_json::Map<String, Value> {
+        serde_json::Map::new()
+    }
+}
+
+/// Reads the tables of one running cube.
+pub trait Tables {
+    /// All entries of a table; the values of all CPUs for tables that are per CPU. Empty when
+    /// it cannot be read.
+    fn entries(&self, table: &str) -> Vec<(Vec<u8>, Vec<Vec<u8>>)>;
+    /// Nanoseconds of the data planes' clock.
+    fn now(&self) -> u64;
+}
+
+/// The driver of a kind. The one place that knows all of them.
+pub fn driver_for(kind: CubeKind) -> &'static dyn CubeDriver {
+    match kind {
+        CubeKind::Bridge => &bridge::Driver,
+        CubeKind::DdosMitigator => &ddos_mitigator::Driver,
+        CubeKind::Forwarder => &forwarder::Driver,
+        CubeKind::Hello => &hello::Driver,
+        CubeKind::HelloTransparent => &hello_transparent::Driver,
+        CubeKind::Router => &router::Driver,
+    }
+}
+
+/// What a driver may look at.
+pub struct Context<'a> {
+    /// The cube's name.
+    pub name: &'a Name,
+    /// Its settings.
+    pub cube: &'a Cube,
+    /// The topology around it.
+    pub graph: &'a TopologyGraph<'a>,
+    /// Numbers of ports.
+    pub allocation: &'a Allocation,
+}
+
+impl Context<'_> {
+    /// The index of one of the cube's ports.
+    pub fn port(&self, port: &Name) -> Option<u32> {
+        self.allocation.port(self.name, port)
+    }
+
+    /// Ports the cube's tables have room for.
+    pub fn capacity(&self) -> u32 {
+        CubeChain::for_ports(self.allocation.port_limit(self.name)).capacity
+    }
+
+    /// Linked ports: name and index, in the order of indices.
+    pub fn linked_ports(&self) -> Vec<(&str, u32)> {
+        let mut ports: Vec<_> = self
+            .allocation
+            .ports(self.name)
+            .filter(|(port, _)| {
+                port.parse().is_ok_and(|port| {
+                    self.graph.peer(&Endpoint::Port { cube: self.name.clone(), port }).is_some()
+                })
+            })
+            .collect();
+        ports.sort_by_key(|(_, index)| *index);
+        ports
+    }
+}
+
+/// Tables and constants.
+#[derive(Debug, Default)]
+pub struct Lowered {
+    /// In the order in which entries that refer to one another must be written.
+    pub tables: Vec<Table>,
+    /// Read-only globals by name.
+    pub globals: BTreeMap<&'static str, Template>,
+}
+
+/// A table of a cube.
+#[derive(Debug)]
+pub struct Table {
+    /// Its name in the data plane's object.
+    pub name: &'static str,
+    /// What it is made with.
+    pub shape: MapShape,
+    /// What is in it.
+    pub content: Content,
+}
+
+impl Table {
+    /// A table with content of ours. `max_entries` should leave room to grow: a larger table is
+    /// another table.
+    pub fn config(
+        name: &'static str,
+        kind: MapKind,
+        max_entries: u32,
+        (key_size, value_size): (usize, usize),
+        entries: BTreeMap<Vec<u8>, Vec<u8>>,
+    ) -> Self {
+        let entries = entries.into_iter().map(|(key, value)| (key, Template::plain(value))).collect();
+        Self {
+            name,
+            shape: MapShape { kind, key_size: key_size as u32, value_size: value_size as u32, max_entries },
+            content: Content::Config(entries),
+        }
+    }
+
+    /// A table whose content is the data plane's.
+    pub fn learned(name: &'static str, kind: MapKind, max_entries: u32, (key_size, value_size): (usize, usize)) -> Self {
+        Self {
+            name,
+            shape: MapShape { kind, key_size: key_size as u32, value_size: value_size as u32, max_entries },
+            content: Content::Learned,
+        }
+    }
+}
+
+/// Entries a table with `count` of them is made for: with room to grow, so that most changes
+/// are writes.
+pub fn room_for(count: usize) -> u32 {
+    (count as u32).next_power_of_two().max(1024)
+}
+
+/// Key of an array.
+pub fn index(index: u32) -> Vec<u8> {
+    index.to_ne_bytes().to_vec()
+}
+
+/// The link-layer address of something the file gives none: the same at every apply.
+pub fn default_mac(topology: &Name, owner: &str) -> MacAddr {
+    Digest::of(&["mac", topology.as_str(), owner]).mac()
+}

@@ -1,0 +1,82 @@
+//! A topology as a flat list of addressed facts: what a plan's changes are about.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+use topology_schema::{Cube, RouteTarget, Topology};
+
+use crate::{address::Address, cube::driver_for};
+
+/// Facts by address. An object's own fact comes before those of its entries.
+pub type Facts = BTreeMap<Address, Value>;
+
+/// Takes a topology apart.
+pub fn facts(topology: &Topology) -> Facts {
+    let mut facts = Facts::new();
+    let spec = &topology.spec;
+    for (name, namespace) in &spec.namespaces {
+        facts.insert(Address::namespace(name), json(namespace));
+    }
+    for (name, interface) in &spec.interfaces {
+        facts.insert(Address::interface(name), json(interface));
+    }
+    for link in &spec.links {
+        facts.insert(Address::link(link), Value::Object(Map::new()));
+    }
+    for (name, cube) in &spec.cubes {
+        cube_facts(&Address::cube(name), cube, &mut facts);
+    }
+    facts
+}
+
+/// The fact of the cube itself holds its kind and scalar settings; each item of a list and each
+/// member of a map is a fact of its own.
+fn cube_facts(address: &Address, cube: &Cube, facts: &mut Facts) {
+    let kind = cube.kind();
+    let mut own = Map::from_iter([("kind".to_owned(), Value::from(kind.name()))]);
+    let settings = match json(cube) {
+        Value::Object(mut tagged) => tagged.remove(kind.name()).unwrap_or_default(),
+        _ => Value::Null,
+    };
+    let Value::Object(settings) = settings else {
+        facts.insert(address.clone(), Value::Object(own));
+        return;
+    };
+    let lists = driver_for(kind).lists();
+    for (field, value) in settings {
+        match value {
+            Value::Object(members) => {
+                for (key, member) in members {
+                    facts.insert(address.entry(&field, &key), member);
+                }
+            }
+            Value::Array(items) => {
+                let by = lists.iter().find(|(list, _)| *list == field).map_or("", |(_, by)| *by);
+                for (index, item) in items.into_iter().enumerate() {
+                    facts.insert(address.entry(&field, &key_of(&item, by, index)), item);
+                }
+            }
+            scalar => {
+                own.insert(field, scalar);
+            }
+        }
+    }
+    facts.insert(address.clone(), Value::Object(own));
+}
+
+/// How an item is told from its neighbours. A default route is named by its prefix: there may be
+/// one of each family.
+fn key_of(item: &Value, by: &str, index: usize) -> String {
+    let key = if by.is_empty() { item } else { &item[by] };
+    let Some(text) = key.as_str() else { return index.to_string() };
+    let via = item["via"].as_str().and_then(|via| via.parse().ok());
+    match (text.parse::<RouteTarget>(), via) {
+        (Ok(target), Some(via)) => target.prefix(via).to_string(),
+        _ => text.to_owned(),
+    }
+}
+
+/// Topology types always become JSON.
+fn json(value: &impl serde::Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or_default()
+}

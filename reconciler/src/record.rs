@@ -1,0 +1,33 @@
+//! What was applied last: kept in a pinned map, with the numbers given out.
+
+use serde::{Deserialize, Serialize};
+use topology_schema::Topology;
+
+use crate::allocation::Allocation;
+
+/// The record. It says what was asked for, never what is there: that is always read from the
+/// kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// [`ebpf_abi::LAYOUT_VERSION`] of the `pcn` that wrote it.
+    pub layout_version: u32,
+    /// Version of the `pcn` that wrote it.
+    pub pcn_version: String,
+    /// The topology.
+    pub topology: Topology,
+    /// The numbers.
+    pub allocation: Allocation,
+}
+
+impl Record {
+    /// A record of this version of `pcn`.
+    pub fn new(topology: Topology, allocation: Allocation) -> Self {
+        Self {
+            layout_version: ebpf_abi::LAYOUT_VERSION,
+            pcn_version: env!("CARGO_PKG_VERSION").to_owned(),
+            topology,
+            allocation,
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! The vocabulary that desired and observed state share.
+//!
+//! A resource is one kernel object that a topology owns, or one slot of one. Pinned objects are
+//! identified by their path below the topology's directory in bpffs.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+};
+
+use topology_schema::{InterfaceName, MacAddr, Name};
+
+use crate::{address::Address, digest::Digest};
+
+/// Path of a pinned object below the topology's directory.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PinPath(String);
+
+/// Ends the name of an object that is not in its place yet.
+const STAGED: char = '+';
+
+impl PinPath {
+    /// From path components. bpffs refuses names with dots, which interfaces may have, and
+    /// endpoints have slashes: both are escaped.
+    pub fn new(components: &[&str]) -> Self {
+        let escaped: Vec<String> = components
+            .iter()
+            .map(|component| component.replace('%', "%25").replace('.', "%2e").replace('/', "%2f"))
+            .collect();
+        Self(escaped.join("/"))
+    }
+
+    /// From a path as it is found in bpffs.
+    pub fn found(path: String) -> Self {
+        Self(path)
+    }
+
+    /// Where the object waits until it takes the place of this one.
+    pub fn staged(&self) -> Self {
+        Self(format!("{}{STAGED}", self.0))
+    }
+
+    /// True for a path made by [`staged`](Self::staged).
+    pub fn is_staged(&self) -> bool {
+        self.0.ends_with(STAGED)
+    }
+
+    /// The text, as it is in bpffs.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The last component.
+    pub fn name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or(&self.0)
+    }
+}
+
+impl fmt::Display for PinPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Bytes in which interface indices are still to be filled in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Template {
+    /// The bytes, zero where an index goes.
+    pub bytes: Vec<u8>,
+    /// Offsets of indices (`u32`, the machine's byte order) and whose they are.
+    pub ifindexes: Vec<(usize, InterfaceName)>,
+}
+
+impl Template {
+    /// Bytes without indices.
+    pub fn plain(bytes: impl Into<Vec<u8>>) -> Self {
+        Self { bytes: bytes.into(), ifindexes: Vec::new() }
+    }
+
+    /// The bytes, or `None` while one of the interfaces does not exist.
+    pub fn resolve(&self, ifindex: impl Fn(&InterfaceName) -> Option<u32>) -> Option<Vec<u8>> {
+        let mut bytes = self.bytes.clone();
+        for (offset, interface) in &self.ifindexes {
+            bytes[*offset..*offset + 4].copy_from_slice(&ifindex(interface)?.to_ne_bytes());
+        }
+        Some(bytes)
+    }
+}
+
+/// A network namespace of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace {
+    /// Whose it is in a plan.
+    pub owner: Address,
+}
+
+/// A pair of virtual Ethernet interfaces of ours, identified by its end in the host's namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Veth {
+    /// Whose it is in a plan.
+    pub owner: Address,
+    /// Says what the pair is for; the kernel shows it as the interface's alias. It carries our
+    /// mark.
+    pub alias: String,
+    /// The other end.
+    pub peer: VethPeer,
+}
+
+/// The end of a pair that is not its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VethPeer {
+    /// Where it is; `None` is the host's namespace.
+    pub namespace: Option<Name>,
+    /// Its name there.
+    pub name: InterfaceName,
+    /// Its link-layer address; `None` leaves the kernel's.
+    pub mac: Option<MacAddr>,
+    /// Its MTU, as the other end's, in bytes.
+    pub mtu: u32,
+    /// Its addresses and prefix lengths.
+    pub addresses: BTreeSet<(IpAddr, u8)>,
+    /// Routes through it: destination, prefix length, next hop.
+    pub routes: BTreeSet<(IpAddr, u8, IpAddr)>,
+    /// Receive through NAPI: needed where XDP sends into the pair.
+    pub gro: bool,
+}
+
+/// Type of a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MapKind {
+    /// Hash that allocates entries when they come.
+    Hash,
+    /// Hash per CPU that allocates entries when they come.
+    PerCpuHash,
+    /// Hash that forgets what was not used.
+    LruHash,
+    /// Array.
+    Array,
+    /// Array per CPU.
+    PerCpuArray,
+    /// Longest-prefix trie.
+    LpmTrie,
+    /// Programs to jump to.
+    ProgramArray,
+}
+
+/// What a map is made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapShape {
+    /// Type.
+    pub kind: MapKind,
+    /// Bytes.
+    pub key_size: u32,
+    /// Bytes, of one CPU's value.
+    pub value_size: u32,
+    /// Entries.
+    pub max_entries: u32,
+}
+
+impl MapShape {
+    /// True for arrays: entries cannot be deleted, only zeroed.
+    pub fn is_array(&self) -> bool {
+        matches!(self.kind, MapKind::Array | MapKind::PerCpuArray)
+    }
+}
+
+/// Whose content a map has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Ours: compared with the kernel, repaired.
+    Config(BTreeMap<Vec<u8>, Template>),
+    /// The data plane's: never compared, never cleared.
+    Learned,
+    /// Programs: each slot is a resource of its own.
+    Slots,
+}
+
+/// A map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Map {
+    /// Whose it is in a plan.
+    pub owner: Address,
+    /// What it is made with.
+    pub shape: MapShape,
+    /// What is in it.
+    pub content: Content,
+}
+
+/// Hook a program is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hook {
+    /// Traffic control.
+    Tc,
+    /// The express data path.
+    Xdp,
+}
+
+impl Hook {
+    /// Name in pins.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tc => "tc",
+            Self::Xdp => "xdp",
+        }
+    }
+
+    /// The entry point in every object.
+    pub fn entry_point(self) -> &'static str {
+        match self {
+            Self::Tc => "on_tc",
+            Self::Xdp => "on_xdp",
+        }
+    }
+}
+
+/// A program: an entry point of an object with its constants, on its maps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Whose it is in a plan.
+    pub owner: Address,
+    /// Name of the object.
+    pub object: &'static str,
+    /// Which entry point.
+    pub hook: Hook,
+    /// Read-only globals by name.
+    pub globals: BTreeMap<&'static str, Template>,
+    /// Maps by the name the object has for them.
+    pub maps: BTreeMap<&'static str, PinPath>,
+}
+
+impl Program {
+    /// A name that differs when anything that goes into the program does: the kernel keeps it
+    /// with the program, so what is loaded can be compared with what should be. `None` while
+    /// an interface or a map does not exist.
+    pub fn fingerprint(
+        &self,
+        ifindex: impl Fn(&InterfaceName) -> Option<u32>,
+        map_id: impl Fn(&PinPath) -> Option<u32>,
+    ) -> Option<String> {
+        let mut digest = Digest::new();
+        digest.add(&crate::objects::digest(self.object));
+        digest.add(self.hook.name().as_bytes());
+        for (name, value) in &self.globals {
+            digest.add(name.as_bytes());
+            digest.add(&value.resolve(&ifindex)?);
+        }
+        for (name, path) in &self.maps {
+            digest.add(name.as_bytes());
+            digest.add(&map_id(path)?.to_ne_bytes());
+        }
+        // 15 characters: two of the object for people, twelve for 60 bits.
+        Some(format!("{}_{}", &self.object[..2], digest.text(12)))
+    }
+}
+
+/// A slot of a program array.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Slot {
+    /// The array.
+    pub map: PinPath,
+    /// The entry.
+    pub index: u32,
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]", self.map, self.index)
+    }
+}
+
+/// Where on an interface a program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AttachPoint {
+    /// tcx, arriving packets.
+    TcIngress,
+    /// tcx, leaving packets.
+    TcEgress,
+    /// XDP in the driver.
+    Xdp,
+    /// XDP emulated by the kernel.
+    XdpGeneric,
+}
+
+impl AttachPoint {
+    /// The hook its programs are for.
+    pub fn hook(self) -> Hook {
+        match self {
+            Self::TcIngress | Self::TcEgress => Hook::Tc,
+            Self::Xdp | Self::XdpGeneric => Hook::Xdp,
+        }
+    }
+
+    /// Name in pins and outputs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TcIngress => "tc-ingress",
+            Self::TcEgress => "tc-egress",
+            Self::Xdp => "xdp",
+            Self::XdpGeneric => "xdp-generic",
+        }
+    }
+}
+
+/// A link: a program attached to an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// Whose it is in a plan.
+    pub owner: Address,
+    /// The interface, in the host's namespace.
+    pub interface: InterfaceName,
+    /// Where on it.
+    pub point: AttachPoint,
+    /// Which program.
+    pub program: PinPath,
+}

@@ -1,0 +1,361 @@
+//! How links become hops: which program or interface follows which, and under which names.
+
+use std::collections::BTreeMap;
+
+use ebpf_abi::{
+    chain::{CubeChain, Direction},
+    entry::Entry,
+    port::{self, HOP_INTERFACE, HOP_PASS, HOP_PEER, HOP_PROGRAM, PORT_ISOLATED, PORT_VIA_TC, Port},
+    transparent::Attachment,
+};
+use topology_schema::{
+    Cube, Endpoint, Hook as InterfaceHook, InterfaceName, Name, NamespaceInterface, Topology,
+};
+
+use crate::{
+    address::Address,
+    allocation::Allocation,
+    cube::{default_mac, driver_for},
+    desired::Builder,
+    digest::Digest,
+    resource::{AttachPoint, Hook, PinPath, Template, Veth, VethPeer},
+};
+
+/// MTU of a pair for which the file says nothing, in bytes.
+const DEFAULT_MTU: u32 = 1500;
+/// MTU of the pairs that bring frames from program to program: any frame fits.
+const PORTAL_MTU: u32 = 65535;
+
+/// What comes next for a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Hop {
+    /// A program, and the port at which the packet enters the cube behind it.
+    Program(PinPath, u32),
+    /// An interface of the host.
+    Interface(InterfaceName),
+    /// The far end of an interface of ours.
+    Peer(InterfaceName),
+    /// The stack, or the wire.
+    Pass,
+    /// Nothing.
+    None,
+}
+
+impl Hop {
+    fn encode(&self) -> (port::Hop, Option<InterfaceName>) {
+        let hop = |kind, port| port::Hop { kind, ifindex: 0, port };
+        match self {
+            Self::Program(_, port) => (hop(HOP_PROGRAM, *port), None),
+            Self::Interface(name) => (hop(HOP_INTERFACE, 0), Some(name.clone())),
+            Self::Peer(name) => (hop(HOP_PEER, 0), Some(name.clone())),
+            Self::Pass => (hop(HOP_PASS, 0), None),
+            Self::None => (port::Hop::default(), None),
+        }
+    }
+}
+
+// Paths below the topology's directory.
+
+pub(crate) fn table(cube: &Name, table: &str) -> PinPath {
+    PinPath::new(&["cubes", cube.as_str(), table])
+}
+
+pub(crate) fn cube_chain(cube: &Name, hook: Hook) -> PinPath {
+    PinPath::new(&["cubes", cube.as_str(), chain_name(hook)])
+}
+
+pub(crate) fn cube_program(cube: &Name, hook: Hook) -> PinPath {
+    PinPath::new(&["cubes", cube.as_str(), &format!("program-{}", hook.name())])
+}
+
+pub(crate) fn own_program(cube: &Name, hook: Hook) -> Hop {
+    Hop::Program(cube_program(cube, hook), 0)
+}
+
+pub(crate) fn interface_chain(interface: &InterfaceName, hook: Hook) -> PinPath {
+    PinPath::new(&["interfaces", interface.as_str(), chain_name(hook)])
+}
+
+pub(crate) fn entry_program(interface: &InterfaceName, point: AttachPoint) -> PinPath {
+    PinPath::new(&["interfaces", interface.as_str(), &format!("program-{}", point.name())])
+}
+
+pub(crate) fn entry_link(interface: &InterfaceName, point: AttachPoint) -> PinPath {
+    PinPath::new(&["interfaces", interface.as_str(), &format!("link-{}", point.name())])
+}
+
+pub(crate) fn stack_program(endpoint: &Endpoint, cube: &Name, direction: Direction, hook: Hook) -> PinPath {
+    let direction = match direction {
+        Direction::Ingress => "ingress",
+        Direction::Egress => "egress",
+    };
+    let file = format!("program-{cube}-{direction}-{}", hook.name());
+    PinPath::new(&["stacks", &endpoint.to_string(), &file])
+}
+
+/// What travels with packets on XDP.
+pub(crate) fn metadata() -> PinPath {
+    PinPath::new(&["metadata"])
+}
+
+fn chain_name(hook: Hook) -> &'static str {
+    match hook {
+        Hook::Tc => "chain_tc",
+        Hook::Xdp => "chain_xdp",
+    }
+}
+
+/// The hook of an interface's programs.
+pub(crate) fn hook_of(hook: InterfaceHook) -> Hook {
+    ingress_point(hook).hook()
+}
+
+/// Where arriving packets meet an interface's programs.
+pub(crate) fn ingress_point(hook: InterfaceHook) -> AttachPoint {
+    match hook {
+        InterfaceHook::Tc => AttachPoint::TcIngress,
+        InterfaceHook::Xdp => AttachPoint::Xdp,
+        InterfaceHook::XdpGeneric => AttachPoint::XdpGeneric,
+    }
+}
+
+/// A cube's chain.
+pub(crate) fn chain_of(allocation: &Allocation, cube: &Name) -> CubeChain {
+    CubeChain::for_ports(allocation.port_limit(cube))
+}
+
+/// A stack in the order in which packets of a direction meet it.
+pub(crate) fn in_order(stack: &[Name], direction: Direction) -> Vec<&Name> {
+    match direction {
+        Direction::Ingress => stack.iter().collect(),
+        Direction::Egress => stack.iter().rev().collect(),
+    }
+}
+
+/// The constants of a transparent program.
+pub(crate) fn attachment(direction: Direction, counter: u32, slot: u32, next: &Hop) -> Template {
+    let (hop, interface) = next.encode();
+    let constants = Attachment { direction: direction as u32, counter, slot, hop };
+    let offset = std::mem::offset_of!(Attachment, hop) + std::mem::offset_of!(port::Hop, ifindex);
+    Template {
+        bytes: bytemuck::bytes_of(&constants).to_vec(),
+        ifindexes: interface.into_iter().map(|name| (offset, name)).collect(),
+    }
+}
+
+/// The name of the host's end of a pair: 15 characters are too few for two names, so it is a
+/// hash; the alias says what it is.
+pub(crate) fn outer_name(topology: &Name, what: &str) -> InterfaceName {
+    let name = format!("pcn{}", Digest::of(&["veth", topology.as_str(), what]).text(11));
+    interface_name(name)
+}
+
+fn interface_name(name: String) -> InterfaceName {
+    name.parse().expect("15 letters and digits are an interface name")
+}
+
+/// Our mark on an interface: whose it is and what for.
+pub(crate) fn alias(topology: &Name, what: &str) -> String {
+    format!("pcn:{topology}:{what}")
+}
+
+/// The pair that leads into a namespace.
+pub(crate) fn namespace_veth(
+    topology: &Topology,
+    namespace: &Name,
+    interface: &InterfaceName,
+    settings: &NamespaceInterface,
+) -> (InterfaceName, Veth) {
+    let name = &topology.metadata.name;
+    let what = format!("{namespace}/{interface}");
+    let peer = VethPeer {
+        namespace: Some(namespace.clone()),
+        name: interface.clone(),
+        mac: Some(settings.mac.unwrap_or_else(|| default_mac(name, &what))),
+        mtu: settings.mtu.map_or(DEFAULT_MTU, |mtu| mtu.get()),
+        addresses: settings.addresses.iter().map(|address| (address.address(), address.length())).collect(),
+        routes: settings
+            .routes
+            .iter()
+            .map(|route| {
+                let to = route.to.prefix(route.via);
+                (to.address(), to.length(), route.via)
+            })
+            .collect(),
+        gro: false,
+    };
+    let veth = Veth { owner: Address::namespace(namespace), alias: alias(name, &what), peer };
+    (outer_name(name, &what), veth)
+}
+
+impl Builder<'_, '_> {
+    /// What follows a cube's port on its link, past the port's own stack.
+    pub(crate) fn hop_out(&self, endpoint: &Endpoint, hook: Hook) -> Hop {
+        match self.graph.peer(endpoint) {
+            Some(Endpoint::Port { cube, port }) => self.hop_in_port(cube, port, hook),
+            Some(Endpoint::Host(interface)) if self.present.contains(interface) => Hop::Interface(interface.clone()),
+            Some(namespace @ Endpoint::Namespace { .. }) => {
+                let topology = &self.graph.topology().topology().metadata.name;
+                Hop::Peer(outer_name(topology, &namespace.to_string()))
+            }
+            Some(Endpoint::Host(_)) | None => Hop::None,
+        }
+    }
+
+    /// What a packet meets first that comes in at a port.
+    pub(crate) fn hop_in_port(&self, cube: &Name, port: &Name, hook: Hook) -> Hop {
+        let Some(index) = self.allocation.port(cube, port) else { return Hop::None };
+        let stack = self.graph.cube(cube).map_or(&[][..], |cube| cube.through(port));
+        let endpoint = Endpoint::Port { cube: cube.clone(), port: port.clone() };
+        match in_order(stack, Direction::Ingress).first() {
+            Some(first) => Hop::Program(stack_program(&endpoint, first, Direction::Ingress, hook), index),
+            None => Hop::Program(cube_program(cube, hook), index),
+        }
+    }
+
+    /// What follows a host interface's ingress stack.
+    pub(crate) fn hop_in(&self, endpoint: &Endpoint, hook: Hook) -> Hop {
+        match self.graph.peer(endpoint) {
+            Some(Endpoint::Port { cube, port }) => self.hop_in_port(cube, port, hook),
+            _ => Hop::Pass,
+        }
+    }
+
+    /// What follows the cube itself on a port: the port's stack, or what is behind it. The port
+    /// number is the one behind the stack.
+    pub(crate) fn first_out(&self, endpoint: &Endpoint, hook: Hook) -> Hop {
+        let Endpoint::Port { cube, port } = endpoint else { return Hop::None };
+        let behind = self.hop_out(endpoint, hook);
+        let stack = self.graph.cube(cube).map_or(&[][..], |cube| cube.through(port));
+        match in_order(stack, Direction::Egress).first() {
+            Some(first) if behind != Hop::None => {
+                let port = match behind {
+                    Hop::Program(_, port) => port,
+                    Hop::Interface(_) | Hop::Peer(_) | Hop::Pass | Hop::None => 0,
+                };
+                Hop::Program(stack_program(endpoint, first, Direction::Egress, hook), port)
+            }
+            _ => behind,
+        }
+    }
+
+    /// The port table of a standard cube, and the pairs of interfaces that its ports need.
+    pub(crate) fn port_table(&mut self, cube: &Name, chain: CubeChain) -> BTreeMap<Vec<u8>, Template> {
+        let mut ports: Vec<(&Name, u32)> = self
+            .graph
+            .ports(cube)
+            .filter_map(|port| Some((port, self.allocation.port(cube, port)?)))
+            .collect();
+        ports.sort_by_key(|(_, index)| *index);
+        let kind = self.graph.cube(cube).map(Cube::kind);
+        let floods = kind.is_some_and(|kind| driver_for(kind).floods());
+        let xdp = self.xdp.contains(cube);
+        let via_tc: Vec<bool> = ports.iter().map(|(port, _)| self.only_via_tc(cube, port)).collect();
+        let hands_over = xdp && (floods || via_tc.contains(&true));
+        let mut rest_served = false;
+        let mut table = BTreeMap::new();
+        for ((port, index), via_tc) in ports.into_iter().zip(via_tc) {
+            let endpoint = Endpoint::Port { cube: cube.clone(), port: port.clone() };
+            let hop = self.first_out(&endpoint, Hook::Tc);
+            // One port that a program serves gets the original of a flooded frame.
+            let to_program = matches!(hop, Hop::Program(..));
+            let copies = floods && to_program && rest_served;
+            rest_served |= to_program;
+            let handed_over = hands_over && hop != Hop::None;
+            let entry = self.port_entry(cube, port, &hop, via_tc, copies, handed_over);
+            if copies || handed_over {
+                self.portal(&endpoint, chain, index, &hop, copies, handed_over);
+            }
+            table.insert(index.to_ne_bytes().to_vec(), entry);
+        }
+        table
+    }
+
+    fn port_entry(&self, cube: &Name, port: &Name, hop: &Hop, via_tc: bool, copies: bool, hands_over: bool) -> Template {
+        let (encoded, interface) = hop.encode();
+        let mut flags = 0;
+        if let Some(Cube::Bridge(spec)) = self.graph.cube(cube)
+            && spec.ports.get(port).is_some_and(|port| port.isolated)
+        {
+            flags |= PORT_ISOLATED;
+        }
+        if via_tc {
+            flags |= PORT_VIA_TC;
+        }
+        let entry = Port { hop: encoded, flags, flood_ifindex: 0, handover_ifindex: 0 };
+        let mut ifindexes = Vec::new();
+        if let Some(interface) = interface {
+            ifindexes.push((std::mem::offset_of!(Port, hop) + std::mem::offset_of!(port::Hop, ifindex), interface));
+        }
+        let portal = self.portal_name(cube, port);
+        if copies {
+            ifindexes.push((std::mem::offset_of!(Port, flood_ifindex), portal.clone()));
+        }
+        if hands_over {
+            ifindexes.push((std::mem::offset_of!(Port, handover_ifindex), portal));
+        }
+        Template { bytes: bytemuck::bytes_of(&entry).to_vec(), ifindexes }
+    }
+
+    /// True if XDP must not send to the port's interface: a pair's far end takes no XDP frames,
+    /// an interface without XDP may not either, and a stack on an interface filters what leaves
+    /// on TC.
+    fn only_via_tc(&self, cube: &Name, port: &Name) -> bool {
+        let endpoint = Endpoint::Port { cube: cube.clone(), port: port.clone() };
+        match self.graph.peer(&endpoint) {
+            Some(Endpoint::Host(interface)) => {
+                self.graph.hook(interface) == InterfaceHook::Tc || !self.graph.interface_stack(interface).is_empty()
+            }
+            Some(Endpoint::Namespace { .. }) => true,
+            Some(Endpoint::Port { .. }) | None => false,
+        }
+    }
+
+    fn portal_name(&self, cube: &Name, port: &Name) -> InterfaceName {
+        outer_name(&self.graph.topology().topology().metadata.name, &format!("portal {cube}:{port}"))
+    }
+
+    /// A pair of interfaces of ours through which frames come to a program that cannot be
+    /// jumped to. A frame put on the ingress hook of the near end leaves the cube at the port;
+    /// a frame sent through the near end comes out at the far end, and enters the cube at the
+    /// port, on TC.
+    fn portal(
+        &mut self,
+        endpoint: &Endpoint,
+        chain: CubeChain,
+        index: u32,
+        hop: &Hop,
+        copies: bool,
+        hands_over: bool,
+    ) {
+        let Endpoint::Port { cube, port } = endpoint else { return };
+        let topology = self.graph.topology().topology().metadata.name.clone();
+        let near = self.portal_name(cube, port);
+        let far = outer_name(&topology, &format!("portal-far {cube}:{port}"));
+        let owner = Address::cube(cube);
+        let peer = VethPeer {
+            namespace: None,
+            name: far.clone(),
+            mac: None,
+            mtu: PORTAL_MTU,
+            addresses: Default::default(),
+            routes: Default::default(),
+            gro: hands_over,
+        };
+        let veth = Veth { owner: owner.clone(), alias: alias(&topology, &endpoint.to_string()), peer };
+        self.desired.veths.insert(near.clone(), veth);
+        let map = cube_chain(cube, Hook::Tc);
+        if copies {
+            let port = match hop {
+                Hop::Program(_, port) => *port,
+                Hop::Interface(_) | Hop::Peer(_) | Hop::Pass | Hop::None => 0,
+            };
+            let entry = Entry { slot: chain.out(index), port };
+            self.entry(&owner, &near, AttachPoint::TcIngress, &map, entry);
+        }
+        if hands_over {
+            let entry = Entry { slot: chain.own(), port: index };
+            self.entry(&owner, &far, AttachPoint::TcIngress, &map, entry);
+        }
+    }
+}

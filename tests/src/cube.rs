@@ -1,0 +1,353 @@
+//! One loaded program on maps of its own, and how to run it on a packet.
+
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use bytemuck::{Pod, bytes_of, pod_read_unaligned};
+use ebpf_abi::{
+    chain::{CubeChain, MIN_PORTS},
+    counters::Counters,
+    port::{HOP_INTERFACE, HOP_PASS, HOP_PROGRAM, Hop, Port},
+    transparent::Attachment,
+};
+use reconciler::kernel::linux::{
+    bpf::{self, MapAttributes, MapType},
+    object::{self, Template},
+};
+
+use crate::private_net::LOOPBACK;
+
+/// Where a program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// tcx.
+    Tc,
+    /// XDP.
+    Xdp,
+}
+
+impl Hook {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Tc, Self::Xdp];
+
+    fn entry_point(self) -> &'static str {
+        match self {
+            Self::Tc => "on_tc",
+            Self::Xdp => "on_xdp",
+        }
+    }
+
+    /// Name of the chain's map.
+    pub fn chain(self) -> &'static str {
+        match self {
+            Self::Tc => "chain_tc",
+            Self::Xdp => "chain_xdp",
+        }
+    }
+}
+
+/// What a program says at its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Out of an interface.
+    Redirect,
+    /// To whatever comes after us.
+    Pass,
+    /// Freed.
+    Drop,
+    /// None of these.
+    Unknown(u32),
+}
+
+/// A buffer that stands for several segments.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Gso {
+    /// Their number; 0 for none.
+    pub segments: u32,
+    /// Bytes of payload in each; 0 for none.
+    pub size: u32,
+}
+
+/// What became of a packet.
+#[derive(Debug)]
+pub struct Run {
+    /// The program's verdict.
+    pub verdict: Verdict,
+    /// The packet.
+    pub packet: Vec<u8>,
+    /// The port at which it would enter the next standard cube.
+    pub port: u32,
+    /// On TC: not 0 if its headers were moved.
+    pub moved: u32,
+}
+
+/// Constants of a program, by name.
+pub type Globals = BTreeMap<String, Vec<u8>>;
+
+/// A kind of cube: its object file, parsed.
+pub struct Kind {
+    name: &'static str,
+    template: Template,
+    maps: BTreeMap<String, MapAttributes>,
+}
+
+/// Room in tables that production sizes by the topology and the object declares as 1.
+const ENTRIES: u32 = 1024;
+
+impl Kind {
+    /// The kind with this name in Rust.
+    pub fn parse(name: &'static str) -> Self {
+        let elf = elf(name);
+        let object = aya_obj::Object::parse(elf).expect("our own object file");
+        let maps = object
+            .maps
+            .iter()
+            .filter(|(section, _)| !section.starts_with('.'))
+            .map(|(map, definition)| (map.clone(), attributes(definition)))
+            .collect();
+        Self { name, template: Template::parse(name, elf).expect("our own object file"), maps }
+    }
+
+    /// Loads the program for one hook. `capacities` override the number of a map's entries.
+    pub fn load(&self, hook: Hook, globals: &Globals, capacities: &BTreeMap<&str, u32>) -> Cube {
+        let mut attributes = self.maps.clone();
+        for (map, entries) in capacities {
+            attributes.get_mut(*map).unwrap_or_else(|| panic!("no map {map}")).max_entries = *entries;
+        }
+        let maps = attributes
+            .into_iter()
+            .map(|(name, attributes)| {
+                let fd = bpf::create_map(&name, attributes).expect("root can make maps");
+                (name, Map { fd, attributes })
+            })
+            .collect();
+        let mut cube = Cube { hook, program: None, maps };
+        cube.program = Some(cube.load_with(self, globals));
+        cube
+    }
+}
+
+/// The one place that knows where object files are.
+fn elf(name: &str) -> &'static [u8] {
+    reconciler::objects::find(name).unwrap_or_else(|| panic!("no object file for {name}"))
+}
+
+fn attributes(map: &aya_obj::Map) -> MapAttributes {
+    let sized_by_topology = [MapType::Hash, MapType::PerCpuHash, MapType::LpmTrie].map(|kind| kind as u32);
+    let declared = map.max_entries();
+    let max_entries = if declared == 1 && sized_by_topology.contains(&map.map_type()) { ENTRIES } else { declared };
+    MapAttributes {
+        map_type: map.map_type(),
+        key_size: map.key_size(),
+        value_size: map.value_size(),
+        max_entries,
+        flags: map.map_flags(),
+    }
+}
+
+struct Map {
+    fd: OwnedFd,
+    attributes: MapAttributes,
+}
+
+/// A loaded program and its maps.
+pub struct Cube {
+    /// Where it runs.
+    pub hook: Hook,
+    program: Option<OwnedFd>,
+    maps: BTreeMap<String, Map>,
+}
+
+impl Cube {
+    /// Loads a program of another kind (or the same) onto the maps of this one, as far as it
+    /// has maps of that name; the others are made and end with the program.
+    fn load_with(&self, kind: &Kind, globals: &Globals) -> OwnedFd {
+        let own: BTreeMap<&String, OwnedFd> = kind
+            .maps
+            .iter()
+            .filter(|(name, _)| !self.maps.contains_key(*name) || (self.program.is_some() && *name == "counters"))
+            .map(|(name, attributes)| (name, bpf::create_map(name, *attributes).expect("root can make maps")))
+            .collect();
+        let mut fds: BTreeMap<String, BorrowedFd<'_>> =
+            self.maps.iter().map(|(name, map)| (name.clone(), map.fd.as_fd())).collect();
+        fds.extend(own.iter().map(|(name, fd)| ((*name).clone(), fd.as_fd())));
+        match kind.template.load(self.hook.entry_point(), kind.name, globals, &fds) {
+            Ok(program) => program,
+            Err(object::Error::Kernel(error)) => {
+                panic!("{error}\n{}", error.log.as_deref().unwrap_or("(no log)"))
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn map(&self, name: &str) -> &Map {
+        self.maps.get(name).unwrap_or_else(|| panic!("no map {name}"))
+    }
+
+    /// Writes an entry of a table.
+    pub fn write<K: Pod, V: Pod>(&self, map: &str, key: K, value: V) {
+        let map = self.map(map);
+        assert_eq!(map.attributes.key_size as usize, size_of::<K>());
+        assert_eq!(map.attributes.value_size as usize, size_of::<V>());
+        bpf::update(map.fd.as_fd(), bytes_of(&key), bytes_of(&value)).expect("the table has room");
+    }
+
+    /// Deletes an entry of a table.
+    pub fn delete<K: Pod>(&self, map: &str, key: K) {
+        bpf::delete(self.map(map).fd.as_fd(), bytes_of(&key)).expect("the table lets go");
+    }
+
+    /// Reads an entry of a table.
+    pub fn read<K: Pod, V: Pod>(&self, map: &str, key: K) -> Option<V> {
+        let map = self.map(map);
+        assert_eq!(map.attributes.key_size as usize, size_of::<K>());
+        assert_eq!(map.attributes.value_size as usize, size_of::<V>());
+        bpf::lookup(map.fd.as_fd(), bytes_of(&key), size_of::<V>())
+            .expect("a table can be read")
+            .map(|value| pod_read_unaligned(&value))
+    }
+
+    /// Writes an entry of a per-CPU table, the same for all CPUs.
+    pub fn write_all_cpus<K: Pod, V: Pod>(&self, map: &str, key: K, value: V) {
+        let mut one = bytes_of(&value).to_vec();
+        one.resize(one.len().next_multiple_of(8), 0);
+        bpf::update(self.map(map).fd.as_fd(), bytes_of(&key), &one.repeat(possible_cpus())).expect("the entry exists");
+    }
+
+    /// Reads an entry of a per-CPU table: the values of all CPUs.
+    pub fn read_all_cpus<K: Pod, V: Pod>(&self, map: &str, key: K) -> Vec<V> {
+        let stride = size_of::<V>().next_multiple_of(8);
+        let values = bpf::lookup(self.map(map).fd.as_fd(), bytes_of(&key), stride * possible_cpus())
+            .expect("a table can be read")
+            .unwrap_or_default();
+        values.chunks(stride).map(|value| pod_read_unaligned(&value[..size_of::<V>()])).collect()
+    }
+
+    /// The counters of the first `count` ports or attachments.
+    pub fn counters(&self, count: u32) -> Vec<Counters> {
+        (0..count)
+            .map(|index| {
+                let mut sum = Counters::default();
+                self.read_all_cpus::<u32, Counters>("counters", index).iter().for_each(|cpu| sum.add(cpu));
+                sum
+            })
+            .collect()
+    }
+
+    /// Lets ports lead to an interface: what is sent there is counted and goes nowhere.
+    pub fn link_ports(&self, ports: std::ops::Range<u32>) {
+        for port in ports {
+            let hop = Hop { kind: HOP_INTERFACE, ifindex: LOOPBACK, port: 0 };
+            self.write("ports", port, Port { hop, ..Port::default() });
+        }
+    }
+
+    /// Changes an entry of the port table.
+    pub fn change_port(&self, index: u32, change: impl FnOnce(&mut Port)) {
+        let mut port: Port = self.read("ports", index).expect("the port is in the table");
+        change(&mut port);
+        self.write("ports", index, port);
+    }
+
+    /// Lets a port lead to a program that lets everything pass, and to `next` of the cube
+    /// behind it.
+    pub fn lead_to_program(&self, port: u32, next: u32) {
+        self.change_port(port, |entry| entry.hop = Hop { kind: HOP_PROGRAM, ifindex: 0, port: next });
+        self.put_passing_program(CubeChain::for_ports(MIN_PORTS).out(port));
+    }
+
+    /// Puts a program that lets everything pass into a slot of the chain.
+    pub fn put_passing_program(&self, slot: u32) {
+        let hop = Hop { kind: HOP_PASS, ..Hop::default() };
+        let attachment = Attachment { hop, ..Attachment::default() };
+        let globals = Globals::from([("ATTACHMENT".to_owned(), bytes_of(&attachment).to_vec())]);
+        let program = self.load_with(&Kind::parse("hello_transparent"), &globals);
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&program) as u32;
+        self.write(self.hook.chain(), slot, fd);
+    }
+
+    /// Runs the program on a packet that comes in at `port`.
+    pub fn run(&self, port: u32, packet: &[u8], gso: Gso) -> Run {
+        self.run_from([port, 0], packet, gso)
+    }
+
+    /// The same on a packet whose control block says that headers were moved.
+    pub fn run_with_moved_headers(&self, port: u32, packet: &[u8]) -> Run {
+        self.run_from([port, 1], packet, Gso::default())
+    }
+
+    fn run_from(&self, control_block: [u32; 2], packet: &[u8], gso: Gso) -> Run {
+        let [port, _] = control_block;
+        let program = self.program.as_ref().expect("loaded").as_fd();
+        match self.hook {
+            Hook::Tc => run_tc(program, control_block, packet, gso),
+            Hook::Xdp => {
+                if self.maps.contains_key("metadata") {
+                    self.write_all_cpus("metadata", 0u32, port);
+                }
+                let (verdict, packet) = run_xdp(program, packet);
+                let ports = self.read_all_cpus::<u32, u32>("metadata", 0);
+                // The CPU that ran the program is the one that changed its entry, if any did.
+                let after = ports.into_iter().find(|after| *after != port).unwrap_or(port);
+                Run { verdict, packet, port: after, moved: 0 }
+            }
+        }
+    }
+}
+
+/// Offsets in `struct __sk_buff` (linux/bpf.h), the context of a program on TC.
+mod sk_buff {
+    pub(super) const CB: usize = 48;
+    pub(super) const GSO_SEGS: usize = 164;
+    pub(super) const GSO_SIZE: usize = 176;
+    pub(super) const LENGTH: usize = 192;
+}
+
+fn run_tc(program: BorrowedFd<'_>, control_block: [u32; 2], packet: &[u8], gso: Gso) -> Run {
+    let mut context = [0u8; sk_buff::LENGTH];
+    let mut put = |at: usize, value: u32| context[at..at + 4].copy_from_slice(&value.to_ne_bytes());
+    put(sk_buff::CB, control_block[0]);
+    put(sk_buff::CB + 4, control_block[1]);
+    put(sk_buff::GSO_SEGS, gso.segments);
+    put(sk_buff::GSO_SIZE, gso.size);
+    let (verdict, packet) = bpf::test_run(program, packet, &mut context).expect("the kernel runs the program");
+    let verdict = match verdict as i32 {
+        7 => Verdict::Redirect,
+        2 => Verdict::Drop,
+        -1 => Verdict::Pass,
+        _ => Verdict::Unknown(verdict),
+    };
+    let [port, moved] = pod_read_unaligned(&context[sk_buff::CB..sk_buff::CB + 8]);
+    Run { verdict, packet, port, moved }
+}
+
+/// Shorter than an Ethernet header the kernel takes no packet, but it takes one behind metadata.
+const METADATA: usize = 16;
+
+fn run_xdp(program: BorrowedFd<'_>, packet: &[u8]) -> (Verdict, Vec<u8>) {
+    let (verdict, packet) = if packet.len() < 14 {
+        let behind = [&[0; METADATA], packet].concat();
+        // `struct xdp_md`: data, data_end, data_meta and three numbers of interfaces and queues.
+        let mut context: Vec<u8> =
+            [METADATA as u32, behind.len() as u32, 0, 0, 0, 0].into_iter().flat_map(u32::to_ne_bytes).collect();
+        bpf::test_run(program, &behind, &mut context)
+    } else {
+        bpf::test_run(program, packet, &mut [])
+    }
+    .expect("the kernel runs the program");
+    let verdict = match verdict {
+        1 => Verdict::Drop,
+        2 => Verdict::Pass,
+        4 => Verdict::Redirect,
+        _ => Verdict::Unknown(verdict),
+    };
+    (verdict, packet)
+}
+
+fn possible_cpus() -> usize {
+    let list = std::fs::read_to_string("/sys/devices/system/cpu/possible").expect("sysfs is mounted");
+    let last = list.trim().rsplit(['-', ',']).next().expect("a list has an end");
+    last.parse::<usize>().expect("a number") + 1
+}

@@ -1,0 +1,12 @@
+//! Packet tables: one loaded program at a time, packet in and packet out, on TC and on XDP.
+//!
+//! See `tests/README.md` for the rules of this tier.
+
+mod bridge;
+mod bridge_flood;
+mod ddos_mitigator;
+mod entry;
+mod forwarder;
+mod hello;
+mod hello_transparent;
+mod router;
