@@ -323,20 +323,8 @@ fn run_tc(program: BorrowedFd<'_>, control_block: [u32; 2], packet: &[u8], gso: 
     Run { verdict, packet, port, moved }
 }
 
-/// Shorter than an Ethernet header the kernel takes no packet, but it takes one behind metadata.
-const METADATA: usize = 16;
-
 fn run_xdp(program: BorrowedFd<'_>, packet: &[u8]) -> (Verdict, Vec<u8>) {
-    let (verdict, packet) = if packet.len() < 14 {
-        let behind = [&[0; METADATA], packet].concat();
-        // `struct xdp_md`: data, data_end, data_meta and three numbers of interfaces and queues.
-        let mut context: Vec<u8> =
-            [METADATA as u32, behind.len() as u32, 0, 0, 0, 0].into_iter().flat_map(u32::to_ne_bytes).collect();
-        bpf::test_run(program, &behind, &mut context)
-    } else {
-        bpf::test_run(program, packet, &mut [])
-    }
-    .expect("the kernel runs the program");
+    let (verdict, packet) = bpf::test_run(program, packet, &mut []).expect("the kernel runs the program");
     let verdict = match verdict {
         1 => Verdict::Drop,
         2 => Verdict::Pass,

@@ -18,6 +18,9 @@ use crate::{
 /// Ports (or attachments) whose counters are looked at.
 const COUNTED: u32 = 20;
 
+/// Why a row with a packet that ends inside its IP header cannot run on TC.
+pub const CUT_OFF: &str = "the kernel's test run refuses such packets on TC";
+
 /// What must become of a packet.
 #[derive(Clone, Debug)]
 pub struct Outcome {

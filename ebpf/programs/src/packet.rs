@@ -33,7 +33,8 @@ pub trait Packet {
     /// Packets this buffer stands for (more than one before segmentation).
     fn segments(&self) -> u64;
     /// Largest IP packet that will be on the wire: smaller than the buffer before segmentation.
-    fn wire_ip_length(&self, ip_length: u32, headers: u32) -> u32;
+    /// `headers` is what each segment has in front of its payload, from the IP header on.
+    fn wire_ip_length(&self, ip_length: u32, headers: impl FnOnce() -> u32) -> u32;
     /// True if the frame has a VLAN tag, wherever it is kept.
     fn tagged(&self) -> bool;
 

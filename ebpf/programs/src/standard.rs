@@ -16,6 +16,9 @@ static PORTS: Array<Port> = Array::with_max_entries(MIN_PORTS, 0);
 pub enum Verdict {
     /// Send it to a port.
     Emit(u32),
+    /// It became another packet: send that to a port. Count the one it was as dropped, unless a
+    /// copy of it went its way.
+    Instead(u32, Option<DropReason>),
     /// On XDP: let the same cube handle it on TC.
     HandOver,
     /// Nothing more: it was copied to where it had to go.
@@ -33,29 +36,39 @@ pub trait StandardCube {
 pub fn run<C: StandardCube, P: Packet>(mut packet: P) -> i32 {
     let input = packet.port();
     let size = counters::Size::of(&packet);
-    let verdict = match C::handle(&mut packet, input) {
-        Ok(Verdict::HandOver) => hand_over(&packet, size, input),
-        Ok(Verdict::Emit(output)) if only_via_tc::<P>(output) => hand_over(&packet, size, input),
-        Ok(Verdict::Emit(output)) => {
-            counters::received(size, input);
-            emit(&mut packet, output)
+    let (output, instead) = match C::handle(&mut packet, input) {
+        Ok(Verdict::HandOver) => return hand_over(&packet, size, input),
+        Ok(Verdict::Emit(output)) if only_via_tc::<P>(output) => return hand_over(&packet, size, input),
+        Ok(Verdict::Emit(output)) => (output, false),
+        Ok(Verdict::Instead(output, lost)) => {
+            if let Some(reason) = lost {
+                counters::dropped(size, input, reason);
+            }
+            (output, true)
         }
         Ok(Verdict::Consumed) => {
             counters::received(size, input);
-            Ok(P::DROP)
+            return P::DROP;
         }
-        Err(reason) => {
-            counters::received(size, input);
-            Err(reason)
-        }
+        Err(reason) => return drop::<P>(size, input, reason),
     };
-    match verdict {
+    counters::received(size, input);
+    match emit(&mut packet, output) {
         Ok(action) => action,
+        // Each packet that came in is counted once, and this one was.
+        Err(_) if instead => P::DROP,
         Err(reason) => {
             counters::dropped(size, input, reason);
             P::DROP
         }
     }
+}
+
+#[inline(always)]
+fn drop<P: Packet>(size: counters::Size, input: u32, reason: DropReason) -> i32 {
+    counters::received(size, input);
+    counters::dropped(size, input, reason);
+    P::DROP
 }
 
 /// The port table's entry.
@@ -83,21 +96,6 @@ pub fn send_copy<P: Packet>(packet: &P, output: u32) -> bool {
         counters::sent(size, output);
     }
     copied
-}
-
-/// Makes the packet another one, which is sent in its place, and counts the packet itself as
-/// dropped. If that does not work, the caller's caller counts it.
-#[inline(always)]
-pub fn replace<P: Packet>(
-    packet: &mut P,
-    input: u32,
-    reason: DropReason,
-    make: impl FnOnce(&mut P) -> Result<Verdict>,
-) -> Result<Verdict> {
-    let size = counters::Size::of(packet);
-    let verdict = make(packet)?;
-    counters::dropped(size, input, reason);
-    Ok(verdict)
 }
 
 #[inline(always)]
@@ -128,13 +126,10 @@ fn emit<P: Packet>(packet: &mut P, output: u32) -> Result<i32> {
 /// nor filter what leaves through an interface. A veth pair of ours brings the frame to the
 /// same port of the same cube on TC, where it is counted.
 #[inline(always)]
-fn hand_over<P: Packet>(packet: &P, size: counters::Size, input: u32) -> Result<i32> {
+fn hand_over<P: Packet>(packet: &P, size: counters::Size, input: u32) -> i32 {
     match port(input) {
-        Ok(port) if port.handover_ifindex != 0 => Ok(packet.redirect(port.handover_ifindex)),
-        _ => {
-            counters::received(size, input);
-            Err(DropReason::NotLinked)
-        }
+        Ok(port) if port.handover_ifindex != 0 => packet.redirect(port.handover_ifindex),
+        _ => drop::<P>(size, input, DropReason::NotLinked),
     }
 }
 

@@ -95,11 +95,11 @@ impl Packet for Tc {
     }
 
     #[inline(always)]
-    fn wire_ip_length(&self, ip_length: u32, headers: u32) -> u32 {
+    fn wire_ip_length(&self, ip_length: u32, headers: impl FnOnce() -> u32) -> u32 {
         // SAFETY: see above.
         match unsafe { (*self.skb).gso_size } {
             0 => ip_length,
-            size => size + headers,
+            size => size + headers(),
         }
     }
 

@@ -71,7 +71,7 @@ impl Packet for Xdp {
     }
 
     #[inline(always)]
-    fn wire_ip_length(&self, ip_length: u32, _headers: u32) -> u32 {
+    fn wire_ip_length(&self, ip_length: u32, _headers: impl FnOnce() -> u32) -> u32 {
         ip_length
     }
 

@@ -8,7 +8,7 @@ use ebpf_abi::{
 };
 use integration_tests::{
     clock::{SECOND, ago, now},
-    cube::{Cube, Hook},
+    cube::Cube,
     packet::{BROADCAST, Packet, ether, ipv4, payload, qinq, udp, vlan},
     private_net::LOOPBACK,
     table::{Row, Table, copied, dropped, handed_over, passed, row, sent, table},
@@ -139,10 +139,6 @@ fn forwarding() {
             row("a frame with two tags as well").with(to_one).send(0, &twice, sent(1, &twice)),
             row("a large frame").with(to_one).send(0, &large, sent(1, &large)),
             row("the shortest frame").with(to_one).send(0, &(ether(A, B) / payload(0)), sent(1, &(ether(A, B) / payload(0)))),
-            row("a frame without a whole header")
-                .only(Hook::Xdp, "the kernel runs TC programs on whole Ethernet headers only")
-                .send(0, &there.clone().truncated(13), dropped(DropReason::Malformed))
-                .send(0, &there.clone().truncated(1), dropped(DropReason::Malformed)),
             row("from isolated to isolated")
                 .with(to_one)
                 .with(move |cube| [0, 1].iter().for_each(|port| isolate(cube, *port)))

@@ -11,11 +11,11 @@ use ebpf_abi::{
     transparent::Attachment,
 };
 use integration_tests::{
-    cube::{Cube, Gso},
+    cube::{Cube, Gso, Hook},
     packet::{
         Ipv4, Ipv6, Packet, arp_request, ether, ipv4, ipv6, payload, qinq, tcp, udp, vlan,
     },
-    table::{Outcome, Row, dropped, passed, row, table},
+    table::{CUT_OFF, Outcome, Row, dropped, passed, row, table},
 };
 
 const COUNTER: u32 = 2;
@@ -175,8 +175,8 @@ fn rows_of_frames() -> Vec<Row> {
         malformed((ether(S, D) / vlan(5) / bad()).truncated(16)),
         malformed((ether(S, D) / vlan(5) / bad()).truncated(14 + 4 + 19)),
         malformed((ether(S, D) / qinq(5) / vlan(6) / bad_v6()).truncated(14 + 8 + 39)),
-        malformed(v4(ipv4(BAD, GOOD)).truncated(14 + 19)),
-        malformed(v6(ipv6(BAD_V6, GOOD_V6)).truncated(14 + 39)),
+        malformed(v4(ipv4(BAD, GOOD)).truncated(14 + 19)).only(Hook::Xdp, CUT_OFF),
+        malformed(v6(ipv6(BAD_V6, GOOD_V6)).truncated(14 + 39)).only(Hook::Xdp, CUT_OFF),
     ]
 }
 

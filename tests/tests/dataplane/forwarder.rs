@@ -6,7 +6,7 @@ use ebpf_abi::{
     port::{HOP_PEER, PORT_VIA_TC},
 };
 use integration_tests::{
-    cube::{Cube, Gso, Hook},
+    cube::{Cube, Gso},
     packet::{ether, ipv4, payload, tcp},
     private_net::LOOPBACK,
     table::{dropped, handed_over, passed, row, sent, table},
@@ -72,9 +72,6 @@ fn packets() {
                     cube.change_port(0, |port| port.handover_ifindex = LOOPBACK);
                 })
                 .send_differs(0, &frame, sent(1, &frame), handed_over()),
-            row("a frame without a whole header is none of its business")
-                .only(Hook::Xdp, "the kernel runs TC programs on whole Ethernet headers only")
-                .send(0, &frame.clone().truncated(6), sent(1, &frame.clone().truncated(6))),
             row("segments").send_segments(0, &large, Gso { segments: 2, size: 1460 }, sent(1, &large)),
         ])
         .run();

@@ -9,4 +9,5 @@ mod entry;
 mod forwarder;
 mod hello;
 mod hello_transparent;
+mod random;
 mod router;

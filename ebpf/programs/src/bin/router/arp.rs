@@ -7,7 +7,7 @@ use ebpf_abi::{
 };
 use ebpf_programs::{
     Packet, Result,
-    standard::Verdict,
+    standard::{self, Verdict},
     wire::{Arp, ETHERNET_LENGTH, ETHERTYPE_ARP, Ethernet},
 };
 
@@ -38,6 +38,9 @@ pub fn receive<P: Packet>(packet: &P, input: &Input) -> Result<Verdict> {
 
 #[inline(always)]
 fn answer<P: Packet>(packet: &P, input: &Input, request: &Arp) -> Result<Verdict> {
+    if standard::only_via_tc::<P>(input.index) {
+        return Ok(Verdict::HandOver);
+    }
     let mac = input.port.mac;
     packet.store(
         0,
@@ -50,9 +53,9 @@ fn answer<P: Packet>(packet: &P, input: &Input, request: &Arp) -> Result<Verdict
     Ok(Verdict::Emit(input.index))
 }
 
-/// Turns the packet into a question for `target`.
+/// Turns the packet into a question for `target`; `lost` says why the packet itself is.
 #[inline(always)]
-pub fn ask<P: Packet>(packet: &mut P, output: u32, target: V4) -> Result<Verdict> {
+pub fn ask<P: Packet>(packet: &mut P, output: u32, target: V4, lost: Option<DropReason>) -> Result<Verdict> {
     let port = router_port(output)?;
     // Ethernet frames have 60 bytes at least.
     packet.blank::<60>()?;
@@ -64,7 +67,7 @@ pub fn ask<P: Packet>(packet: &mut P, output: u32, target: V4) -> Result<Verdict
         ETHERNET_LENGTH,
         Arp::new(Arp::REQUEST, (port.mac, own_address(port.address_v4, target)), (Mac::default(), target)),
     )?;
-    Ok(Verdict::Emit(output))
+    Ok(Verdict::Instead(output, lost))
 }
 
 /// The router's address on the network of `target` (RFC 1122, 2.3.2: the sender's own).

@@ -9,7 +9,7 @@ use ebpf_abi::{
 };
 use ebpf_programs::{
     Packet, Result, clock,
-    standard::Verdict,
+    standard::{self, Verdict},
     wire::{
         ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Icmp, Ipv4, Ipv6, PROTOCOL_ICMP, PROTOCOL_ICMPV6,
     },
@@ -48,8 +48,11 @@ pub fn report_v4<P: Packet>(packet: &mut P, input: &Input, offending: &Ipv4, err
     if input.port.address_v4 == V4::default() {
         return Err(error.reason);
     }
+    if standard::only_via_tc::<P>(input.index) {
+        return Ok(Verdict::HandOver);
+    }
     spend()?;
-    let quoted = quoted_length(packet, QUOTE_V4);
+    let quoted = quoted_length(u32::from(offending.total_length.get()), QUOTE_V4);
     // What follows the Ethernet header stays where it is in memory, and becomes the quotation.
     packet.prepend(HEADERS as u32)?;
     packet.resize(quoted + (ETHERNET_LENGTH + HEADERS) as u32)?;
@@ -75,7 +78,7 @@ pub fn report_v4<P: Packet>(packet: &mut P, input: &Input, offending: &Ipv4, err
         ETHERNET_LENGTH + size_of::<Ipv4>(),
         Icmp { checksum: checksum::finish(sum), ..icmp },
     )?;
-    Ok(Verdict::Emit(input.index))
+    Ok(Verdict::Instead(input.index, Some(error.reason)))
 }
 
 /// Turns an IPv6 packet into an ICMPv6 error about itself (RFC 4443, 2.4).
@@ -83,8 +86,11 @@ pub fn report_v4<P: Packet>(packet: &mut P, input: &Input, offending: &Ipv4, err
 pub fn report_v6<P: Packet>(packet: &mut P, input: &Input, offending: &Ipv6, error: Error) -> Result<Verdict> {
     const HEADERS: usize = size_of::<Ipv6>() + size_of::<Icmp>();
     let source = if input.port.address_v6 == V6::UNSPECIFIED { input.port.link_local } else { input.port.address_v6 };
+    if standard::only_via_tc::<P>(input.index) {
+        return Ok(Verdict::HandOver);
+    }
     spend()?;
-    let quoted = quoted_length(packet, QUOTE_V6);
+    let quoted = quoted_length(u32::from(offending.payload_length.get()) + size_of::<Ipv6>() as u32, QUOTE_V6);
     packet.prepend(HEADERS as u32)?;
     packet.resize(quoted + (ETHERNET_LENGTH + HEADERS) as u32)?;
     let icmp = header(error);
@@ -110,7 +116,7 @@ pub fn report_v6<P: Packet>(packet: &mut P, input: &Input, offending: &Ipv6, err
         ETHERNET_LENGTH + size_of::<Ipv6>(),
         Icmp { checksum: checksum::finish(sum), ..icmp },
     )?;
-    Ok(Verdict::Emit(input.index))
+    Ok(Verdict::Instead(input.index, Some(error.reason)))
 }
 
 /// The header that brings an answer back to the station the packet came from.
@@ -138,10 +144,9 @@ fn header(error: Error) -> Icmp {
     }
 }
 
-/// Bytes of the packet that an error quotes.
+/// Bytes of the packet that an error quotes: not the padding of its frame.
 #[inline(always)]
-fn quoted_length<P: Packet>(packet: &P, limit: usize) -> u32 {
-    let length = packet.len() - ETHERNET_LENGTH as u32;
+fn quoted_length(length: u32, limit: usize) -> u32 {
     if length > limit as u32 { limit as u32 } else { length }
 }
 

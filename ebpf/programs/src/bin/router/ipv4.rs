@@ -20,7 +20,7 @@ use crate::{
     Input, Outcome, arp,
     icmp::{self, Error, TTL},
     neighbor::{self, Resolution},
-    route_v4, router_port,
+    route_v4, router_port, segment_header,
 };
 
 #[inline(always)]
@@ -29,7 +29,9 @@ pub fn receive<P: Packet>(packet: &mut P, input: &Input) -> Result<Verdict> {
     check(packet, input, &ip)?;
     match route(packet, input, &ip)? {
         Outcome::Verdict(verdict) => Ok(verdict),
-        Outcome::Ask(output, next_hop) => arp::ask(packet, output, next_hop),
+        Outcome::Ask(output, next_hop) => arp::ask(packet, output, next_hop, Some(DropReason::NeighborUnresolved)),
+        // Without the question nothing is lost.
+        Outcome::AskAgain(output, next_hop) => arp::ask(packet, output, next_hop, None).or(Ok(Verdict::Consumed)),
         Outcome::Report(error) => report(packet, input, &ip, error),
     }
 }
@@ -53,18 +55,20 @@ fn route<P: Packet>(packet: &P, input: &Input, ip: &Ipv4) -> Result<Outcome<V4>>
     } else {
         route.next_hop.v4()
     };
-    forward(packet, input.index, ip, route.port, next_hop)
+    forward(packet, ip, route.port, next_hop)
 }
 
 #[inline(always)]
-fn forward<P: Packet>(packet: &P, input: u32, ip: &Ipv4, output: u32, next_hop: V4) -> Result<Outcome<V4>> {
+fn forward<P: Packet>(packet: &P, ip: &Ipv4, output: u32, next_hop: V4) -> Result<Outcome<V4>> {
     if standard::only_via_tc::<P>(output) {
         return Ok(Outcome::Verdict(Verdict::HandOver));
     }
     let port = router_port(output)?;
     if port.mtu != 0 {
-        // A segment has at most 60 bytes of IPv4 and 60 of TCP header.
-        let length = packet.wire_ip_length(u32::from(ip.total_length.get()), ip.header_length() as u32 + 20);
+        let length = packet.wire_ip_length(u32::from(ip.total_length.get()), || {
+            let header = ip.header_length() & 0x3c;
+            header as u32 + segment_header(packet, ip.protocol, ETHERNET_LENGTH + header)
+        });
         if length > u32::from(port.mtu) {
             return too_big(ip, port.mtu);
         }
@@ -72,18 +76,15 @@ fn forward<P: Packet>(packet: &P, input: u32, ip: &Ipv4, output: u32, next_hop: 
     let (mac, stale) = match neighbor::resolve(&neighbor::key_v4(output, next_hop)) {
         Resolution::Known(mac) => (mac, false),
         Resolution::Stale(mac) => (mac, true),
-        Resolution::Ask => {
-            // RFC 1812, 3.3.2 would keep the packet; a program in the kernel cannot.
-            standard::count_drop(packet, input, DropReason::NeighborUnresolved);
-            return Ok(Outcome::Ask(output, next_hop));
-        }
+        // RFC 1812, 3.3.2 would keep the packet; a program in the kernel cannot.
+        Resolution::Ask => return Ok(Outcome::Ask(output, next_hop)),
         Resolution::Waiting => return Err(DropReason::NeighborUnresolved),
         Resolution::Unreachable => return Ok(unreachable(ICMP_UNREACHABLE_HOST, DropReason::NeighborUnresolved)),
     };
     rewrite(packet, ip, mac, port.mac)?;
     // The packet goes on as a copy, and itself becomes the question.
     if stale && standard::send_copy(packet, output) {
-        return Ok(Outcome::Ask(output, next_hop));
+        return Ok(Outcome::AskAgain(output, next_hop));
     }
     Ok(Outcome::Verdict(Verdict::Emit(output)))
 }
@@ -171,6 +172,9 @@ fn deliver<P: Packet>(packet: &P, input: &Input, ip: &Ipv4) -> Result<Outcome<V4
     if echo.kind != ICMP_ECHO {
         return Err(DropReason::Unsupported);
     }
+    if standard::only_via_tc::<P>(input.index) {
+        return Ok(Outcome::Verdict(Verdict::HandOver));
+    }
     packet.store(0, icmp::ethernet(input, ETHERTYPE_IPV4))?;
     let checksum = checksum::update(ip.checksum, pair(ip.ttl, ip.protocol), pair(TTL, ip.protocol));
     packet.store(
@@ -220,6 +224,5 @@ fn report<P: Packet>(packet: &mut P, input: &Input, ip: &Ipv4, error: Error) -> 
             return Err(error.reason);
         }
     }
-    standard::count_drop(packet, input.index, error.reason);
     icmp::report_v4(packet, input, ip, error)
 }

@@ -22,11 +22,13 @@ use crate::{
     icmp::{self, Error, TTL},
     ndp,
     neighbor::{self, Resolution},
-    route_v6, router_port,
+    route_v6, router_port, segment_header,
 };
 
 /// Where the header after the IPv6 header starts.
 pub const PAYLOAD: usize = ETHERNET_LENGTH + size_of::<Ipv6>();
+
+const LOOPBACK: V6 = V6::new([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
 
 #[inline(always)]
 pub fn receive<P: Packet>(packet: &mut P, input: &Input) -> Result<Verdict> {
@@ -41,14 +43,25 @@ pub fn receive<P: Packet>(packet: &mut P, input: &Input) -> Result<Verdict> {
     }
     match route(packet, input, &ip)? {
         Outcome::Verdict(verdict) => Ok(verdict),
-        Outcome::Ask(output, next_hop) => ndp::ask(packet, output, next_hop),
+        Outcome::Ask(output, next_hop) => ndp::ask(packet, output, next_hop, Some(DropReason::NeighborUnresolved)),
+        // Without the question nothing is lost.
+        Outcome::AskAgain(output, next_hop) => ndp::ask(packet, output, next_hop, None).or(Ok(Verdict::Consumed)),
         Outcome::Report(error) => report(packet, input, &ip, error),
     }
 }
 
 #[inline(always)]
 fn route<P: Packet>(packet: &P, input: &Input, ip: &Ipv6) -> Result<Outcome<V6>> {
-    if ip.destination.is_multicast() || input.group {
+    // An unspecified source asks for addresses, which was handled (RFC 4291, 2.5.2).
+    if ip.source == V6::UNSPECIFIED {
+        return Err(DropReason::MartianSource);
+    }
+    // RFC 4291, 2.7, 2.5.3 and 2.5.2.
+    if ip.destination.is_multicast()
+        || ip.destination == LOOPBACK
+        || ip.destination == V6::UNSPECIFIED
+        || input.group
+    {
         return Err(DropReason::NotForwarded);
     }
     if ip.destination.is_link_local() {
@@ -73,18 +86,20 @@ fn route<P: Packet>(packet: &P, input: &Input, ip: &Ipv6) -> Result<Outcome<V6>>
         return Ok(Outcome::Report(error));
     }
     let next_hop = if route.kind == ROUTE_CONNECTED { ip.destination } else { route.next_hop };
-    forward(packet, input.index, ip, route.port, next_hop)
+    forward(packet, ip, route.port, next_hop)
 }
 
 #[inline(always)]
-fn forward<P: Packet>(packet: &P, input: u32, ip: &Ipv6, output: u32, next_hop: V6) -> Result<Outcome<V6>> {
+fn forward<P: Packet>(packet: &P, ip: &Ipv6, output: u32, next_hop: V6) -> Result<Outcome<V6>> {
     if standard::only_via_tc::<P>(output) {
         return Ok(Outcome::Verdict(Verdict::HandOver));
     }
     let port = router_port(output)?;
     if port.mtu != 0 {
         let length = u32::from(ip.payload_length.get()) + size_of::<Ipv6>() as u32;
-        let length = packet.wire_ip_length(length, size_of::<Ipv6>() as u32 + 20);
+        let length = packet.wire_ip_length(length, || {
+            size_of::<Ipv6>() as u32 + segment_header(packet, ip.next_header, PAYLOAD)
+        });
         if length > u32::from(port.mtu) {
             let error = Error {
                 kind: ICMPV6_PACKET_TOO_BIG,
@@ -98,17 +113,14 @@ fn forward<P: Packet>(packet: &P, input: u32, ip: &Ipv6, output: u32, next_hop: 
     let (mac, stale) = match neighbor::resolve(&neighbor::key_v6(output, next_hop)) {
         Resolution::Known(mac) => (mac, false),
         Resolution::Stale(mac) => (mac, true),
-        Resolution::Ask => {
-            standard::count_drop(packet, input, DropReason::NeighborUnresolved);
-            return Ok(Outcome::Ask(output, next_hop));
-        }
+        Resolution::Ask => return Ok(Outcome::Ask(output, next_hop)),
         Resolution::Waiting => return Err(DropReason::NeighborUnresolved),
         Resolution::Unreachable => return Ok(unreachable(ICMPV6_ADDRESS_UNREACHABLE, DropReason::NeighborUnresolved)),
     };
     rewrite(packet, ip, mac, port.mac)?;
     // The packet goes on as a copy, and itself becomes the question.
     if stale && standard::send_copy(packet, output) {
-        return Ok(Outcome::Ask(output, next_hop));
+        return Ok(Outcome::AskAgain(output, next_hop));
     }
     Ok(Outcome::Verdict(Verdict::Emit(output)))
 }
@@ -126,7 +138,6 @@ fn check<P: Packet>(packet: &P, ip: &Ipv6) -> Result<()> {
         return Err(DropReason::Malformed);
     }
     // Multicast and loopback are no sources (RFC 4291, 2.7 and 2.5.3).
-    const LOOPBACK: V6 = V6::new([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
     if ip.source.is_multicast() || ip.source == LOOPBACK {
         return Err(DropReason::MartianSource);
     }
@@ -154,6 +165,9 @@ fn deliver<P: Packet>(packet: &P, input: &Input, ip: &Ipv6) -> Result<Outcome<V6
     if echo.kind != ICMPV6_ECHO {
         return Err(DropReason::Unsupported);
     }
+    if standard::only_via_tc::<P>(input.index) {
+        return Ok(Outcome::Verdict(Verdict::HandOver));
+    }
     packet.store(0, icmp::ethernet(input, ETHERTYPE_IPV6))?;
     packet.store(
         ETHERNET_LENGTH,
@@ -171,17 +185,13 @@ fn unreachable(code: u8, reason: DropReason) -> Outcome<V6> {
     Outcome::Report(Error { kind: ICMPV6_UNREACHABLE, code, rest: 0, reason })
 }
 
-/// Reports an error, unless the packet must not cause one: an error itself, or a packet without
-/// a sender (RFC 4443, 2.4 e). Groups did not get this far.
+/// Reports an error, unless the packet is one itself (RFC 4443, 2.4 e). Groups and packets
+/// without a sender did not get this far.
 #[inline(always)]
 fn report<P: Packet>(packet: &mut P, input: &Input, ip: &Ipv6, error: Error) -> Result<Verdict> {
-    if ip.source == V6::UNSPECIFIED {
-        return Err(error.reason);
-    }
     // Types below 128 are errors (RFC 4443, 2.1).
     if ip.next_header == PROTOCOL_ICMPV6 && packet.load::<u8>(PAYLOAD)? < 128 {
         return Err(error.reason);
     }
-    standard::count_drop(packet, input.index, error.reason);
     icmp::report_v6(packet, input, ip, error)
 }

@@ -30,7 +30,7 @@ use ebpf_programs::{
     lpm::Lpm,
     standard::{self, StandardCube, Verdict},
     tc::Tc,
-    wire::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet},
+    wire::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, PROTOCOL_TCP},
     xdp::Xdp,
 };
 
@@ -69,6 +69,10 @@ impl StandardCube for Router {
     fn handle<P: Packet>(packet: &mut P, index: u32) -> Result<Verdict> {
         let ethernet = packet.load::<Ethernet>(0)?;
         let port = router_port(index)?;
+        // Answers go back to the source, which must be one station (IEEE 802.3, 3.2.3 b).
+        if ethernet.source.is_group() {
+            return Err(DropReason::Malformed);
+        }
         let group = ethernet.destination.is_group();
         if !group && ethernet.destination != port.mac {
             return Err(DropReason::NotForUs);
@@ -89,10 +93,23 @@ impl StandardCube for Router {
 /// What a family's forwarding comes to.
 enum Outcome<A> {
     Verdict(Verdict),
-    /// Ask the link behind port `.0` for the neighbour `.1`.
+    /// Ask the link behind port `.0` for the neighbour `.1`: the packet is lost.
     Ask(u32, A),
+    /// The same, of a packet whose copy is on its way.
+    AskAgain(u32, A),
     /// Tell the sender.
     Report(icmp::Error),
+}
+
+/// Length of the header that each segment of a larger buffer will have in front of its payload.
+#[inline(always)]
+fn segment_header<P: Packet>(packet: &P, protocol: u8, offset: usize) -> u32 {
+    /// Data offset and reserved bits (RFC 9293, 3.1).
+    const DATA_OFFSET: usize = 12;
+    match protocol {
+        PROTOCOL_TCP => packet.load::<u8>(offset + DATA_OFFSET).map_or(20, |offset| u32::from(offset >> 4) * 4),
+        _ => 8,
+    }
 }
 
 #[inline(always)]

@@ -9,7 +9,7 @@ use ebpf_abi::{
 };
 use ebpf_programs::{
     Packet, Result,
-    standard::Verdict,
+    standard::{self, Verdict},
     wire::{
         ETHERNET_LENGTH, ETHERTYPE_IPV6, Ethernet, ICMPV6_NEIGHBOR_ADVERTISEMENT, ICMPV6_NEIGHBOR_SOLICITATION, Icmp,
         Ipv6, LinkLayerOption, NeighborMessage, PROTOCOL_ICMPV6,
@@ -44,6 +44,9 @@ pub fn solicitation<P: Packet>(packet: &mut P, input: &Input, ip: &Ipv6) -> Resu
         || route_v6(target).is_some_and(|route| route.kind == ROUTE_LOCAL && route.port == input.index);
     if !ours {
         return Ok(Verdict::Consumed);
+    }
+    if standard::only_via_tc::<P>(input.index) {
+        return Ok(Verdict::HandOver);
     }
     // Who checks an address for duplicates has none yet: the answer goes to everyone
     // (RFC 4861, 7.2.4).
@@ -102,9 +105,9 @@ fn learn(input: &Input, address: V6, mac: Mac) {
     }
 }
 
-/// Turns the packet into a question for `target`.
+/// Turns the packet into a question for `target`; `lost` says why the packet itself is.
 #[inline(always)]
-pub fn ask<P: Packet>(packet: &mut P, output: u32, target: V6) -> Result<Verdict> {
+pub fn ask<P: Packet>(packet: &mut P, output: u32, target: V6, lost: Option<DropReason>) -> Result<Verdict> {
     let port = router_port(output)?;
     packet.blank::<FRAME>()?;
     // The solicited-node address and its link-layer address (RFC 4291, 2.7.1; RFC 2464, 7).
@@ -119,7 +122,7 @@ pub fn ask<P: Packet>(packet: &mut P, output: u32, target: V6) -> Result<Verdict
         option: LinkLayerOption { kind_length: LinkLayerOption::SOURCE, mac: port.mac },
     };
     write(packet, port.mac, station, port.link_local, destination, message)?;
-    Ok(Verdict::Emit(output))
+    Ok(Verdict::Instead(output, lost))
 }
 
 const ALL_NODES: V6 = V6::new([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);

@@ -1,0 +1,115 @@
+//! One writer at a time per topology: a file lock, which the kernel frees when its holder dies.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{Read, Seek, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
+use topology_schema::Name;
+
+use crate::{digest::Digest, kernel};
+
+/// Where lock files are. They stay: removing one would let two writers lock two files.
+const DIRECTORY: &str = "/run/pcn";
+/// How often a busy lock is tried again.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// The right to change a topology, until it is dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _file: Flock<File>,
+}
+
+/// The lock cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Somebody else has it.
+    #[error("another pcn is changing this topology{}", holder.as_ref().map(|holder| format!(": {holder}")).unwrap_or_default())]
+    Busy {
+        /// Who, as the holder wrote it down.
+        holder: Option<String>,
+    },
+    /// The file cannot be used.
+    #[error(transparent)]
+    Failed(#[from] kernel::Error),
+}
+
+impl Lock {
+    /// Waits for the lock, at most `timeout`; zero does not wait.
+    pub fn acquire(bpffs: &Path, topology: &Name, timeout: Duration) -> Result<Self, LockError> {
+        let path = path(bpffs, topology);
+        let deadline = Instant::now() + timeout;
+        let mut file = open(&path)?;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(mut locked) => {
+                    // Only for people: the lock itself is the kernel's.
+                    let _not_shown = write_holder(&mut locked);
+                    return Ok(Self { _file: locked });
+                }
+                Err((mut unlocked, Errno::EWOULDBLOCK)) => {
+                    if Instant::now() >= deadline {
+                        return Err(LockError::Busy { holder: read_holder(&mut unlocked) });
+                    }
+                    std::thread::sleep(RETRY);
+                    file = unlocked;
+                }
+                Err((_, errno)) => {
+                    return Err(kernel::Error::Call(format!("lock {}: {errno}", path.display())).into());
+                }
+            }
+        }
+    }
+}
+
+/// One file per topology and bpffs.
+fn path(bpffs: &Path, topology: &Name) -> PathBuf {
+    let name = if bpffs == Path::new(super::pins::DEFAULT_ROOT) {
+        format!("{topology}.lock")
+    } else {
+        let root = Digest::of(&[&bpffs.to_string_lossy()]).text(10);
+        format!("{topology}.{root}.lock")
+    };
+    Path::new(DIRECTORY).join(name)
+}
+
+fn open(path: &Path) -> kernel::Result<File> {
+    let failed = |error: std::io::Error| {
+        let text = format!("open lock {}: {error}", path.display());
+        match error.kind() {
+            std::io::ErrorKind::PermissionDenied => kernel::Error::Permission(text),
+            _ => kernel::Error::Call(text),
+        }
+    };
+    fs::create_dir_all(DIRECTORY).map_err(failed)?;
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)
+        .map_err(failed)
+}
+
+fn write_holder(file: &mut File) -> std::io::Result<()> {
+    let command = std::env::args().take(2).collect::<Vec<_>>().join(" ");
+    file.set_len(0)?;
+    file.rewind()?;
+    write!(file, "process {} ({command})", std::process::id())
+}
+
+fn read_holder(file: &mut File) -> Option<String> {
+    let mut text = String::new();
+    file.rewind().ok()?;
+    file.read_to_string(&mut text).ok()?;
+    (!text.is_empty()).then_some(text)
+}

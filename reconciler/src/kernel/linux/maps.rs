@@ -1,0 +1,161 @@
+//! Maps: made, filled, read, copied.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::LazyLock,
+};
+
+use super::bpf::{self, F_NO_PREALLOC, MapAttributes, MapInfo, MapType};
+use crate::{
+    kernel::Entry,
+    resource::{MapKind, MapShape},
+};
+
+/// Entries that are read or written with one call.
+const BATCH: u32 = 4096;
+
+/// CPUs there may ever be: a value of a map per CPU has a part for each.
+static POSSIBLE_CPUS: LazyLock<usize> = LazyLock::new(|| {
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/possible").unwrap_or_default();
+    let last = text.trim().rsplit(['-', ',']).next().and_then(|last| last.parse::<usize>().ok());
+    last.map_or(1, |last| last + 1)
+});
+
+/// Creates a map.
+pub fn create(name: &str, shape: MapShape) -> bpf::Result<OwnedFd> {
+    let (map_type, flags) = match shape.kind {
+        MapKind::Hash => (MapType::Hash, F_NO_PREALLOC),
+        MapKind::PerCpuHash => (MapType::PerCpuHash, F_NO_PREALLOC),
+        MapKind::LruHash => (MapType::LruHash, 0),
+        MapKind::Array => (MapType::Array, 0),
+        MapKind::PerCpuArray => (MapType::PerCpuArray, 0),
+        MapKind::LpmTrie => (MapType::LpmTrie, F_NO_PREALLOC),
+        MapKind::ProgramArray => (MapType::ProgramArray, 0),
+    };
+    let attributes = MapAttributes {
+        map_type: map_type as u32,
+        key_size: shape.key_size,
+        value_size: shape.value_size,
+        max_entries: shape.max_entries,
+        flags,
+    };
+    bpf::create_map(name, attributes)
+}
+
+/// What a map was made with, if it is of a kind that [`create`] makes.
+pub fn shape(info: &MapInfo) -> Option<MapShape> {
+    let kinds = [
+        (MapType::Hash, F_NO_PREALLOC, MapKind::Hash),
+        (MapType::PerCpuHash, F_NO_PREALLOC, MapKind::PerCpuHash),
+        (MapType::LruHash, 0, MapKind::LruHash),
+        (MapType::Array, 0, MapKind::Array),
+        (MapType::PerCpuArray, 0, MapKind::PerCpuArray),
+        (MapType::LpmTrie, F_NO_PREALLOC, MapKind::LpmTrie),
+        (MapType::ProgramArray, 0, MapKind::ProgramArray),
+    ];
+    let (_, _, kind) =
+        kinds.into_iter().find(|(map_type, flags, _)| *map_type as u32 == info.map_type && *flags == info.map_flags)?;
+    Some(MapShape { kind, key_size: info.key_size, value_size: info.value_size, max_entries: info.max_entries })
+}
+
+/// Writes entries, many with one call.
+pub fn put(map: BorrowedFd<'_>, entries: &BTreeMap<Vec<u8>, Vec<u8>>) -> io::Result<()> {
+    // One call for a few entries is not worth the copies.
+    if entries.len() < 8 {
+        return entries.iter().try_for_each(|(key, value)| bpf::update(map, key, value));
+    }
+    let entries: Vec<_> = entries.iter().collect();
+    for batch in entries.chunks(BATCH as usize) {
+        let keys: Vec<u8> = batch.iter().flat_map(|(key, _)| key.iter().copied()).collect();
+        let values: Vec<u8> = batch.iter().flat_map(|(_, value)| value.iter().copied()).collect();
+        bpf::update_batch(map, &keys, &values, batch.len() as u32)?;
+    }
+    Ok(())
+}
+
+/// Deletes entries; those of an array become zero.
+pub fn delete(map: BorrowedFd<'_>, shape: &MapShape, keys: &BTreeSet<Vec<u8>>) -> io::Result<()> {
+    let zero = vec![0; user_value_size(shape)];
+    keys.iter().try_for_each(|key| {
+        if shape.is_array() { bpf::update(map, key, &zero) } else { bpf::delete(map, key) }
+    })
+}
+
+/// All entries. For maps per CPU, the values of all CPUs.
+pub fn read(map: BorrowedFd<'_>, shape: &MapShape) -> io::Result<Vec<Entry>> {
+    let (key_size, value_size) = (shape.key_size as usize, user_value_size(shape));
+    let split = |value: &[u8]| -> Vec<Vec<u8>> {
+        let part = if is_per_cpu(shape) { per_cpu_size(shape) } else { value_size };
+        value.chunks(part.max(1)).map(|part| part[..shape.value_size as usize].to_vec()).collect()
+    };
+    let mut entries = Vec::new();
+    for (key, value) in read_raw(map, shape, key_size, value_size)? {
+        entries.push((key, split(&value)));
+    }
+    Ok(entries)
+}
+
+fn read_raw(
+    map: BorrowedFd<'_>,
+    shape: &MapShape,
+    key_size: usize,
+    value_size: usize,
+) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let count = shape.max_entries.clamp(1, BATCH);
+    let mut position = None;
+    let mut entries = Vec::new();
+    loop {
+        match bpf::lookup_batch(map, &mut position, key_size, value_size, count) {
+            Ok((keys, values, more)) => {
+                let pairs = keys.chunks(key_size).zip(values.chunks(value_size));
+                entries.extend(pairs.map(|(key, value)| (key.to_vec(), value.to_vec())));
+                if !more {
+                    return Ok(entries);
+                }
+            }
+            // A type without batches, or a bucket larger than one.
+            Err(_) => return read_one_by_one(map, key_size, value_size),
+        }
+    }
+}
+
+fn read_one_by_one(map: BorrowedFd<'_>, key_size: usize, value_size: usize) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut entries = Vec::new();
+    let mut key = None;
+    while let Some(next) = bpf::next_key(map, key.as_deref(), key_size)? {
+        if let Some(value) = bpf::lookup(map, &next, value_size)? {
+            entries.push((next.clone(), value));
+        }
+        key = Some(next);
+    }
+    Ok(entries)
+}
+
+/// Copies all entries; the target has the same key and value.
+pub fn copy(from: &OwnedFd, to: &OwnedFd, shape: &MapShape) -> io::Result<()> {
+    let (key_size, value_size) = (shape.key_size as usize, user_value_size(shape));
+    for (key, value) in read_raw(from.as_fd(), shape, key_size, value_size)? {
+        match bpf::update(to.as_fd(), &key, &value) {
+            // The new map may have less room.
+            Err(error) if error.raw_os_error() == Some(libc::E2BIG) => break,
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
+fn is_per_cpu(shape: &MapShape) -> bool {
+    matches!(shape.kind, MapKind::PerCpuArray | MapKind::PerCpuHash)
+}
+
+/// Bytes of one CPU's part of a value.
+fn per_cpu_size(shape: &MapShape) -> usize {
+    (shape.value_size as usize).next_multiple_of(8)
+}
+
+/// Bytes of a value as the bpf(2) call takes it.
+fn user_value_size(shape: &MapShape) -> usize {
+    if is_per_cpu(shape) { per_cpu_size(shape) * *POSSIBLE_CPUS } else { shape.value_size as usize }
+}

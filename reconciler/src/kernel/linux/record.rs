@@ -1,0 +1,80 @@
+//! The record of what was applied, as a pinned array: its length in eight bytes, then JSON.
+
+use std::{collections::BTreeMap, os::fd::AsFd};
+
+use super::{bpf, call, maps, pins::Pins};
+use crate::{
+    kernel::{Error, Result},
+    record::Record,
+    resource::{MapKind, MapShape, PinPath},
+};
+
+/// Bytes of one entry of the array.
+const CHUNK: usize = 4096;
+
+/// Where the record is pinned.
+pub fn path() -> PinPath {
+    PinPath::new(&["record"])
+}
+
+/// Reads the record, if there is one.
+pub fn read(pins: &Pins) -> Result<Option<Record>> {
+    let path = pins.path(&path());
+    if !path.exists() {
+        return Ok(None);
+    }
+    let map = bpf::open(&path).map_err(call)?;
+    let info: bpf::MapInfo = bpf::info(map.as_fd()).map_err(|error| Error::Call(format!("read {}: {error}", path.display())))?;
+    let broken = |why: &str| Error::Call(format!("record {}: {why}", path.display()));
+    let shape = maps::shape(&info).ok_or_else(|| broken("not a map of ours"))?;
+    let entries = maps::read(map.as_fd(), &shape).map_err(|error| broken(&error.to_string()))?;
+    let bytes: Vec<u8> = entries.into_iter().flat_map(|(_, values)| values.into_iter().flatten()).collect();
+    let (length, content) = bytes.split_first_chunk::<8>().ok_or_else(|| broken("it is empty"))?;
+    let content = usize::try_from(u64::from_le_bytes(*length))
+        .ok()
+        .and_then(|length| content.get(..length))
+        .ok_or_else(|| broken("it is cut off"))?;
+    // A newer record may not parse: its version decides what is said about it.
+    match serde_json::from_slice::<Record>(content) {
+        Ok(record) => Ok(Some(record)),
+        Err(error) => Err(newer(content).unwrap_or_else(|| broken(&error.to_string()))),
+    }
+}
+
+/// Writes the record beside the old one, then over it.
+pub fn write(pins: &Pins, record: &Record) -> Result<()> {
+    let path = path();
+    let content = serde_json::to_vec(record).map_err(|error| Error::Call(format!("write record: {error}")))?;
+    let mut bytes = (content.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(content);
+    let chunks: BTreeMap<Vec<u8>, Vec<u8>> = (0u32..)
+        .zip(bytes.chunks(CHUNK))
+        .map(|(index, chunk)| {
+            let mut chunk = chunk.to_vec();
+            chunk.resize(CHUNK, 0);
+            (index.to_ne_bytes().to_vec(), chunk)
+        })
+        .collect();
+    let shape = MapShape {
+        kind: MapKind::Array,
+        key_size: 4,
+        value_size: CHUNK as u32,
+        max_entries: chunks.len() as u32,
+    };
+    let map = maps::create("record", shape).map_err(call)?;
+    maps::put(map.as_fd(), &chunks).map_err(|error| Error::Call(format!("fill record: {error}")))?;
+    pins.remove(&path.staged())?;
+    bpf::pin(map.as_fd(), &pins.prepare(&path.staged())?).map_err(call)?;
+    pins.rename(&path.staged(), &path)
+}
+
+/// The error for a record whose layout this version does not know.
+fn newer(content: &[u8]) -> Option<Error> {
+    let value: serde_json::Value = serde_json::from_slice(content).ok()?;
+    let layout = u32::try_from(value["layoutVersion"].as_u64()?).ok()?;
+    (layout > ebpf_abi::LAYOUT_VERSION).then(|| Error::Newer {
+        topology: value["topology"]["metadata"]["name"].as_str().unwrap_or_default().to_owned(),
+        version: value["pcnVersion"].as_str().unwrap_or_default().to_owned(),
+        layout,
+    })
+}
