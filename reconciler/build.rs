@@ -110,11 +110,20 @@ fn missing(what: &str, remedy: &str) -> ! {
 }
 
 fn build(toolchain: &Toolchain, linker: &Path, target_dir: &Path) {
+    let root = fs::canonicalize("..").unwrap_or_else(|_| "..".into());
+    let cargo_home = env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env::home_dir().map(|home| home.join(".cargo")))
+        .unwrap_or_default();
     let flags = [
         format!("-Clinker={}", linker.display()),
         "-Clink-arg=--btf".to_owned(),
         "-Cdebuginfo=2".to_owned(),
         "-Ctarget-cpu=v3".to_owned(),
+        // The same sources give the same objects, wherever they are: a program's identity
+        // follows from its object.
+        format!("--remap-path-prefix={}=pcn", root.display()),
+        format!("--remap-path-prefix={}=cargo", cargo_home.display()),
     ];
     let mut command = Command::new(&toolchain.cargo);
     command

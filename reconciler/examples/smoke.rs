@@ -16,6 +16,16 @@ fn main() {
     if args[1] == "steps" { for s in &plan.steps { println!("{:?} {} {:?}", s.phase, s.address, s.op); } return; }
     if args[1] == "plan" { return; }
     let t = std::time::Instant::now();
-    let report = reconcile::apply(&mut kernel, &plan, |_, _| ()).unwrap();
+    let mut times: std::collections::BTreeMap<String, (u32, std::time::Duration)> = Default::default();
+    let mut last: Option<(String, std::time::Instant)> = None;
+    let report = reconcile::apply(&mut kernel, &plan, |_, step| {
+        let now = std::time::Instant::now();
+        if let Some((kind, start)) = last.take() { let e = times.entry(kind).or_default(); e.0 += 1; e.1 += now - start; }
+        let mut kind = format!("{:?}", step.op); kind.truncate(kind.find(['(', ' ', '{']).unwrap_or(kind.len())); 
+        if let reconciler::plan::Op::CreateMap(p, _) = &step.op { kind = format!("{kind} {}", p.name()); }
+        if let reconciler::plan::Op::LoadProgram(_, p) = &step.op { kind = format!("{kind} {}", p.object); }
+        last = Some((kind, now));
+    }).unwrap();
+    for (k, (n, d)) in &times { println!("{k}: {n} x {:?} = {d:?}", *d / *n); }
     println!("apply {:?}: {:?}", t.elapsed(), report);
 }

@@ -55,6 +55,11 @@ impl Address {
         other.0.strip_prefix(&self.0).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
+    /// True for an object, false for an entry of one. A link's ends may have slashes of their own.
+    pub fn is_object(&self) -> bool {
+        self.0.starts_with("link/") || self.0.matches('/').count() == 1
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -62,6 +62,18 @@ impl Changes {
         self.changes.iter().chain(&self.drift).filter(|change| change.action == action).count()
     }
 
+    /// Drift of what the file changes anyway is not repaired, so it is not listed.
+    pub(crate) fn drop_moot_drift(&mut self) {
+        let changes = &self.changes;
+        let is_moot = |drift: &Change| {
+            changes.iter().any(|change| match change.action {
+                Action::Update => change.address == drift.address,
+                Action::Create | Action::Replace | Action::Delete => change.address.contains(&drift.address),
+            })
+        };
+        self.drift.retain(|drift| !is_moot(drift));
+    }
+
     /// True if nothing changes.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty() && self.drift.is_empty()
@@ -157,10 +169,12 @@ pub fn drift(applied: &Desired, observed: &Observed, steps: &[Step]) -> Vec<Chan
         }
     }
     for (path, program) in &applied.programs {
-        let fingerprint = program.fingerprint(|name| observed.ifindex(name), |map| observed.maps.get(map).map(|map| map.id));
+        let fingerprint =
+            program.fingerprint(|name| observed.ifindex(name), |map| observed.maps.get(map).map(|map| map.id));
+        let upgraded = observed.record.as_ref().is_some_and(|record| record.build != crate::objects::build());
         match observed.programs.get(path) {
             None => note(program.owner.clone(), Action::Update, format!("its program {path} is gone")),
-            Some(running) if fingerprint.as_ref() != Some(&running.fingerprint) => {
+            Some(running) if !upgraded && fingerprint.as_ref() != Some(&running.fingerprint) => {
                 note(program.owner.clone(), Action::Update, format!("its program {path} is another one"));
             }
             Some(_) => {}
@@ -211,7 +225,7 @@ fn describe(applied: &Desired, path: &crate::resource::PinPath, key: &[u8]) -> O
 
 /// What a change costs: the worst of the steps made for its object.
 fn disruption(address: &Address, action: Action, steps: &[Step]) -> String {
-    if matches!(action, Action::Delete | Action::Replace) && address.as_str().matches('/').count() == 1 {
+    if matches!(action, Action::Delete | Action::Replace) && address.is_object() {
         return "packets lost".to_owned();
     }
     let mut lost = Vec::new();

@@ -7,6 +7,7 @@
 pub mod address;
 pub mod allocation;
 pub mod change;
+pub mod cli;
 pub mod cube;
 pub mod desired;
 mod digest;
@@ -20,4 +21,5 @@ pub mod plan;
 pub mod reconcile;
 pub mod record;
 pub mod resource;
+pub mod status;
 mod wiring;

@@ -17,3 +17,12 @@ pub fn digest(name: &str) -> [u8; 32] {
         LazyLock::new(|| OBJECTS.iter().map(|(name, bytes)| (*name, Sha256::digest(bytes).into())).collect());
     DIGESTS.iter().find(|(object, _)| *object == name).map_or([0; 32], |(_, digest)| *digest)
 }
+
+/// A short name for all object files together.
+pub fn build() -> String {
+    let mut all = crate::digest::Digest::new();
+    for (name, _) in OBJECTS {
+        all.add(&digest(name));
+    }
+    all.text(12)
+}

@@ -2,18 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use topology_schema::{Locations, Name, Spec, Topology, ValidTopology, validate};
+use topology_schema::{InterfaceName, Locations, Name, Topology, ValidTopology, validate};
 
 use crate::{
+    address::Address,
     allocation::Allocation,
-    change::{self, Changes},
+    change::{self, Action, Changes},
     desired::{Desired, desired},
     execute::{Outcome, execute},
     facts::{Facts, facts},
     graph::TopologyGraph,
     kernel::{self, Kernel},
     observed::{Interest, Observed},
-    plan::{self, Op, Step},
+    plan::{self, Step},
     record::Record,
     resource::Content,
 };
@@ -67,42 +68,63 @@ pub fn plan_removal(kernel: &mut dyn Kernel) -> kernel::Result<Plan> {
 
 fn make_plan(kernel: &mut dyn Kernel, wanted: Option<&ValidTopology>) -> kernel::Result<Plan> {
     let record = kernel.record()?;
-    check_layout(&record)?;
+    record.as_ref().map_or(Ok(()), check_layout)?;
     let applied = record.as_ref().and_then(valid);
     let before = record.as_ref().map(|record| record.allocation.clone()).unwrap_or_default();
     // What should be read follows from what was and what will be; which interfaces exist is not
     // known yet, so both are made as if all did.
     let mut interest = Interest::default();
-    let everything = |topology: &ValidTopology| {
-        let graph = TopologyGraph::new(topology);
-        let allocation = Allocation::new(&graph, &before);
-        let all = graph.host_interfaces().into_iter().cloned().collect();
-        (desired(&graph, &allocation, &all), allocation)
-    };
-    for topology in applied.iter().chain(wanted) {
-        take_interest(&mut interest, &everything(topology).0);
+    let other = applied.as_ref().filter(|applied| Some(*applied) != wanted);
+    for topology in other.into_iter().chain(wanted) {
+        take_interest(&mut interest, &Lowered::new(topology, &before, None).desired);
     }
     let observed = kernel.observe(&interest)?;
     check_foreign(wanted, &observed)?;
     let present = observed.foreign_interfaces();
-    let of = |topology: Option<&ValidTopology>| -> (Desired, Option<Record>) {
-        let Some(topology) = topology else { return Default::default() };
-        let graph = TopologyGraph::new(topology);
-        let allocation = Allocation::new(&graph, &before);
-        let desired = desired(&graph, &allocation, &present);
-        (desired, Some(Record::new(topology.topology().clone(), allocation)))
-    };
-    let (desired, new_record) = of(wanted);
+    let lowered = wanted.map(|topology| Lowered::new(topology, &before, Some(&present)));
+    let new_record = wanted
+        .zip(lowered.as_ref())
+        .map(|(topology, lowered)| Record::new(topology.topology().clone(), lowered.allocation.clone()));
+    let desired = lowered.map(|lowered| lowered.desired).unwrap_or_default();
     let steps = plan::steps(&desired, &observed, new_record.as_ref());
     let facts_of = |topology: Option<&Topology>| topology.map(facts).unwrap_or_default();
     let old: Facts = facts_of(record.as_ref().map(|record| &record.topology));
     let new: Facts = facts_of(wanted.map(ValidTopology::topology));
-    let changes = Changes {
-        changes: change::wanted(&old, &new, &steps),
-        drift: if wanted.is_some() { drift(&of(applied.as_ref()).0, &observed, &steps) } else { Vec::new() },
-        pending: desired.pending,
+    let drift = match &applied {
+        // Without steps the kernel is as it should be.
+        Some(applied) if wanted.is_some() && !steps.is_empty() => {
+            change::drift(&Lowered::new(applied, &before, Some(&present)).desired, &observed, &steps)
+        }
+        _ => Vec::new(),
     };
+    let mut changes = Changes { changes: change::wanted(&old, &new, &steps), drift, pending: desired.pending };
+    changes.drop_moot_drift();
+    if wanted.is_none() {
+        changes.changes.iter_mut().for_each(|change| change.reason = "the topology is removed".to_owned());
+    }
+    if changes.is_empty() && !steps.is_empty() {
+        changes.changes.push(unexplained(&observed, new_record.as_ref()));
+    }
     Ok(Plan { topology: kernel.topology().clone(), changes, steps, wanted: wanted.cloned() })
+}
+
+/// A topology's resources, and the numbers in them.
+struct Lowered {
+    desired: Desired,
+    allocation: Allocation,
+}
+
+impl Lowered {
+    /// On a host where these interfaces exist; `None`: all that the topology names.
+    fn new(topology: &ValidTopology, before: &Allocation, present: Option<&BTreeSet<InterfaceName>>) -> Self {
+        let graph = TopologyGraph::new(topology);
+        let allocation = Allocation::new(&graph, before);
+        let desired = match present {
+            Some(present) => desired(&graph, &allocation, present),
+            None => desired(&graph, &allocation, &graph.host_interfaces().into_iter().cloned().collect()),
+        };
+        Self { desired, allocation }
+    }
 }
 
 /// Runs a plan and checks what came of it.
@@ -120,12 +142,8 @@ pub fn apply(kernel: &mut dyn Kernel, plan: &Plan, progress: impl FnMut(usize, &
     }
 }
 
-fn drift(applied: &Desired, observed: &Observed, steps: &[Step]) -> Vec<change::Change> {
-    // Without steps the kernel is as it should be, whatever it looks like.
-    if steps.is_empty() { Vec::new() } else { change::drift(applied, observed, steps) }
-}
-
-fn take_interest(interest: &mut Interest, desired: &Desired) {
+/// What is worth reading for a topology.
+pub(crate) fn take_interest(interest: &mut Interest, desired: &Desired) {
     interest.slots.extend(desired.slots.keys().cloned());
     let config = desired.maps.iter().filter(|(_, map)| matches!(map.content, Content::Config(_)));
     interest.contents.extend(config.map(|(path, _)| path.clone()));
@@ -136,14 +154,38 @@ pub(crate) fn valid(record: &Record) -> Option<ValidTopology> {
     validate(record.topology.clone(), &Locations::none()).ok().map(|(topology, _)| topology)
 }
 
-fn check_layout(record: &Option<Record>) -> kernel::Result<()> {
-    match record {
-        Some(record) if record.layout_version > ebpf_abi::LAYOUT_VERSION => Err(kernel::Error::Newer {
-            topology: record.topology.metadata.name.to_string(),
-            version: record.pcn_version.clone(),
-            layout: record.layout_version,
-        }),
-        _ => Ok(()),
+/// Refuses what a newer `pcn` applied.
+pub(crate) fn check_layout(record: &Record) -> kernel::Result<()> {
+    if record.layout_version <= ebpf_abi::LAYOUT_VERSION {
+        return Ok(());
+    }
+    Err(kernel::Error::Newer {
+        topology: record.topology.metadata.name.to_string(),
+        version: record.pcn_version.clone(),
+        layout: record.layout_version,
+    })
+}
+
+/// Steps that neither the file nor drift explains are a change, too: no plan with steps looks
+/// like one without.
+fn unexplained(observed: &Observed, wanted: Option<&Record>) -> change::Change {
+    let (action, reason) = match (&observed.record, wanted) {
+        (_, None) => (Action::Delete, "what an interrupted apply left goes"),
+        (None, Some(_)) => (Action::Create, "in the file, not applied yet"),
+        (Some(_), _) if !observed.leftovers.is_empty() => (Action::Update, "leftovers of an interrupted apply go"),
+        (Some(old), Some(new)) if old.build != new.build => {
+            (Action::Update, "applied by another version of pcn")
+        }
+        (Some(old), Some(new)) if old.topology != new.topology => (Action::Update, "the file says the same otherwise"),
+        _ => (Action::Update, "the kernel holds more than was applied"),
+    };
+    change::Change {
+        address: Address::topology(),
+        action,
+        reason: reason.to_owned(),
+        disruption: "none".to_owned(),
+        before: serde_json::Value::Null,
+        after: serde_json::Value::Null,
     }
 }
 
@@ -159,19 +201,4 @@ fn check_foreign(wanted: Option<&ValidTopology>, observed: &Observed) -> kernel:
         ))),
         None => Ok(()),
     }
-}
-
-/// An empty topology of that name: what is wanted when all is to go.
-pub fn nothing(name: &Name) -> Topology {
-    Topology {
-        api_version: Default::default(),
-        kind: Default::default(),
-        metadata: topology_schema::Metadata { name: name.clone() },
-        spec: Spec::default(),
-    }
-}
-
-/// True if the plan needs the kernel to load a program.
-pub fn loads_programs(plan: &Plan) -> bool {
-    plan.steps.iter().any(|step| matches!(step.op, Op::LoadProgram(..)))
 }

@@ -14,6 +14,9 @@ pub struct Record {
     pub layout_version: u32,
     /// Version of the `pcn` that wrote it.
     pub pcn_version: String,
+    /// Stands for the data planes of that `pcn`: other ones are an upgrade, not drift.
+    #[serde(default)]
+    pub build: String,
     /// The topology.
     pub topology: Topology,
     /// The numbers.
@@ -25,6 +28,7 @@ impl Record {
     pub fn new(topology: Topology, allocation: Allocation) -> Self {
         Self {
             layout_version: ebpf_abi::LAYOUT_VERSION,
+            build: crate::objects::build(),
             pcn_version: env!("CARGO_PKG_VERSION").to_owned(),
             topology,
             allocation,

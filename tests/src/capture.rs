@@ -8,7 +8,8 @@ use std::{
 
 use nix::sys::{
     socket::{
-        AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, setsockopt, socket, sockopt::ReceiveTimeout,
+        AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, setsockopt, socket,
+        sockopt::ReceiveTimeout,
     },
     time::TimeVal,
 };
@@ -28,8 +29,13 @@ pub struct Capture {
 impl Capture {
     /// Starts to listen.
     pub fn start() -> Self {
-        let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll)
-            .expect("root can open a packet socket");
+        let socket = socket(
+            AddressFamily::Packet,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC,
+            SockProtocol::EthAll,
+        )
+        .expect("root can open a packet socket");
         let timeout = TimeVal::new(0, SLICE.as_micros() as i64);
         setsockopt(&socket, ReceiveTimeout, &timeout).expect("a socket can time out");
         Self { socket }
@@ -42,9 +48,13 @@ impl Capture {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.next() {
-                Some((ifindex, received)) if received == frame => *seen.entry(ifindex).or_default() += 1,
+                Some((ifindex, received)) if received == frame => {
+                    *seen.entry(ifindex).or_default() += 1
+                }
                 Some(_) => {}
-                None if seen.values().sum::<usize>() >= expected || Instant::now() > deadline => return seen,
+                None if seen.values().sum::<usize>() >= expected || Instant::now() > deadline => {
+                    return seen;
+                }
                 None => {}
             }
         }

@@ -9,7 +9,8 @@ pub const SECOND: u64 = 1_000_000_000;
 
 /// Nanoseconds of `CLOCK_MONOTONIC_COARSE`.
 pub fn now() -> u64 {
-    Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).expect("Linux has this clock")).as_nanos() as u64
+    Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).expect("Linux has this clock"))
+        .as_nanos() as u64
 }
 
 /// The time `nanoseconds` ago. The clock starts with the machine; on one that has just started

@@ -17,71 +17,10 @@ use reconciler::kernel::linux::{
     object::{self, Template},
 };
 
-use crate::private_net::LOOPBACK;
-
-/// Where a program runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hook {
-    /// tcx.
-    Tc,
-    /// XDP.
-    Xdp,
-}
-
-impl Hook {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Tc, Self::Xdp];
-
-    fn entry_point(self) -> &'static str {
-        match self {
-            Self::Tc => "on_tc",
-            Self::Xdp => "on_xdp",
-        }
-    }
-
-    /// Name of the chain's map.
-    pub fn chain(self) -> &'static str {
-        match self {
-            Self::Tc => "chain_tc",
-            Self::Xdp => "chain_xdp",
-        }
-    }
-}
-
-/// What a program says at its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Out of an interface.
-    Redirect,
-    /// To whatever comes after us.
-    Pass,
-    /// Freed.
-    Drop,
-    /// None of these.
-    Unknown(u32),
-}
-
-/// A buffer that stands for several segments.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Gso {
-    /// Their number; 0 for none.
-    pub segments: u32,
-    /// Bytes of payload in each; 0 for none.
-    pub size: u32,
-}
-
-/// What became of a packet.
-#[derive(Debug)]
-pub struct Run {
-    /// The program's verdict.
-    pub verdict: Verdict,
-    /// The packet.
-    pub packet: Vec<u8>,
-    /// The port at which it would enter the next standard cube.
-    pub port: u32,
-    /// On TC: not 0 if its headers were moved.
-    pub moved: u32,
-}
+use crate::{
+    private_net::LOOPBACK,
+    test_run::{Gso, Hook, Run, run_tc, run_xdp},
+};
 
 /// Constants of a program, by name.
 pub type Globals = BTreeMap<String, Vec<u8>>;
@@ -107,14 +46,21 @@ impl Kind {
             .filter(|(section, _)| !section.starts_with('.'))
             .map(|(map, definition)| (map.clone(), attributes(definition)))
             .collect();
-        Self { name, template: Template::parse(name, elf).expect("our own object file"), maps }
+        Self {
+            name,
+            template: Template::parse(name, elf).expect("our own object file"),
+            maps,
+        }
     }
 
     /// Loads the program for one hook. `capacities` override the number of a map's entries.
     pub fn load(&self, hook: Hook, globals: &Globals, capacities: &BTreeMap<&str, u32>) -> Cube {
         let mut attributes = self.maps.clone();
         for (map, entries) in capacities {
-            attributes.get_mut(*map).unwrap_or_else(|| panic!("no map {map}")).max_entries = *entries;
+            attributes
+                .get_mut(*map)
+                .unwrap_or_else(|| panic!("no map {map}"))
+                .max_entries = *entries;
         }
         let maps = attributes
             .into_iter()
@@ -123,7 +69,11 @@ impl Kind {
                 (name, Map { fd, attributes })
             })
             .collect();
-        let mut cube = Cube { hook, program: None, maps };
+        let mut cube = Cube {
+            hook,
+            program: None,
+            maps,
+        };
         cube.program = Some(cube.load_with(self, globals));
         cube
     }
@@ -135,9 +85,14 @@ fn elf(name: &str) -> &'static [u8] {
 }
 
 fn attributes(map: &aya_obj::Map) -> MapAttributes {
-    let sized_by_topology = [MapType::Hash, MapType::PerCpuHash, MapType::LpmTrie].map(|kind| kind as u32);
+    let sized_by_topology =
+        [MapType::Hash, MapType::PerCpuHash, MapType::LpmTrie].map(|kind| kind as u32);
     let declared = map.max_entries();
-    let max_entries = if declared == 1 && sized_by_topology.contains(&map.map_type()) { ENTRIES } else { declared };
+    let max_entries = if declared == 1 && sized_by_topology.contains(&map.map_type()) {
+        ENTRIES
+    } else {
+        declared
+    };
     MapAttributes {
         map_type: map.map_type(),
         key_size: map.key_size(),
@@ -167,13 +122,26 @@ impl Cube {
         let own: BTreeMap<&String, OwnedFd> = kind
             .maps
             .iter()
-            .filter(|(name, _)| !self.maps.contains_key(*name) || (self.program.is_some() && *name == "counters"))
-            .map(|(name, attributes)| (name, bpf::create_map(name, *attributes).expect("root can make maps")))
+            .filter(|(name, _)| {
+                !self.maps.contains_key(*name) || (self.program.is_some() && *name == "counters")
+            })
+            .map(|(name, attributes)| {
+                (
+                    name,
+                    bpf::create_map(name, *attributes).expect("root can make maps"),
+                )
+            })
             .collect();
-        let mut fds: BTreeMap<String, BorrowedFd<'_>> =
-            self.maps.iter().map(|(name, map)| (name.clone(), map.fd.as_fd())).collect();
+        let mut fds: BTreeMap<String, BorrowedFd<'_>> = self
+            .maps
+            .iter()
+            .map(|(name, map)| (name.clone(), map.fd.as_fd()))
+            .collect();
         fds.extend(own.iter().map(|(name, fd)| ((*name).clone(), fd.as_fd())));
-        match kind.template.load(self.hook.entry_point(), kind.name, globals, &fds) {
+        match kind
+            .template
+            .load(self.hook.entry_point(), kind.name, globals, &fds)
+        {
             Ok(program) => program,
             Err(object::Error::Kernel(error)) => {
                 panic!("{error}\n{}", error.log.as_deref().unwrap_or("(no log)"))
@@ -183,7 +151,9 @@ impl Cube {
     }
 
     fn map(&self, name: &str) -> &Map {
-        self.maps.get(name).unwrap_or_else(|| panic!("no map {name}"))
+        self.maps
+            .get(name)
+            .unwrap_or_else(|| panic!("no map {name}"))
     }
 
     /// Writes an entry of a table.
@@ -213,16 +183,28 @@ impl Cube {
     pub fn write_all_cpus<K: Pod, V: Pod>(&self, map: &str, key: K, value: V) {
         let mut one = bytes_of(&value).to_vec();
         one.resize(one.len().next_multiple_of(8), 0);
-        bpf::update(self.map(map).fd.as_fd(), bytes_of(&key), &one.repeat(possible_cpus())).expect("the entry exists");
+        bpf::update(
+            self.map(map).fd.as_fd(),
+            bytes_of(&key),
+            &one.repeat(possible_cpus()),
+        )
+        .expect("the entry exists");
     }
 
     /// Reads an entry of a per-CPU table: the values of all CPUs.
     pub fn read_all_cpus<K: Pod, V: Pod>(&self, map: &str, key: K) -> Vec<V> {
         let stride = size_of::<V>().next_multiple_of(8);
-        let values = bpf::lookup(self.map(map).fd.as_fd(), bytes_of(&key), stride * possible_cpus())
-            .expect("a table can be read")
-            .unwrap_or_default();
-        values.chunks(stride).map(|value| pod_read_unaligned(&value[..size_of::<V>()])).collect()
+        let values = bpf::lookup(
+            self.map(map).fd.as_fd(),
+            bytes_of(&key),
+            stride * possible_cpus(),
+        )
+        .expect("a table can be read")
+        .unwrap_or_default();
+        values
+            .chunks(stride)
+            .map(|value| pod_read_unaligned(&value[..size_of::<V>()]))
+            .collect()
     }
 
     /// The counters of the first `count` ports or attachments.
@@ -230,7 +212,9 @@ impl Cube {
         (0..count)
             .map(|index| {
                 let mut sum = Counters::default();
-                self.read_all_cpus::<u32, Counters>("counters", index).iter().for_each(|cpu| sum.add(cpu));
+                self.read_all_cpus::<u32, Counters>("counters", index)
+                    .iter()
+                    .for_each(|cpu| sum.add(cpu));
                 sum
             })
             .collect()
@@ -239,8 +223,19 @@ impl Cube {
     /// Lets ports lead to an interface: what is sent there is counted and goes nowhere.
     pub fn link_ports(&self, ports: std::ops::Range<u32>) {
         for port in ports {
-            let hop = Hop { kind: HOP_INTERFACE, ifindex: LOOPBACK, port: 0 };
-            self.write("ports", port, Port { hop, ..Port::default() });
+            let hop = Hop {
+                kind: HOP_INTERFACE,
+                ifindex: LOOPBACK,
+                port: 0,
+            };
+            self.write(
+                "ports",
+                port,
+                Port {
+                    hop,
+                    ..Port::default()
+                },
+            );
         }
     }
 
@@ -254,14 +249,26 @@ impl Cube {
     /// Lets a port lead to a program that lets everything pass, and to `next` of the cube
     /// behind it.
     pub fn lead_to_program(&self, port: u32, next: u32) {
-        self.change_port(port, |entry| entry.hop = Hop { kind: HOP_PROGRAM, ifindex: 0, port: next });
+        self.change_port(port, |entry| {
+            entry.hop = Hop {
+                kind: HOP_PROGRAM,
+                ifindex: 0,
+                port: next,
+            }
+        });
         self.put_passing_program(CubeChain::for_ports(MIN_PORTS).out(port));
     }
 
     /// Puts a program that lets everything pass into a slot of the chain.
     pub fn put_passing_program(&self, slot: u32) {
-        let hop = Hop { kind: HOP_PASS, ..Hop::default() };
-        let attachment = Attachment { hop, ..Attachment::default() };
+        let hop = Hop {
+            kind: HOP_PASS,
+            ..Hop::default()
+        };
+        let attachment = Attachment {
+            hop,
+            ..Attachment::default()
+        };
         let globals = Globals::from([("ATTACHMENT".to_owned(), bytes_of(&attachment).to_vec())]);
         let program = self.load_with(&Kind::parse("hello_transparent"), &globals);
         let fd = std::os::fd::AsRawFd::as_raw_fd(&program) as u32;
@@ -290,52 +297,28 @@ impl Cube {
                 let (verdict, packet) = run_xdp(program, packet);
                 let ports = self.read_all_cpus::<u32, u32>("metadata", 0);
                 // The CPU that ran the program is the one that changed its entry, if any did.
-                let after = ports.into_iter().find(|after| *after != port).unwrap_or(port);
-                Run { verdict, packet, port: after, moved: 0 }
+                let after = ports
+                    .into_iter()
+                    .find(|after| *after != port)
+                    .unwrap_or(port);
+                Run {
+                    verdict,
+                    packet,
+                    port: after,
+                    moved: 0,
+                }
             }
         }
     }
 }
 
-/// Offsets in `struct __sk_buff` (linux/bpf.h), the context of a program on TC.
-mod sk_buff {
-    pub(super) const CB: usize = 48;
-    pub(super) const GSO_SEGS: usize = 164;
-    pub(super) const GSO_SIZE: usize = 176;
-    pub(super) const LENGTH: usize = 192;
-}
-
-fn run_tc(program: BorrowedFd<'_>, control_block: [u32; 2], packet: &[u8], gso: Gso) -> Run {
-    let mut context = [0u8; sk_buff::LENGTH];
-    let mut put = |at: usize, value: u32| context[at..at + 4].copy_from_slice(&value.to_ne_bytes());
-    put(sk_buff::CB, control_block[0]);
-    put(sk_buff::CB + 4, control_block[1]);
-    put(sk_buff::GSO_SEGS, gso.segments);
-    put(sk_buff::GSO_SIZE, gso.size);
-    let (verdict, packet) = bpf::test_run(program, packet, &mut context).expect("the kernel runs the program");
-    let verdict = match verdict as i32 {
-        7 => Verdict::Redirect,
-        2 => Verdict::Drop,
-        -1 => Verdict::Pass,
-        _ => Verdict::Unknown(verdict),
-    };
-    let [port, moved] = pod_read_unaligned(&context[sk_buff::CB..sk_buff::CB + 8]);
-    Run { verdict, packet, port, moved }
-}
-
-fn run_xdp(program: BorrowedFd<'_>, packet: &[u8]) -> (Verdict, Vec<u8>) {
-    let (verdict, packet) = bpf::test_run(program, packet, &mut []).expect("the kernel runs the program");
-    let verdict = match verdict {
-        1 => Verdict::Drop,
-        2 => Verdict::Pass,
-        4 => Verdict::Redirect,
-        _ => Verdict::Unknown(verdict),
-    };
-    (verdict, packet)
-}
-
 fn possible_cpus() -> usize {
-    let list = std::fs::read_to_string("/sys/devices/system/cpu/possible").expect("sysfs is mounted");
-    let last = list.trim().rsplit(['-', ',']).next().expect("a list has an end");
+    let list =
+        std::fs::read_to_string("/sys/devices/system/cpu/possible").expect("sysfs is mounted");
+    let last = list
+        .trim()
+        .rsplit(['-', ','])
+        .next()
+        .expect("a list has an end");
     last.parse::<usize>().expect("a number") + 1
 }

@@ -2,8 +2,14 @@
 
 pub mod capture;
 pub mod clock;
+pub mod command;
 pub mod cube;
+pub mod lab;
 pub mod packet;
 pub mod private_net;
 pub mod require;
 pub mod table;
+pub mod test_run;
+pub mod traffic;
+pub mod wait;
+pub mod wire;

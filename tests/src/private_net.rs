@@ -28,7 +28,9 @@ pub fn run<T: Send>(work: impl FnOnce(&mut Netlink) -> T + Send) -> T {
 fn stay_on_this_cpu() {
     let this_thread = Pid::from_raw(0);
     let allowed = sched_getaffinity(this_thread).expect("a thread may ask where it runs");
-    let cpu = (0..CpuSet::count()).find(|cpu| allowed.is_set(*cpu).unwrap_or(false)).expect("there is a CPU");
+    let cpu = (0..CpuSet::count())
+        .find(|cpu| allowed.is_set(*cpu).unwrap_or(false))
+        .expect("there is a CPU");
     let mut one = CpuSet::new();
     one.set(cpu).expect("a CPU that is allowed");
     sched_setaffinity(this_thread, &one).expect("a thread may choose among its CPUs");

@@ -20,6 +20,9 @@ pub fn root() -> bool {
 
 fn effective_capabilities() -> u64 {
     let status = std::fs::read_to_string("/proc/thread-self/status").expect("/proc is mounted");
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:")).expect("Linux tells capabilities");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .expect("Linux tells capabilities");
     u64::from_str_radix(line.trim(), 16).expect("a bit set in hexadecimal")
 }

@@ -32,12 +32,19 @@ pub fn checksum_with_pseudo_header(addresses: &[u8], protocol: u8, segment: &[u8
 
 /// The bytes of the layers; `pseudo` is what the layer around them has.
 pub(super) fn assemble(layers: &[Layer], pseudo: Option<&Pseudo>) -> Vec<u8> {
-    let Some((layer, inner)) = layers.split_first() else { return Vec::new() };
+    let Some((layer, inner)) = layers.split_first() else {
+        return Vec::new();
+    };
     match layer {
         Layer::Ethernet(ethernet) => {
             let mut bytes = ethernet.destination.to_vec();
             bytes.extend(ethernet.source);
-            bytes.extend(ethernet.ethertype.unwrap_or_else(|| ethertype(inner)).to_be_bytes());
+            bytes.extend(
+                ethernet
+                    .ethertype
+                    .unwrap_or_else(|| ethertype(inner))
+                    .to_be_bytes(),
+            );
             bytes.extend(assemble(inner, None));
             bytes
         }
@@ -96,10 +103,17 @@ fn arp_bytes(arp: &Arp) -> Vec<u8> {
 
 fn ipv4_bytes(ip: &Ipv4, inner: &[Layer]) -> Vec<u8> {
     let addresses = [ip.source.octets(), ip.destination.octets()].concat();
-    let inside = assemble(inner, Some(&Pseudo { addresses: addresses.clone() }));
+    let inside = assemble(
+        inner,
+        Some(&Pseudo {
+            addresses: addresses.clone(),
+        }),
+    );
     let header_length = 20 + ip.options.len();
     let ihl = ip.ihl.unwrap_or((header_length / 4) as u8);
-    let total_length = ip.total_length.unwrap_or((header_length + inside.len()) as u16);
+    let total_length = ip
+        .total_length
+        .unwrap_or((header_length + inside.len()) as u16);
     let mut bytes = vec![ip.version << 4 | ihl, ip.tos];
     for word in [total_length, ip.id, ip.fragment] {
         bytes.extend(word.to_be_bytes());
@@ -115,11 +129,23 @@ fn ipv4_bytes(ip: &Ipv4, inner: &[Layer]) -> Vec<u8> {
 
 fn ipv6_bytes(ip: &Ipv6, inner: &[Layer]) -> Vec<u8> {
     let addresses = [ip.source.octets(), ip.destination.octets()].concat();
-    let inside = assemble(inner, Some(&Pseudo { addresses: addresses.clone() }));
+    let inside = assemble(
+        inner,
+        Some(&Pseudo {
+            addresses: addresses.clone(),
+        }),
+    );
     let first = u32::from(ip.version) << 28 | u32::from(ip.class) << 20 | ip.flow;
     let mut bytes = first.to_be_bytes().to_vec();
-    bytes.extend(ip.payload_length.unwrap_or(inside.len() as u16).to_be_bytes());
-    bytes.extend([ip.next_header.unwrap_or_else(|| protocol(inner)), ip.hop_limit]);
+    bytes.extend(
+        ip.payload_length
+            .unwrap_or(inside.len() as u16)
+            .to_be_bytes(),
+    );
+    bytes.extend([
+        ip.next_header.unwrap_or_else(|| protocol(inner)),
+        ip.hop_limit,
+    ]);
     bytes.extend(addresses);
     bytes.extend(inside);
     bytes
@@ -141,7 +167,16 @@ fn tcp_bytes(tcp: &Tcp, inside: Vec<u8>, pseudo: Option<&Pseudo>) -> Vec<u8> {
     bytes.extend(tcp.source.to_be_bytes());
     bytes.extend(tcp.destination.to_be_bytes());
     bytes.extend([0, 0, 0, 1, 0, 0, 0, 2]);
-    bytes.extend([((20 + tcp.options.len()) / 4 << 4) as u8, ACK, 0x40, 0, 0, 0, 0, 0]);
+    bytes.extend([
+        (((20 + tcp.options.len()) / 4) << 4) as u8,
+        ACK,
+        0x40,
+        0,
+        0,
+        0,
+        0,
+        0,
+    ]);
     bytes.extend(&tcp.options);
     bytes.extend(inside);
     put_checksum(&mut bytes, 16, 6, None, pseudo);
@@ -158,7 +193,13 @@ fn icmp_bytes(icmp: &Icmp, inside: Vec<u8>, pseudo: Option<&Pseudo>) -> Vec<u8> 
     bytes
 }
 
-fn put_checksum(bytes: &mut [u8], at: usize, protocol: u8, instead: Option<u16>, pseudo: Option<&Pseudo>) {
+fn put_checksum(
+    bytes: &mut [u8],
+    at: usize,
+    protocol: u8,
+    instead: Option<u16>,
+    pseudo: Option<&Pseudo>,
+) {
     let sum = instead.unwrap_or_else(|| match pseudo {
         Some(pseudo) => checksum_with_pseudo_header(&pseudo.addresses, protocol, bytes),
         None => checksum(bytes),

@@ -12,7 +12,11 @@ pub fn difference(expected: &[u8], got: &[u8]) -> Option<String> {
     if expected == got {
         return None;
     }
-    let first = expected.iter().zip(got).position(|(a, b)| a != b).unwrap_or(expected.len().min(got.len()));
+    let first = expected
+        .iter()
+        .zip(got)
+        .position(|(a, b)| a != b)
+        .unwrap_or(expected.len().min(got.len()));
     let mut text = format!("first difference at byte {first}\n");
     for (what, frame) in [("expected", expected), ("got", got)] {
         let _ = writeln!(text, "  {what}, {} bytes:", frame.len());
@@ -39,7 +43,11 @@ fn hex(text: &mut String, frame: &[u8], mark: usize) {
         }
         let _ = write!(text, "    {start:4}:");
         for (offset, byte) in line.iter().enumerate() {
-            let (open, close) = if start + offset == mark { ('[', ']') } else { (' ', ' ') };
+            let (open, close) = if start + offset == mark {
+                ('[', ']')
+            } else {
+                (' ', ' ')
+            };
             let _ = write!(text, "{open}{byte:02x}{close}");
         }
         text.push('\n');
@@ -85,7 +93,10 @@ impl Dissector {
         ));
         while let (0x8100 | 0x88a8, Some((tag, inner))) = (ethertype, rest.split_at_checked(4)) {
             ethertype = word(tag, 2);
-            self.lines.push(format!("vlan {} type {ethertype:04x}", word(tag, 0) & 0xfff));
+            self.lines.push(format!(
+                "vlan {} type {ethertype:04x}",
+                word(tag, 0) & 0xfff
+            ));
             rest = inner;
         }
         match ethertype {
@@ -97,7 +108,9 @@ impl Dissector {
     }
 
     fn arp(&mut self, bytes: &[u8]) {
-        let Some(arp) = bytes.get(..28) else { return self.problem("arp: cut off") };
+        let Some(arp) = bytes.get(..28) else {
+            return self.problem("arp: cut off");
+        };
         self.lines.push(format!(
             "arp operation {} sender {} {} target {} {}",
             word(arp, 6),
@@ -109,7 +122,9 @@ impl Dissector {
     }
 
     fn ipv4(&mut self, bytes: &[u8]) {
-        let length = bytes.first().map_or(0, |first| usize::from(first & 0xf) * 4);
+        let length = bytes
+            .first()
+            .map_or(0, |first| usize::from(first & 0xf) * 4);
         let Some(header) = bytes.get(..length).filter(|header| header.len() >= 20) else {
             return self.problem("ipv4: cut off");
         };
@@ -126,14 +141,18 @@ impl Dissector {
             header[9],
             word(header, 10),
         ));
-        let Some(inside) = bytes.get(length..total) else { return self.problem("ipv4: total length") };
+        let Some(inside) = bytes.get(length..total) else {
+            return self.problem("ipv4: total length");
+        };
         if word(header, 6) & 0x3fff == 0 {
             self.upper(header[9], &header[12..20], inside);
         }
     }
 
     fn ipv6(&mut self, bytes: &[u8]) {
-        let Some((header, rest)) = bytes.split_at_checked(40) else { return self.problem("ipv6: cut off") };
+        let Some((header, rest)) = bytes.split_at_checked(40) else {
+            return self.problem("ipv6: cut off");
+        };
         let length = usize::from(word(header, 4));
         self.lines.push(format!(
             "ipv6 {} > {} first word {:02x?} length {length} next {} hops {}",
@@ -143,7 +162,9 @@ impl Dissector {
             header[6],
             header[7],
         ));
-        let Some(inside) = rest.get(..length) else { return self.problem("ipv6: payload length") };
+        let Some(inside) = rest.get(..length) else {
+            return self.problem("ipv6: payload length");
+        };
         self.upper(header[6], &header[8..40], inside);
     }
 
@@ -169,7 +190,11 @@ impl Dissector {
         };
         let right = self.sum(name, zero == 0);
         self.lines.push(match protocol {
-            6 | 17 => format!("{name} {} > {} checksum {right}", word(bytes, 0), word(bytes, 2)),
+            6 | 17 => format!(
+                "{name} {} > {} checksum {right}",
+                word(bytes, 0),
+                word(bytes, 2)
+            ),
             _ => format!(
                 "{name} type {} code {} checksum {:04x} {right} rest {:02x?}",
                 bytes[0],
@@ -186,7 +211,11 @@ fn word(bytes: &[u8], at: usize) -> u16 {
 }
 
 fn mac(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
+    bytes
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect::<Vec<_>>()
+        .join(":")
 }
 
 fn v4(bytes: &[u8]) -> Ipv4Addr {

@@ -36,7 +36,11 @@ layer_from!(Ethernet Vlan Arp Ipv4 Ipv6 Udp Tcp);
 
 impl From<Icmp> for Layer {
     fn from(icmp: Icmp) -> Self {
-        if icmp.v6 { Self::Icmpv6(icmp) } else { Self::Icmp(icmp) }
+        if icmp.v6 {
+            Self::Icmpv6(icmp)
+        } else {
+            Self::Icmp(icmp)
+        }
     }
 }
 
@@ -61,7 +65,11 @@ pub struct Ethernet {
 
 /// A frame from one station to another.
 pub fn ether(source: [u8; 6], destination: [u8; 6]) -> Ethernet {
-    Ethernet { source, destination, ethertype: None }
+    Ethernet {
+        source,
+        destination,
+        ethertype: None,
+    }
 }
 
 impl Ethernet {
@@ -80,12 +88,18 @@ pub struct Vlan {
 
 /// A customer tag (IEEE 802.1Q).
 pub fn vlan(id: u16) -> Vlan {
-    Vlan { tag_type: 0x8100, id }
+    Vlan {
+        tag_type: 0x8100,
+        id,
+    }
 }
 
 /// A service tag (IEEE 802.1ad).
 pub fn qinq(id: u16) -> Vlan {
-    Vlan { tag_type: 0x88a8, id }
+    Vlan {
+        tag_type: 0x88a8,
+        id,
+    }
 }
 
 /// ARP for IPv4 over Ethernet.
@@ -99,12 +113,22 @@ pub struct Arp {
 
 /// "Who has `target`? Tell `sender`."
 pub fn arp_request(sender: ([u8; 6], Ipv4Addr), target: Ipv4Addr) -> Arp {
-    Arp { hardware: 1, operation: 1, sender, target: ([0; 6], target) }
+    Arp {
+        hardware: 1,
+        operation: 1,
+        sender,
+        target: ([0; 6], target),
+    }
 }
 
 /// "`sender.1` is at `sender.0`."
 pub fn arp_reply(sender: ([u8; 6], Ipv4Addr), target: ([u8; 6], Ipv4Addr)) -> Arp {
-    Arp { hardware: 1, operation: 2, sender, target }
+    Arp {
+        hardware: 1,
+        operation: 2,
+        sender,
+        target,
+    }
 }
 
 impl Arp {
@@ -181,7 +205,7 @@ impl Ipv4 {
 
     /// A fragment, `offset` bytes into the datagram (a multiple of eight).
     pub fn fragment(mut self, offset: u16, more: bool) -> Self {
-        self.fragment = offset / 8 | if more { 0x2000 } else { 0 };
+        self.fragment = (offset / 8) | if more { 0x2000 } else { 0 };
         self
     }
 }
@@ -239,7 +263,10 @@ pub struct Udp {
 
 /// A datagram.
 pub fn udp(source: u16, destination: u16) -> Udp {
-    Udp { source, destination }
+    Udp {
+        source,
+        destination,
+    }
 }
 
 /// TCP.
@@ -252,7 +279,11 @@ pub struct Tcp {
 
 /// A segment that acknowledges.
 pub fn tcp(source: u16, destination: u16) -> Tcp {
-    Tcp { source, destination, options: Vec::new() }
+    Tcp {
+        source,
+        destination,
+        options: Vec::new(),
+    }
 }
 
 impl Tcp {
@@ -275,12 +306,26 @@ pub struct Icmp {
 
 /// An ICMP message; `rest` is the second word.
 pub fn icmp(kind: u8, code: u8, rest: u32) -> Icmp {
-    Icmp { v6: false, kind, code, rest, body: Vec::new(), checksum: None }
+    Icmp {
+        v6: false,
+        kind,
+        code,
+        rest,
+        body: Vec::new(),
+        checksum: None,
+    }
 }
 
 /// An ICMPv6 message; `rest` is the second word.
 pub fn icmpv6(kind: u8, code: u8, rest: u32) -> Icmp {
-    Icmp { v6: true, kind, code, rest, body: Vec::new(), checksum: None }
+    Icmp {
+        v6: true,
+        kind,
+        code,
+        rest,
+        body: Vec::new(),
+        checksum: None,
+    }
 }
 
 /// An echo request: identifier and sequence number.
@@ -305,12 +350,18 @@ pub fn echo_reply_v6(id: u16, sequence: u16) -> Icmp {
 
 /// A neighbour solicitation.
 pub fn solicitation(target: Ipv6Addr) -> Icmp {
-    Icmp { body: target.octets().to_vec(), ..icmpv6(135, 0, 0) }
+    Icmp {
+        body: target.octets().to_vec(),
+        ..icmpv6(135, 0, 0)
+    }
 }
 
 /// A neighbour advertisement with the flags router, solicited, override as bits 2, 1, 0.
 pub fn advertisement(target: Ipv6Addr, flags: u32) -> Icmp {
-    Icmp { body: target.octets().to_vec(), ..icmpv6(136, 0, flags << 29) }
+    Icmp {
+        body: target.octets().to_vec(),
+        ..icmpv6(136, 0, flags << 29)
+    }
 }
 
 impl Icmp {

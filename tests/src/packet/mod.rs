@@ -62,17 +62,26 @@ impl Packet {
 
     /// Filled up with zeros behind the last layer, as Ethernet asks for (60 bytes).
     pub fn padded(self, length: usize) -> Self {
-        Self { length: Length::AtLeast(length), ..self }
+        Self {
+            length: Length::AtLeast(length),
+            ..self
+        }
     }
 
     /// Cut off after `length` bytes, whatever the headers say.
     pub fn truncated(self, length: usize) -> Self {
-        Self { length: Length::AtMost(length), ..self }
+        Self {
+            length: Length::AtMost(length),
+            ..self
+        }
     }
 
     /// As an expectation: the frame may be longer, if only zeros follow.
     pub fn zeros_may_follow(self) -> Self {
-        Self { length: Length::ZerosMayFollow, ..self }
+        Self {
+            length: Length::ZerosMayFollow,
+            ..self
+        }
     }
 
     /// Why `got` is not this packet; `None` if it is.
@@ -98,6 +107,9 @@ impl<L: Into<Layer>> Div<L> for Ethernet {
     type Output = Packet;
 
     fn div(self, layer: L) -> Packet {
-        Packet { layers: vec![self.into(), layer.into()], length: Length::Natural }
+        Packet {
+            layers: vec![self.into(), layer.into()],
+            length: Length::Natural,
+        }
     }
 }

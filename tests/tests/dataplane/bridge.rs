@@ -32,7 +32,12 @@ fn five_ports(cube: &Cube) {
 }
 
 fn bridge() -> Table {
-    table("bridge", five_ports).global("SETTINGS", Settings { aging_time: AGING_TIME })
+    table("bridge", five_ports).global(
+        "SETTINGS",
+        Settings {
+            aging_time: AGING_TIME,
+        },
+    )
 }
 
 fn frame(source: [u8; 6], destination: [u8; 6]) -> Packet {
@@ -40,7 +45,10 @@ fn frame(source: [u8; 6], destination: [u8; 6]) -> Packet {
 }
 
 fn key(mac: [u8; 6]) -> FdbKey {
-    FdbKey { mac: Mac::new(mac), vlan: 0 }
+    FdbKey {
+        mac: Mac::new(mac),
+        vlan: 0,
+    }
 }
 
 fn known(cube: &Cube, mac: [u8; 6], port: u32, seen: u64) {
@@ -89,10 +97,18 @@ fn learning() {
                 .with(|cube| known(cube, A, 0, ago(AGING_TIME + SECOND)))
                 .send_differs(2, &there, copied(&[0, 1, 3, 4]), handed_over())
                 .send(1, &back, sent(2, &back)),
-            flooded(row("the time is renewed while it is in use").with(|cube| known(cube, A, 0, ago(AGING_TIME))), &there)
-                .then(|cube| assert!(now() - learned(cube, A).expect("known").seen < SECOND)),
-            flooded(row("but not with each frame").with(|cube| known(cube, A, 0, now() + REFRESH_INTERVAL / 4)), &there)
-                .then(|cube| assert!(learned(cube, A).expect("known").seen + REFRESH_INTERVAL > now())),
+            flooded(
+                row("the time is renewed while it is in use")
+                    .with(|cube| known(cube, A, 0, ago(AGING_TIME))),
+                &there,
+            )
+            .then(|cube| assert!(now() - learned(cube, A).expect("known").seen < SECOND)),
+            flooded(
+                row("but not with each frame")
+                    .with(|cube| known(cube, A, 0, now() + REFRESH_INTERVAL / 4)),
+                &there,
+            )
+            .then(|cube| assert!(learned(cube, A).expect("known").seen + REFRESH_INTERVAL > now())),
             row("a static station is not learned elsewhere")
                 .with(|cube| fixed(cube, A, 3))
                 .send_differs(0, &there, copied(OTHERS), handed_over())
@@ -111,11 +127,18 @@ fn learning() {
                 .with(|cube| known(cube, B, 0, now()))
                 .send(0, &there, dropped(DropReason::SamePort))
                 .then(|cube| assert_eq!(port_of(cube, A), Some(0))),
-            row("a station that talks to itself")
-                .send(0, &frame(A, A), dropped(DropReason::SamePort)),
+            row("a station that talks to itself").send(
+                0,
+                &frame(A, A),
+                dropped(DropReason::SamePort),
+            ),
             row("a group is no source")
                 .with(|cube| known(cube, B, 1, now()))
-                .send(0, &frame([3, 0, 0, 0, 0, 0xa], B), dropped(DropReason::Malformed))
+                .send(
+                    0,
+                    &frame([3, 0, 0, 0, 0, 0xa], B),
+                    dropped(DropReason::Malformed),
+                )
                 .send(0, &frame(BROADCAST, B), dropped(DropReason::Malformed))
                 .then(|cube| {
                     assert_eq!(learned(cube, [3, 0, 0, 0, 0, 0xa]), None);
@@ -130,21 +153,41 @@ fn forwarding() {
     let there = frame(A, B);
     let to_one = |cube: &Cube| known(cube, B, 1, now());
     let isolate = |cube: &Cube, port| cube.change_port(port, |entry| entry.flags |= PORT_ISOLATED);
-    let tagged = ether(A, B) / vlan(7) / ipv4([10, 0, 0, 1].into(), [10, 0, 0, 2].into()) / udp(1, 2) / payload(20);
+    let tagged = ether(A, B)
+        / vlan(7)
+        / ipv4([10, 0, 0, 1].into(), [10, 0, 0, 2].into())
+        / udp(1, 2)
+        / payload(20);
     let twice = ether(A, B) / qinq(7) / vlan(8) / payload(46);
     let large = ether(A, B) / payload(1500);
     bridge()
         .rows([
-            row("a tagged frame goes through as it is").with(to_one).send(0, &tagged, sent(1, &tagged)),
-            row("a frame with two tags as well").with(to_one).send(0, &twice, sent(1, &twice)),
-            row("a large frame").with(to_one).send(0, &large, sent(1, &large)),
-            row("the shortest frame").with(to_one).send(0, &(ether(A, B) / payload(0)), sent(1, &(ether(A, B) / payload(0)))),
+            row("a tagged frame goes through as it is")
+                .with(to_one)
+                .send(0, &tagged, sent(1, &tagged)),
+            row("a frame with two tags as well")
+                .with(to_one)
+                .send(0, &twice, sent(1, &twice)),
+            row("a large frame")
+                .with(to_one)
+                .send(0, &large, sent(1, &large)),
+            row("the shortest frame").with(to_one).send(
+                0,
+                &(ether(A, B) / payload(0)),
+                sent(1, &(ether(A, B) / payload(0))),
+            ),
             row("from isolated to isolated")
                 .with(to_one)
                 .with(move |cube| [0, 1].iter().for_each(|port| isolate(cube, *port)))
                 .send(0, &there, dropped(DropReason::Isolated)),
-            row("from isolated to others").with(to_one).with(move |cube| isolate(cube, 0)).send(0, &there, sent(1, &there)),
-            row("from others to isolated").with(to_one).with(move |cube| isolate(cube, 1)).send(0, &there, sent(1, &there)),
+            row("from isolated to others")
+                .with(to_one)
+                .with(move |cube| isolate(cube, 0))
+                .send(0, &there, sent(1, &there)),
+            row("from others to isolated")
+                .with(to_one)
+                .with(move |cube| isolate(cube, 1))
+                .send(0, &there, sent(1, &there)),
             row("to a port that leads to a program")
                 .with(to_one)
                 .with(|cube| cube.lead_to_program(1, 9))
@@ -158,7 +201,9 @@ fn forwarding() {
                 .send(0, &there, passed(17, 3, &there)),
             row("to a program that is not there")
                 .with(to_one)
-                .with(|cube| cube.change_port(1, |port| port.hop.kind = ebpf_abi::port::HOP_PROGRAM))
+                .with(|cube| {
+                    cube.change_port(1, |port| port.hop.kind = ebpf_abi::port::HOP_PROGRAM)
+                })
                 .send(0, &there, dropped(DropReason::ChainBroken)),
             row("to a port that leads nowhere")
                 .with(to_one)
@@ -188,8 +233,14 @@ fn flooding() {
         flooded(row("broadcast"), &everyone),
         flooded(row("an IPv4 group"), &frame(A, [1, 0, 0x5e, 1, 2, 3])),
         flooded(row("an IPv6 group"), &frame(A, [0x33, 0x33, 0, 0, 0, 1])),
-        flooded(row("the address after the reserved ones"), &frame(A, [1, 0x80, 0xc2, 0, 0, 0x10])),
-        flooded(row("a tagged broadcast"), &(ether(A, BROADCAST) / vlan(3) / payload(46))),
+        flooded(
+            row("the address after the reserved ones"),
+            &frame(A, [1, 0x80, 0xc2, 0, 0, 0x10]),
+        ),
+        flooded(
+            row("a tagged broadcast"),
+            &(ether(A, BROADCAST) / vlan(3) / payload(46)),
+        ),
         row("isolated ports get nothing from isolated ports")
             .with(move |cube| [0, 2, 3].iter().for_each(|port| isolate(cube, *port)))
             .send_differs(0, &everyone, copied(&[1, 4]), handed_over()),
@@ -209,14 +260,24 @@ fn flooding() {
             ),
         row("the one program gets the original")
             .with(|cube| cube.lead_to_program(2, 6))
-            .send_differs(0, &everyone, passed(2, 6, &everyone).and_copies(&[1, 3, 4]), handed_over()),
+            .send_differs(
+                0,
+                &everyone,
+                passed(2, 6, &everyone).and_copies(&[1, 3, 4]),
+                handed_over(),
+            ),
         row("other programs get a copy through their interface")
             .with(|cube| {
                 cube.lead_to_program(1, 5);
                 cube.lead_to_program(2, 6);
                 cube.change_port(1, |port| port.flood_ifindex = LOOPBACK);
             })
-            .send_differs(0, &everyone, passed(2, 6, &everyone).and_copies(&[1, 3, 4]), handed_over()),
+            .send_differs(
+                0,
+                &everyone,
+                passed(2, 6, &everyone).and_copies(&[1, 3, 4]),
+                handed_over(),
+            ),
         row("a bridge with one port")
             .with(|cube| cube.write("flood", 0u32, 1u32))
             .send_differs(0, &everyone, copied(&[]), handed_over()),
@@ -227,7 +288,11 @@ fn flooding() {
     // IEEE 802.1D-2004, table 7-10.
     rows.extend([0, 1, 2, 3, 0xe, 0xf].map(|last| {
         row("reserved for protocols of the link")
-            .send(0, &frame(A, [1, 0x80, 0xc2, 0, 0, last]), dropped(DropReason::Reserved))
+            .send(
+                0,
+                &frame(A, [1, 0x80, 0xc2, 0, 0, last]),
+                dropped(DropReason::Reserved),
+            )
             .then(|cube| assert_eq!(port_of(cube, A), Some(0)))
     }));
     bridge().rows(rows).run();
@@ -238,8 +303,12 @@ fn ageing() {
     let there = frame(A, B);
     bridge()
         .rows([
-            flooded(row("an aged station is flooded and forgotten").with(|cube| known(cube, B, 1, ago(AGING_TIME + SECOND))), &there)
-                .then(|cube| assert_eq!(learned(cube, B), None)),
+            flooded(
+                row("an aged station is flooded and forgotten")
+                    .with(|cube| known(cube, B, 1, ago(AGING_TIME + SECOND))),
+                &there,
+            )
+            .then(|cube| assert_eq!(learned(cube, B), None)),
             row("one that is nearly as old is not")
                 .with(|cube| known(cube, B, 1, ago(AGING_TIME - 2 * SECOND)))
                 .send(0, &there, sent(1, &there)),
@@ -249,39 +318,67 @@ fn ageing() {
                 .send(0, &there, sent(1, &there))
                 .then(|cube| assert_eq!(port_of(cube, B), Some(1))),
             flooded(
-                row("a full table learns nothing and keeps what it knows").capacity("fdb", 2).with(|cube| {
-                    known(cube, B, 1, now());
-                    known(cube, C, 2, now());
-                }),
+                row("a full table learns nothing and keeps what it knows")
+                    .capacity("fdb", 2)
+                    .with(|cube| {
+                        known(cube, B, 1, now());
+                        known(cube, C, 2, now());
+                    }),
                 &frame(A, BROADCAST),
             )
             .then(|cube| {
-                assert_eq!((port_of(cube, A), port_of(cube, B), port_of(cube, C)), (None, Some(1), Some(2)));
+                assert_eq!(
+                    (port_of(cube, A), port_of(cube, B), port_of(cube, C)),
+                    (None, Some(1), Some(2))
+                );
                 let state: State = cube.read("state", 0u32).expect("always there");
                 assert_eq!(state.full, 1);
                 assert!(now() - state.swept < SECOND);
             })
             .send(0, &there, sent(1, &there)),
             flooded(
-                row("a full table is swept").capacity("fdb", 2).with(|cube| {
-                    known(cube, B, 1, ago(AGING_TIME + SECOND));
-                    known(cube, C, 2, now());
-                    cube.write("state", 0u32, State { swept: ago(SWEEP_INTERVAL + SECOND), full: 7 });
-                }),
+                row("a full table is swept")
+                    .capacity("fdb", 2)
+                    .with(|cube| {
+                        known(cube, B, 1, ago(AGING_TIME + SECOND));
+                        known(cube, C, 2, now());
+                        cube.write(
+                            "state",
+                            0u32,
+                            State {
+                                swept: ago(SWEEP_INTERVAL + SECOND),
+                                full: 7,
+                            },
+                        );
+                    }),
                 &frame(A, BROADCAST),
             )
             .then(|cube| {
                 assert_eq!((learned(cube, B), port_of(cube, C)), (None, Some(2)));
-                assert_eq!(cube.read::<u32, State>("state", 0).expect("always there").full, 8);
+                assert_eq!(
+                    cube.read::<u32, State>("state", 0)
+                        .expect("always there")
+                        .full,
+                    8
+                );
             })
             .send_differs(0, &frame(A, BROADCAST), copied(OTHERS), handed_over())
             .then(|cube| assert_eq!(port_of(cube, A), Some(0))),
             flooded(
-                row("a full table is not swept all the time").capacity("fdb", 2).with(|cube| {
-                    known(cube, B, 1, ago(AGING_TIME + SECOND));
-                    known(cube, C, 2, now());
-                    cube.write("state", 0u32, State { swept: now() + SECOND, full: 0 });
-                }),
+                row("a full table is not swept all the time")
+                    .capacity("fdb", 2)
+                    .with(|cube| {
+                        known(cube, B, 1, ago(AGING_TIME + SECOND));
+                        known(cube, C, 2, now());
+                        cube.write(
+                            "state",
+                            0u32,
+                            State {
+                                swept: now() + SECOND,
+                                full: 0,
+                            },
+                        );
+                    }),
                 &frame(A, BROADCAST),
             )
             .then(|cube| assert_eq!(port_of(cube, B), Some(1))),

@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use ebpf_abi::{bridge::Settings, port::{HOP_INTERFACE, Hop, Port}};
+use ebpf_abi::{
+    bridge::Settings,
+    port::{HOP_INTERFACE, Hop, Port},
+};
 use integration_tests::{
     capture::Capture,
-    cube::{Globals, Gso, Hook, Kind, Verdict},
+    cube::{Globals, Kind},
     packet::{BROADCAST, ether, payload},
     private_net, require,
+    test_run::{Gso, Hook, Verdict},
 };
 use reconciler::kernel::linux::netlink::{CreatedVeth, Netlink, VethPeer, VethRequest};
 
@@ -18,10 +22,17 @@ fn veth(netlink: &mut Netlink, number: u32) -> CreatedVeth {
             alias: "",
             mac: None,
             mtu: None,
-            peer: VethPeer { name: &format!("far{number}"), netns: None, mac: None, mtu: None },
+            peer: VethPeer {
+                name: &format!("far{number}"),
+                netns: None,
+                mac: None,
+                mtu: None,
+            },
         })
         .expect("a veth pair in a namespace of our own");
-    netlink.set_up(pair.peer_index).expect("the far end is there");
+    netlink
+        .set_up(pair.peer_index)
+        .expect("the far end is there");
     pair
 }
 
@@ -32,7 +43,10 @@ fn each_port_gets_one_copy() {
         return;
     }
     private_net::run(|netlink| {
-        let settings = bytemuck::bytes_of(&Settings { aging_time: 1 << 40 }).to_vec();
+        let settings = bytemuck::bytes_of(&Settings {
+            aging_time: 1 << 40,
+        })
+        .to_vec();
         let cube = Kind::parse("bridge").load(
             Hook::Tc,
             &Globals::from([("SETTINGS".to_owned(), settings)]),
@@ -44,8 +58,19 @@ fn each_port_gets_one_copy() {
         let mut first_far = None;
         for number in 0..5 {
             let pair = veth(netlink, number);
-            let hop = Hop { kind: HOP_INTERFACE, ifindex: pair.index, port: 0 };
-            cube.write("ports", number, Port { hop, ..Port::default() });
+            let hop = Hop {
+                kind: HOP_INTERFACE,
+                ifindex: pair.index,
+                port: 0,
+            };
+            cube.write(
+                "ports",
+                number,
+                Port {
+                    hop,
+                    ..Port::default()
+                },
+            );
             // What is sent out of the near end is received by the far end.
             expected.insert(pair.peer_index, 1);
             first_far = first_far.or(Some(pair.peer_index));
@@ -74,7 +99,11 @@ fn each_port_gets_one_copy() {
         let second = cube.run(7, &frame, Gso::default());
         assert_eq!(capture.count(&frame, 7), expected);
         assert_eq!(second.verdict, Verdict::Drop);
-        let sent: Vec<u64> = cube.counters(8).iter().map(|port| port.tx_packets).collect();
+        let sent: Vec<u64> = cube
+            .counters(8)
+            .iter()
+            .map(|port| port.tx_packets)
+            .collect();
         assert_eq!(sent, [1, 2, 2, 2, 2, 2, 2, 1]);
     });
 }

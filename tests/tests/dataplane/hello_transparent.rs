@@ -18,8 +18,21 @@ const SLOT: u32 = CubeChain::for_ports(0).after(1, Direction::Ingress, 0);
 const COUNTER: u32 = counter_index(3, Direction::Egress);
 
 fn attachment(direction: Direction, kind: u32) -> Attachment {
-    let ifindex = if matches!(kind, HOP_INTERFACE | HOP_PEER) { LOOPBACK } else { 0 };
-    Attachment { direction: direction as u32, counter: COUNTER, slot: SLOT, hop: Hop { kind, ifindex, port: 0 } }
+    let ifindex = if matches!(kind, HOP_INTERFACE | HOP_PEER) {
+        LOOPBACK
+    } else {
+        0
+    };
+    Attachment {
+        direction: direction as u32,
+        counter: COUNTER,
+        slot: SLOT,
+        hop: Hop {
+            kind,
+            ifindex,
+            port: 0,
+        },
+    }
 }
 
 #[test]
@@ -37,9 +50,15 @@ fn packets() {
         .global("ATTACHMENT", attachment(ingress, HOP_PASS))
         .rows([
             row("ingress passes").send(9, &frame, pass.clone()),
-            row("egress passes").global("ATTACHMENT", attachment(egress, HOP_PASS)).send(9, &frame, pass.clone()),
-            row("ingress dropped").global("SETTINGS", drop_ingress).send(9, &frame, drop.clone()),
-            row("egress is not ingress").global("SETTINGS", drop_egress).send(9, &frame, pass.clone()),
+            row("egress passes")
+                .global("ATTACHMENT", attachment(egress, HOP_PASS))
+                .send(9, &frame, pass.clone()),
+            row("ingress dropped")
+                .global("SETTINGS", drop_ingress)
+                .send(9, &frame, drop.clone()),
+            row("egress is not ingress")
+                .global("SETTINGS", drop_egress)
+                .send(9, &frame, pass.clone()),
             row("egress dropped")
                 .global("SETTINGS", drop_egress)
                 .global("ATTACHMENT", attachment(egress, HOP_PASS))
@@ -58,7 +77,9 @@ fn packets() {
             row("out of an interface")
                 .global("ATTACHMENT", attachment(egress, HOP_INTERFACE))
                 .send(9, &frame, sent(COUNTER, &frame)),
-            row("to a peer").global("ATTACHMENT", attachment(egress, HOP_PEER)).send(9, &frame, sent(COUNTER, &frame)),
+            row("to a peer")
+                .global("ATTACHMENT", attachment(egress, HOP_PEER))
+                .send(9, &frame, sent(COUNTER, &frame)),
             row("nowhere")
                 .global("ATTACHMENT", attachment(ingress, HOP_NONE))
                 .send(9, &frame, dropped(DropReason::NotLinked)),

@@ -22,41 +22,189 @@ fn mark(topology: &Name) -> String {
     format!("pcn:{topology}")
 }
 
-/// Reads the host's interfaces, the namespaces, and our pairs with their far ends.
-pub fn observe(topology: &Name, observed: &mut Observed) -> Result<()> {
-    let mut host = Netlink::host().map_err(failed)?;
-    let links = host.links().map_err(failed)?;
-    let mark = mark(topology);
-    let prefix = format!("{mark}:");
-    let ours = |link: &LinkInfo| link.alias.as_ref().is_some_and(|alias| alias.starts_with(&prefix));
-    let by_index: BTreeMap<u32, &LinkInfo> = links.iter().map(|link| (link.index, link)).collect();
-    let far_ends: BTreeSet<u32> = links
-        .iter()
-        .filter(|link| ours(link) && portal(link, &prefix))
-        .filter_map(|link| link.peer_index)
-        .collect();
-    for link in &links {
-        // Interfaces with names of no topology's concern (spaces, colons) cannot be linked.
-        let Ok(name) = link.name.parse::<InterfaceName>() else { continue };
-        let mine = ours(link) || far_ends.contains(&link.index);
-        observed.interfaces.insert(name, observed::Interface { ifindex: link.index, ours: mine, up: link.up });
+/// Conversations with the kernel, begun when they are needed: with the host's namespace and with
+/// those of the topology.
+#[derive(Default)]
+pub struct Interfaces {
+    host: Option<Netlink>,
+    inside: BTreeMap<Name, Netlink>,
+}
+
+impl Interfaces {
+    fn host(&mut self) -> Result<&mut Netlink> {
+        if self.host.is_none() {
+            self.host = Some(Netlink::host().map_err(failed)?);
+        }
+        self.host.as_mut().ok_or_else(|| Error::Call("no netlink socket".to_owned()))
     }
-    let mut spaces = Spaces::default();
-    for name in namespace_names() {
-        let marked = spaces.alias_of_loopback(&name).is_some_and(|alias| alias == mark);
-        observed.namespaces.insert(name, marked);
+
+    fn at(&mut self, space: Option<&Name>) -> Result<&mut Netlink> {
+        let Some(space) = space else { return self.host() };
+        if !self.inside.contains_key(space) {
+            let socket = Netlink::in_namespace(space.as_str()).map_err(failed)?;
+            self.inside.insert(space.clone(), socket);
+        }
+        self.inside.get_mut(space).ok_or_else(|| Error::Call(format!("no netlink socket in namespace {space}")))
     }
-    for link in links.iter().filter(|link| ours(link)) {
-        let (Ok(name), Some(alias)) = (link.name.parse(), link.alias.clone()) else { continue };
-        let peer = if portal(link, &prefix) {
-            far_in_host(&mut host, link, &by_index)
-        } else {
-            let what = alias.strip_prefix(&prefix).unwrap_or_default();
-            far_in_namespace(&mut spaces, link, what)
+
+    /// Reads the host's interfaces, the namespaces, and our pairs with their far ends.
+    pub fn observe(&mut self, topology: &Name, observed: &mut Observed) -> Result<()> {
+        // A namespace of the same name may have been made anew.
+        self.inside.clear();
+        let links = self.host()?.links().map_err(failed)?;
+        let mark = mark(topology);
+        let prefix = format!("{mark}:");
+        let ours = |link: &LinkInfo| link.alias.as_ref().is_some_and(|alias| alias.starts_with(&prefix));
+        let by_index: BTreeMap<u32, &LinkInfo> = links.iter().map(|link| (link.index, link)).collect();
+        let far_ends: BTreeSet<u32> = links
+            .iter()
+            .filter(|link| ours(link) && portal(link, &prefix))
+            .filter_map(|link| link.peer_index)
+            .collect();
+        for link in &links {
+            // Interfaces with names of no topology's concern (spaces, colons) cannot be linked.
+            let Ok(name) = link.name.parse::<InterfaceName>() else { continue };
+            let mine = ours(link) || far_ends.contains(&link.index);
+            observed.interfaces.insert(name, observed::Interface { ifindex: link.index, ours: mine, up: link.up });
+        }
+        let mut spaces = BTreeMap::new();
+        for name in namespace_names() {
+            let space = Space::read(&name);
+            let marked = space.as_ref().is_some_and(|space| space.mark() == Some(&mark));
+            observed.namespaces.insert(name.clone(), marked);
+            spaces.extend(space.map(|space| (name, space)));
+        }
+        for link in links.iter().filter(|link| ours(link)) {
+            let (Ok(name), Some(alias)) = (link.name.parse(), link.alias.clone()) else { continue };
+            let peer = if portal(link, &prefix) {
+                far_in_host(self.host()?, link, &by_index)
+            } else {
+                let what = alias.strip_prefix(&prefix).unwrap_or_default();
+                far_in_namespace(&spaces, link, what)
+            };
+            observed.veths.insert(name, observed::Veth { alias, peer });
+        }
+        Ok(())
+    }
+
+    /// Makes a namespace and marks it.
+    pub fn create_namespace(&mut self, topology: &Name, name: &Name) -> Result<()> {
+        netns::create(name.as_str()).map_err(namespace_failed)?;
+        self.inside.remove(name);
+        let marked = self.prepare_namespace(topology, name);
+        if marked.is_err() {
+            // Without the mark it would not be ours to delete later.
+            self.delete_namespace(name)?;
+        }
+        marked
+    }
+
+    fn prepare_namespace(&mut self, topology: &Name, name: &Name) -> Result<()> {
+        // Addresses are usable at once, those that the kernel makes too. Without IPv6 there is
+        // nothing to set.
+        let _no_ipv6 = netns::write_sysctl(Some(name.as_str()), "net/ipv6/conf/default/accept_dad", "0");
+        let socket = self.at(Some(name))?;
+        let links = socket.links().map_err(failed)?;
+        let Some(loopback) = links.iter().find(|link| link.loopback) else {
+            return Err(Error::Call(format!("namespace {name} has no loopback interface")));
         };
-        observed.veths.insert(name, observed::Veth { alias, peer });
+        socket.set_alias(loopback.index, &mark(topology)).map_err(failed)?;
+        socket.set_up(loopback.index).map_err(failed)
     }
-    Ok(())
+
+    /// Deletes a namespace.
+    pub fn delete_namespace(&mut self, name: &Name) -> Result<()> {
+        self.inside.remove(name);
+        netns::delete(name.as_str()).map_err(namespace_failed)
+    }
+
+    /// Makes a pair, configures the far end, sets both up.
+    pub fn create_veth(&mut self, name: &InterfaceName, veth: &Veth) -> Result<()> {
+        let space = veth.peer.namespace.as_ref();
+        let fd = space.map(|space| netns::open(space.as_str())).transpose().map_err(namespace_failed)?;
+        let request = VethRequest {
+            name: name.as_str(),
+            alias: &veth.alias,
+            mac: None,
+            mtu: Some(veth.peer.mtu),
+            peer: RequestPeer {
+                name: veth.peer.name.as_str(),
+                netns: fd.as_ref().map(AsFd::as_fd),
+                mac: veth.peer.mac.map(|mac| mac.0),
+                mtu: Some(veth.peer.mtu),
+            },
+        };
+        let created = self.host()?.create_veth(&request).map_err(failed)?;
+        let configured = self.configure_new(&veth.peer, created.peer_index);
+        if configured.is_err() {
+            self.host()?.delete_link(created.index).map_err(failed)?;
+        }
+        configured
+    }
+
+    fn configure_new(&mut self, peer: &VethPeer, index: u32) -> Result<()> {
+        let socket = self.at(peer.namespace.as_ref())?;
+        if peer.namespace.is_none() {
+            socket.set_addr_gen_none(index).map_err(failed)?;
+        }
+        socket.set_up(index).map_err(failed)?;
+        // A veth takes frames redirected on XDP once its peer has GRO; the kernel notes that only
+        // of a peer that is up.
+        if peer.gro {
+            socket.set_gro(peer.name.as_str(), true).map_err(failed)?;
+        }
+        let empty = VethPeer { addresses: BTreeSet::new(), routes: BTreeSet::new(), ..peer.clone() };
+        change_addresses(socket, index, &empty, peer)
+    }
+
+    /// Brings a pair's far end from one state to another.
+    pub fn configure_veth(&mut self, from: &VethPeer, to: &VethPeer) -> Result<()> {
+        let socket = self.at(to.namespace.as_ref())?;
+        let Some(link) = socket.link(to.name.as_str()).map_err(failed)? else {
+            return Err(Error::Call(format!("configure {}: no such interface", to.name)));
+        };
+        if from.mac != to.mac
+            && let Some(mac) = to.mac
+        {
+            socket.set_mac(link.index, mac.0).map_err(failed)?;
+        }
+        if from.gro != to.gro {
+            socket.set_gro(to.name.as_str(), to.gro).map_err(failed)?;
+        }
+        if from.mtu != to.mtu {
+            socket.set_mtu(link.index, to.mtu).map_err(failed)?;
+        }
+        change_addresses(socket, link.index, from, to)?;
+        // The near end takes frames as large as the far end sends.
+        match link.peer_index {
+            Some(near) if from.mtu != to.mtu => {
+                let host = self.host()?;
+                host.set_mtu(near, to.mtu).map_err(failed)?;
+                host.set_addr_gen_none(near).map_err(failed)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Deletes pairs of ours.
+    pub fn delete_veths(&mut self, topology: &Name, names: &BTreeSet<InterfaceName>) -> Result<()> {
+        let host = self.host()?;
+        let prefix = format!("{}:", mark(topology));
+        // Asked again at the last moment: an interface of that name may be somebody else's by now.
+        let ours: Vec<u32> = host
+            .links()
+            .map_err(failed)?
+            .into_iter()
+            .filter(|link| names.contains(link.name.as_str()))
+            .filter(|link| link.alias.as_ref().is_some_and(|alias| alias.starts_with(&prefix)))
+            .map(|link| link.index)
+            .collect();
+        match ours.as_slice() {
+            [] => Ok(()),
+            [one] => host.delete_link(*one).map_err(failed),
+            many => host.delete_links(many).map_err(failed),
+        }
+    }
 }
 
 /// True for a pair between programs: its alias names a port, not a namespace's interface.
@@ -77,41 +225,41 @@ fn far_in_host(host: &mut Netlink, link: &LinkInfo, by_index: &BTreeMap<u32, &Li
     })
 }
 
-fn far_in_namespace(spaces: &mut Spaces, link: &LinkInfo, what: &str) -> Option<VethPeer> {
+fn far_in_namespace(spaces: &BTreeMap<Name, Space>, link: &LinkInfo, what: &str) -> Option<VethPeer> {
     let (namespace, name) = what.split_once('/')?;
-    let namespace: Name = namespace.parse().ok()?;
-    let (socket, links) = spaces.enter(&namespace)?;
-    let far = links.iter().find(|far| far.name == name && Some(far.index) == link.peer_index)?.clone();
-    let addresses = socket.addresses(far.index).ok()?.into_iter().collect();
-    let routes = socket.routes(far.index).ok()?;
+    let (namespace, space) = spaces.get_key_value(namespace)?;
+    let far = space.links.get(&link.peer_index?).filter(|far| far.name == name)?;
+    let addresses = space.addresses.get(&far.index).into_iter().flatten().copied().collect();
+    let routes = space.routes.get(&far.index).into_iter().flatten();
     Some(VethPeer {
-        namespace: Some(namespace),
+        namespace: Some(namespace.clone()),
         name: far.name.parse().ok()?,
         mac: far.mac.map(MacAddr),
         mtu: far.mtu,
         addresses,
-        routes: routes.into_iter().map(|route| (route.destination.0, route.destination.1, route.via)).collect(),
+        routes: routes.map(|route| (route.destination.0, route.destination.1, route.via)).collect(),
         gro: false,
     })
 }
 
-/// One conversation per namespace, begun when it is needed.
-#[derive(Default)]
-struct Spaces(BTreeMap<Name, Option<(Netlink, Vec<LinkInfo>)>>);
+/// What is in a namespace, read with one dump of each kind.
+struct Space {
+    links: BTreeMap<u32, LinkInfo>,
+    addresses: BTreeMap<u32, Vec<(std::net::IpAddr, u8)>>,
+    routes: BTreeMap<u32, Vec<RouteInfo>>,
+}
 
-impl Spaces {
-    fn enter(&mut self, name: &Name) -> Option<(&mut Netlink, &[LinkInfo])> {
-        let entry = self.0.entry(name.clone()).or_insert_with(|| {
-            let mut socket = Netlink::in_namespace(name.as_str()).ok()?;
-            let links = socket.links().ok()?;
-            Some((socket, links))
-        });
-        entry.as_mut().map(|(socket, links)| (socket, links.as_slice()))
+impl Space {
+    /// `None` if the namespace is gone or is none.
+    fn read(name: &Name) -> Option<Self> {
+        let mut socket = Netlink::in_namespace(name.as_str()).ok()?;
+        let links = socket.links().ok()?.into_iter().map(|link| (link.index, link)).collect();
+        Some(Self { links, addresses: socket.all_addresses().ok()?, routes: socket.all_routes().ok()? })
     }
 
-    fn alias_of_loopback(&mut self, name: &Name) -> Option<String> {
-        let (_, links) = self.enter(name)?;
-        links.iter().find(|link| link.loopback)?.alias.clone()
+    /// Our mark is the alias of the loopback interface.
+    fn mark(&self) -> Option<&String> {
+        self.links.values().find(|link| link.loopback)?.alias.as_ref()
     }
 }
 
@@ -119,115 +267,6 @@ impl Spaces {
 fn namespace_names() -> Vec<Name> {
     let Ok(entries) = std::fs::read_dir("/run/netns") else { return Vec::new() };
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
-}
-
-/// Makes a namespace and marks it.
-pub fn create_namespace(topology: &Name, name: &Name) -> Result<()> {
-    netns::create(name.as_str()).map_err(namespace_failed)?;
-    let marked = mark_namespace(topology, name);
-    if marked.is_err() {
-        // Without the mark it would not be ours to delete later.
-        netns::delete(name.as_str()).map_err(namespace_failed)?;
-    }
-    marked
-}
-
-fn mark_namespace(topology: &Name, name: &Name) -> Result<()> {
-    let mut socket = Netlink::in_namespace(name.as_str()).map_err(failed)?;
-    let links = socket.links().map_err(failed)?;
-    let Some(loopback) = links.iter().find(|link| link.loopback) else {
-        return Err(Error::Call(format!("namespace {name} has no loopback interface")));
-    };
-    socket.set_alias(loopback.index, &mark(topology)).map_err(failed)?;
-    socket.set_up(loopback.index).map_err(failed)
-}
-
-/// Deletes a namespace.
-pub fn delete_namespace(name: &Name) -> Result<()> {
-    netns::delete(name.as_str()).map_err(namespace_failed)
-}
-
-/// Makes a pair, configures the far end, sets both up.
-pub fn create_veth(name: &InterfaceName, veth: &Veth) -> Result<()> {
-    let mut host = Netlink::host().map_err(failed)?;
-    let space = veth.peer.namespace.as_ref();
-    let fd = space.map(|space| netns::open(space.as_str())).transpose().map_err(namespace_failed)?;
-    let request = VethRequest {
-        name: name.as_str(),
-        alias: &veth.alias,
-        mac: None,
-        mtu: Some(veth.peer.mtu),
-        peer: RequestPeer {
-            name: veth.peer.name.as_str(),
-            netns: fd.as_ref().map(AsFd::as_fd),
-            mac: veth.peer.mac.map(|mac| mac.0),
-            mtu: Some(veth.peer.mtu),
-        },
-    };
-    let created = host.create_veth(&request).map_err(failed)?;
-    let configured = configure_new(&mut host, &veth.peer, created.peer_index);
-    if configured.is_err() {
-        host.delete_link(created.index).map_err(failed)?;
-    }
-    configured
-}
-
-fn configure_new(host: &mut Netlink, peer: &VethPeer, index: u32) -> Result<()> {
-    match &peer.namespace {
-        Some(space) => {
-            let mut inside = Netlink::in_namespace(space.as_str()).map_err(failed)?;
-            let path = format!("net/ipv6/conf/{}/accept_dad", peer.name);
-            // Its addresses are usable at once, the link-local one too. Without IPv6 there is
-            // nothing to set.
-            let _no_ipv6 = netns::write_sysctl(Some(space.as_str()), &path, "0");
-            inside.set_up(index).map_err(failed)?;
-            let empty = VethPeer { addresses: BTreeSet::new(), routes: BTreeSet::new(), ..peer.clone() };
-            change_addresses(&mut inside, index, &empty, peer)
-        }
-        None => {
-            host.set_addr_gen_none(index).map_err(failed)?;
-            if peer.gro {
-                host.set_gro(peer.name.as_str(), true).map_err(failed)?;
-            }
-            host.set_up(index).map_err(failed)
-        }
-    }
-}
-
-/// Brings a pair's far end from one state to another.
-pub fn configure_veth(from: &VethPeer, to: &VethPeer) -> Result<()> {
-    let mut socket = match &to.namespace {
-        Some(space) => Netlink::in_namespace(space.as_str()).map_err(failed)?,
-        None => Netlink::host().map_err(failed)?,
-    };
-    let Some(link) = socket.link(to.name.as_str()).map_err(failed)? else {
-        return Err(Error::Call(format!("configure {}: no such interface", to.name)));
-    };
-    if from.mac != to.mac
-        && let Some(mac) = to.mac
-    {
-        socket.set_mac(link.index, mac.0).map_err(failed)?;
-    }
-    if from.mtu != to.mtu {
-        socket.set_mtu(link.index, to.mtu).map_err(failed)?;
-        set_near_mtu(&link, to.mtu)?;
-    }
-    if from.gro != to.gro {
-        socket.set_gro(to.name.as_str(), to.gro).map_err(failed)?;
-    }
-    change_addresses(&mut socket, link.index, from, to)
-}
-
-/// The near end takes frames as large as the far end sends.
-fn set_near_mtu(far: &LinkInfo, mtu: u32) -> Result<()> {
-    let mut host = Netlink::host().map_err(failed)?;
-    match far.peer_index {
-        Some(near) => {
-            host.set_mtu(near, mtu).map_err(failed)?;
-            host.set_addr_gen_none(near).map_err(failed)
-        }
-        None => Ok(()),
-    }
 }
 
 /// Routes go before the addresses they depend on, and come after them.
@@ -242,6 +281,9 @@ fn change_addresses(socket: &mut Netlink, index: u32, from: &VethPeer, to: &Veth
     for (address, length) in to.addresses.difference(&from.addresses) {
         socket.add_address(index, *address, *length).map_err(failed)?;
     }
+    if to.routes.is_empty() {
+        return Ok(());
+    }
     // The kernel drops routes whose address went: what should be there is read anew.
     let running: BTreeSet<_> = socket
         .routes(index)
@@ -253,26 +295,6 @@ fn change_addresses(socket: &mut Netlink, index: u32, from: &VethPeer, to: &Veth
         socket.add_route(index, new.destination, new.via).map_err(failed)?;
     }
     Ok(())
-}
-
-/// Deletes pairs of ours.
-pub fn delete_veths(topology: &Name, names: &BTreeSet<InterfaceName>) -> Result<()> {
-    let mut host = Netlink::host().map_err(failed)?;
-    let prefix = format!("{}:", mark(topology));
-    // Asked again at the last moment: an interface of that name may be somebody else's by now.
-    let ours: Vec<u32> = host
-        .links()
-        .map_err(failed)?
-        .into_iter()
-        .filter(|link| names.iter().any(|name| name.as_str() == link.name))
-        .filter(|link| link.alias.as_ref().is_some_and(|alias| alias.starts_with(&prefix)))
-        .map(|link| link.index)
-        .collect();
-    match ours.as_slice() {
-        [] => Ok(()),
-        [one] => host.delete_link(*one).map_err(failed),
-        many => host.delete_links(many).map_err(failed),
-    }
 }
 
 fn failed(error: netlink::Error) -> Error {

@@ -56,6 +56,7 @@ pub struct LinuxKernel {
     pins: Pins,
     /// Object files, parsed when they are first needed.
     templates: BTreeMap<&'static str, ObjectTemplate>,
+    interfaces: interfaces::Interfaces,
     /// Indices of interfaces, while nothing changes them.
     indices: BTreeMap<InterfaceName, u32>,
 }
@@ -74,6 +75,7 @@ impl LinuxKernel {
             root: root.to_owned(),
             pins,
             templates: BTreeMap::new(),
+            interfaces: interfaces::Interfaces::default(),
             indices: BTreeMap::new(),
         })
     }
@@ -317,7 +319,7 @@ impl Kernel for LinuxKernel {
 
     fn observe(&mut self, interest: &Interest) -> Result<Observed> {
         let mut observed = Observed { record: record::read(&self.pins)?, ..Observed::default() };
-        interfaces::observe(&self.topology, &mut observed)?;
+        self.interfaces.observe(&self.topology, &mut observed)?;
         self.observe_pins(interest, &mut observed)?;
         self.indices.clear();
         Ok(observed)
@@ -336,16 +338,16 @@ impl Kernel for LinuxKernel {
 
     fn apply(&mut self, op: &Op) -> Result<()> {
         match op {
-            Op::CreateNamespace(name) => interfaces::create_namespace(&self.topology, name),
-            Op::DeleteNamespace(name) => interfaces::delete_namespace(name),
+            Op::CreateNamespace(name) => self.interfaces.create_namespace(&self.topology, name),
+            Op::DeleteNamespace(name) => self.interfaces.delete_namespace(name),
             Op::CreateVeth(name, veth) => {
                 self.indices.clear();
-                interfaces::create_veth(name, veth)
+                self.interfaces.create_veth(name, veth)
             }
-            Op::ConfigureVeth { from, to, .. } => interfaces::configure_veth(&from.peer, &to.peer),
+            Op::ConfigureVeth { from, to, .. } => self.interfaces.configure_veth(&from.peer, &to.peer),
             Op::DeleteVeths(names) => {
                 self.indices.clear();
-                interfaces::delete_veths(&self.topology, names)
+                self.interfaces.delete_veths(&self.topology, names)
             }
             Op::CreateMap(pin, map) => {
                 pins::ensure_mounted(&self.root)?;

@@ -20,9 +20,11 @@ fn requests() {
     let ask = |target| ether(A, BROADCAST) / arp_request(host, target);
     let answer = |from: Ipv4Addr| ether(mac(0), A) / arp_reply((mac(0), from), host);
     let on_port_1 = ether(B, BROADCAST) / arp_request((B, v4(SECOND, 7)), v4(SECOND, 1));
-    let answer_on_port_1 = ether(mac(1), B) / arp_reply((mac(1), v4(SECOND, 1)), (B, v4(SECOND, 7)));
+    let answer_on_port_1 =
+        ether(mac(1), B) / arp_reply((mac(1), v4(SECOND, 1)), (B, v4(SECOND, 7)));
     let probe = ether(A, BROADCAST) / arp_request((A, Ipv4Addr::UNSPECIFIED), v4(0, 1));
-    let answer_to_probe = ether(mac(0), A) / arp_reply((mac(0), v4(0, 1)), (A, Ipv4Addr::UNSPECIFIED));
+    let answer_to_probe =
+        ether(mac(0), A) / arp_reply((mac(0), v4(0, 1)), (A, Ipv4Addr::UNSPECIFIED));
     let unicast = ether(A, mac(0)) / arp_request(host, v4(0, 1));
     let relayed = ether(C, BROADCAST) / arp_request(host, v4(0, 1));
     let answer_to_relay = ether(mac(0), C) / arp_reply((mac(0), v4(0, 1)), host);
@@ -43,14 +45,25 @@ fn requests() {
             ),
             row("for another address of the port").send(1, &on_port_1, sent(1, &answer_on_port_1)),
             row("to us alone").send(0, &unicast, sent(0, &answer(v4(0, 1)))),
-            row("the answer goes to the station that asked").send(0, &relayed, sent(0, &answer_to_relay)),
+            row("the answer goes to the station that asked").send(
+                0,
+                &relayed,
+                sent(0, &answer_to_relay),
+            ),
             row("for the address of another port").send(0, &ask(v4(1, 1)), consumed()),
             row("for a host on the same network")
                 .send(0, &ask(v4(0, 9)), consumed())
                 .then(|cube| assert_eq!(station(cube, 0, v4(0, 2)), Some(A))),
             row("for somewhere else").send(0, &ask(NOWHERE), consumed()),
             row("a probe is answered, and teaches nothing")
-                .with(|cube| route_v4(cube, Ipv4Addr::UNSPECIFIED, 0, route(ROUTE_VIA, 0, v4(0, 254).into())))
+                .with(|cube| {
+                    route_v4(
+                        cube,
+                        Ipv4Addr::UNSPECIFIED,
+                        0,
+                        route(ROUTE_VIA, 0, v4(0, 254).into()),
+                    )
+                })
                 .send(0, &probe, sent(0, &answer_to_probe))
                 .then(|cube| assert_eq!(found(cube, 0, Ipv4Addr::UNSPECIFIED), None)),
             row("on a port that only TC sends on")
@@ -71,7 +84,11 @@ fn requests() {
                 &(ether(A, BROADCAST) / arp_request(host, v4(0, 1)).hardware(6)),
                 dropped(DropReason::Unsupported),
             ),
-            row("cut off").send(0, &ask(v4(0, 1)).truncated(14 + 27), dropped(DropReason::Malformed)),
+            row("cut off").send(
+                0,
+                &ask(v4(0, 1)).truncated(14 + 27),
+                dropped(DropReason::Malformed),
+            ),
         ])
         .run();
 }
@@ -86,10 +103,25 @@ fn learning() {
                 .send(0, &reply(v4(0, 2)), consumed())
                 .then(|cube| assert_eq!(station(cube, 0, v4(0, 2)), Some(A))),
             row("from an announcement")
-                .send(0, &(ether(A, BROADCAST) / arp_request((A, v4(0, 2)), v4(0, 2))), consumed())
+                .send(
+                    0,
+                    &(ether(A, BROADCAST) / arp_request((A, v4(0, 2)), v4(0, 2))),
+                    consumed(),
+                )
                 .then(|cube| assert_eq!(station(cube, 0, v4(0, 2)), Some(A))),
             row("an answer ends the asking")
-                .with(|cube| neighbor(cube, 0, v4(0, 2), Neighbor { asked: 3, asked_at: now(), ..Neighbor::default() }))
+                .with(|cube| {
+                    neighbor(
+                        cube,
+                        0,
+                        v4(0, 2),
+                        Neighbor {
+                            asked: 3,
+                            asked_at: now(),
+                            ..Neighbor::default()
+                        },
+                    )
+                })
                 .send(0, &reply(v4(0, 2)), consumed())
                 .then(|cube| assert_eq!(found(cube, 0, v4(0, 2)).map(|entry| entry.asked), Some(0)))
                 .then(|cube| assert_eq!(station(cube, 0, v4(0, 2)), Some(A))),
@@ -112,10 +144,17 @@ fn learning() {
                 .send(0, &reply(v4(0, 1)), consumed())
                 .then(|cube| assert_eq!(found(cube, 0, v4(0, 1)), None)),
             row("a group is no neighbour")
-                .send(0, &(ether(A, mac(0)) / arp_reply((group, v4(0, 2)), (mac(0), v4(0, 1)))), consumed())
+                .send(
+                    0,
+                    &(ether(A, mac(0)) / arp_reply((group, v4(0, 2)), (mac(0), v4(0, 1)))),
+                    consumed(),
+                )
                 .then(|cube| assert_eq!(found(cube, 0, v4(0, 2)), None)),
-            row("an unknown operation is no request")
-                .send(0, &(ether(A, BROADCAST) / arp_request((A, v4(0, 2)), v4(0, 1)).operation(3)), consumed()),
+            row("an unknown operation is no request").send(
+                0,
+                &(ether(A, BROADCAST) / arp_request((A, v4(0, 2)), v4(0, 1)).operation(3)),
+                consumed(),
+            ),
         ])
         .run();
 }

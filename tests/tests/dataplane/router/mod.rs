@@ -16,8 +16,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ebpf_abi::{
     address::{Mac, V4, V6},
     router::{
-        Neighbor, NeighborKey, ROUTE_BROADCAST, ROUTE_CONNECTED, ROUTE_LOCAL, ROUTE_VIA, Route, RouteKeyV4,
-        RouteKeyV6, RouterPort, StaticNeighbor,
+        Neighbor, NeighborKey, ROUTE_BROADCAST, ROUTE_CONNECTED, ROUTE_LOCAL, ROUTE_VIA, Route,
+        RouteKeyV4, RouteKeyV6, RouterPort, StaticNeighbor,
     },
 };
 use integration_tests::{
@@ -74,7 +74,7 @@ const NOWHERE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 const NOWHERE_V6: Ipv6Addr = Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 1);
 
 /// The tables all rows begin with.
-fn four_ports(cube: &Cube) {
+pub(crate) fn four_ports(cube: &Cube) {
     cube.link_ports(0..PORTS.into());
     for port in 0..PORTS {
         cube.change_port(port.into(), |port| port.handover_ifindex = LOOPBACK);
@@ -82,8 +82,16 @@ fn four_ports(cube: &Cube) {
         let entry = RouterPort {
             mac: Mac::new(mac(port)),
             mtu: if port == 2 { MTU } else { 0 },
-            address_v4: if addressed { V4::new(v4(port, 1).octets()) } else { V4::default() },
-            address_v6: if addressed { V6::new(v6(port, 1).octets()) } else { V6::UNSPECIFIED },
+            address_v4: if addressed {
+                V4::new(v4(port, 1).octets())
+            } else {
+                V4::default()
+            },
+            address_v6: if addressed {
+                V6::new(v6(port, 1).octets())
+            } else {
+                V6::UNSPECIFIED
+            },
             link_local: V6::new(link_local(port).octets()),
         };
         cube.write("router_ports", u32::from(port), entry);
@@ -93,9 +101,24 @@ fn four_ports(cube: &Cube) {
     }
     network(cube, SECOND, 1);
     let via = |next_hop: IpAddr| route(ROUTE_VIA, 1, next_hop);
-    route_v4(cube, Ipv4Addr::new(172, 16, 0, 0), 12, via(v4(1, 254).into()));
-    route_v6(cube, Ipv6Addr::new(0x2001, 0xdb8, 0x900, 0, 0, 0, 0, 0), 48, via(v6(1, 254).into()));
-    route_v6(cube, Ipv6Addr::new(0x2001, 0xdb8, 0xa00, 0, 0, 0, 0, 0), 48, via(NEXT_LINK_LOCAL.into()));
+    route_v4(
+        cube,
+        Ipv4Addr::new(172, 16, 0, 0),
+        12,
+        via(v4(1, 254).into()),
+    );
+    route_v6(
+        cube,
+        Ipv6Addr::new(0x2001, 0xdb8, 0x900, 0, 0, 0, 0, 0),
+        48,
+        via(v6(1, 254).into()),
+    );
+    route_v6(
+        cube,
+        Ipv6Addr::new(0x2001, 0xdb8, 0xa00, 0, 0, 0, 0, 0),
+        48,
+        via(NEXT_LINK_LOCAL.into()),
+    );
 }
 
 /// Gives a port the address 1 on a network.
@@ -104,21 +127,44 @@ fn network(cube: &Cube, number: u8, port: u8) {
     let local = route(ROUTE_LOCAL, port, Ipv4Addr::UNSPECIFIED.into());
     route_v4(cube, v4(number, 0), 24, connected(v4(number, 1).into()));
     route_v4(cube, v4(number, 1), 32, local);
-    route_v4(cube, v4(number, 255), 32, route(ROUTE_BROADCAST, port, Ipv4Addr::UNSPECIFIED.into()));
+    route_v4(
+        cube,
+        v4(number, 255),
+        32,
+        route(ROUTE_BROADCAST, port, Ipv4Addr::UNSPECIFIED.into()),
+    );
     route_v6(cube, v6(number, 0), 64, connected(v6(number, 1).into()));
     route_v6(cube, v6(number, 1), 128, local);
 }
 
 fn route(kind: u32, port: u8, next_hop: IpAddr) -> Route {
-    Route { kind, port: port.into(), next_hop: word(next_hop) }
+    Route {
+        kind,
+        port: port.into(),
+        next_hop: word(next_hop),
+    }
 }
 
 fn route_v4(cube: &Cube, address: Ipv4Addr, length: u32, route: Route) {
-    cube.write("routes_v4", RouteKeyV4 { length, address: V4::new(address.octets()) }, route);
+    cube.write(
+        "routes_v4",
+        RouteKeyV4 {
+            length,
+            address: V4::new(address.octets()),
+        },
+        route,
+    );
 }
 
 fn route_v6(cube: &Cube, address: Ipv6Addr, length: u32, route: Route) {
-    cube.write("routes_v6", RouteKeyV6 { length, address: V6::new(address.octets()) }, route);
+    cube.write(
+        "routes_v6",
+        RouteKeyV6 {
+            length,
+            address: V6::new(address.octets()),
+        },
+        route,
+    );
 }
 
 fn word(address: IpAddr) -> V6 {
@@ -129,12 +175,26 @@ fn word(address: IpAddr) -> V6 {
 }
 
 fn neighbor_key(port: u16, address: IpAddr) -> NeighborKey {
-    NeighborKey { port, family: if address.is_ipv4() { 4 } else { 6 }, address: word(address) }
+    NeighborKey {
+        port,
+        family: if address.is_ipv4() { 4 } else { 6 },
+        address: word(address),
+    }
 }
 
 /// A neighbour heard a moment ago.
 fn known(cube: &Cube, port: u16, address: impl Into<IpAddr>, station: [u8; 6]) {
-    neighbor(cube, port, address, Neighbor { mac: Mac::new(station), asked: 0, asked_at: 0, confirmed: now() });
+    neighbor(
+        cube,
+        port,
+        address,
+        Neighbor {
+            mac: Mac::new(station),
+            asked: 0,
+            asked_at: 0,
+            confirmed: now(),
+        },
+    );
 }
 
 /// A neighbour in some state.
@@ -144,8 +204,15 @@ fn neighbor(cube: &Cube, port: u16, address: impl Into<IpAddr>, neighbor: Neighb
 
 /// A neighbour from the configuration.
 fn fixed(cube: &Cube, port: u16, address: impl Into<IpAddr>, station: [u8; 6]) {
-    let value = StaticNeighbor { mac: Mac::new(station), pad: 0 };
-    cube.write("static_neighbors", neighbor_key(port, address.into()), value);
+    let value = StaticNeighbor {
+        mac: Mac::new(station),
+        pad: 0,
+    };
+    cube.write(
+        "static_neighbors",
+        neighbor_key(port, address.into()),
+        value,
+    );
 }
 
 /// What the router knows of a neighbour.
@@ -155,7 +222,17 @@ fn found(cube: &Cube, port: u16, address: impl Into<IpAddr>) -> Option<Neighbor>
 
 /// Where the router believes a neighbour to be.
 fn station(cube: &Cube, port: u16, address: impl Into<IpAddr>) -> Option<[u8; 6]> {
-    found(cube, port, address).filter(|entry| entry.confirmed != 0).map(|entry| entry.mac.bytes())
+    found(cube, port, address)
+        .filter(|entry| entry.confirmed != 0)
+        .map(|entry| entry.mac.bytes())
+}
+
+/// The receivers behind ports 1 and 2.
+pub(crate) fn know_neighbors(cube: &Cube) {
+    for port in 1..3 {
+        known(cube, port.into(), v4(port, 2), B);
+        known(cube, port.into(), v6(port, 2), B);
+    }
 }
 
 fn router() -> Table {

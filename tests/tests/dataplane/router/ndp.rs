@@ -21,7 +21,10 @@ const ROUTER_OVERRIDE: u32 = 0b101;
 fn solicited_node(target: Ipv6Addr) -> (Ipv6Addr, [u8; 6]) {
     let [.., a, b, c] = target.octets();
     let (high, low) = (0xff00 | u16::from(a), u16::from_be_bytes([b, c]));
-    (Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, high, low), [0x33, 0x33, 0xff, a, b, c])
+    (
+        Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, high, low),
+        [0x33, 0x33, 0xff, a, b, c],
+    )
 }
 
 /// A question from `source`, sent to everyone who may have the address.
@@ -45,11 +48,22 @@ fn to_host(target: Ipv6Addr, host: Ipv6Addr) -> Outcome {
 fn solicitations() {
     let ours = v6(0, 1);
     let usual = ask(HOST, ours, solicitation(ours).source_address(A));
-    let to_all = |target| sent(0, &answer(target, ALL_NODES, ALL_NODES_MAC, ROUTER_OVERRIDE));
-    let nonce = solicitation(ours).source_address(A).option(14, &[1, 2, 3, 4, 5, 6]);
+    let to_all = |target| {
+        sent(
+            0,
+            &answer(target, ALL_NODES, ALL_NODES_MAC, ROUTER_OVERRIDE),
+        )
+    };
+    let nonce = solicitation(ours)
+        .source_address(A)
+        .option(14, &[1, 2, 3, 4, 5, 6]);
     let unicast = ether(A, mac(0)) / ipv6(HOST, ours).hop_limit(255) / solicitation(ours);
     let for_link_local = link_local(0);
-    let from_link_local = ask(HOST_LINK_LOCAL, for_link_local, solicitation(for_link_local).source_address(A));
+    let from_link_local = ask(
+        HOST_LINK_LOCAL,
+        for_link_local,
+        solicitation(for_link_local).source_address(A),
+    );
     let elsewhere = |target| ask(HOST, target, solicitation(target).source_address(A));
     router()
         .rows([
@@ -57,26 +71,63 @@ fn solicitations() {
                 .send(0, &usual, to_host(ours, HOST))
                 .then(|cube| assert_eq!(station(cube, 0, HOST), Some(A))),
             row("for the link-local address")
-                .send(0, &from_link_local, to_host(for_link_local, HOST_LINK_LOCAL))
+                .send(
+                    0,
+                    &from_link_local,
+                    to_host(for_link_local, HOST_LINK_LOCAL),
+                )
                 .then(|cube| assert_eq!(station(cube, 0, HOST_LINK_LOCAL), Some(A))),
             row("link-local neighbours belong to a port")
-                .send(0, &from_link_local, to_host(for_link_local, HOST_LINK_LOCAL))
+                .send(
+                    0,
+                    &from_link_local,
+                    to_host(for_link_local, HOST_LINK_LOCAL),
+                )
                 .then(|cube| assert_eq!(found(cube, 1, HOST_LINK_LOCAL), None)),
             row("without the source's address: the answer has one all the same")
                 .send(0, &ask(HOST, ours, solicitation(ours)), to_host(ours, HOST))
                 .then(|cube| assert_eq!(station(cube, 0, HOST), Some(A))),
             row("the option counts, not the frame")
-                .send(0, &ask(HOST, ours, solicitation(ours).source_address(C)), to_host(ours, HOST))
+                .send(
+                    0,
+                    &ask(HOST, ours, solicitation(ours).source_address(C)),
+                    to_host(ours, HOST),
+                )
                 .then(|cube| assert_eq!(station(cube, 0, HOST), Some(C))),
-            row("further options are not echoed").send(0, &ask(HOST, ours, nonce), to_host(ours, HOST)),
+            row("further options are not echoed").send(
+                0,
+                &ask(HOST, ours, nonce),
+                to_host(ours, HOST),
+            ),
             row("to us alone").send(0, &unicast, to_host(ours, HOST)),
             row("a check for duplicates is answered to all")
-                .send(0, &ask(Ipv6Addr::UNSPECIFIED, ours, solicitation(ours)), to_all(ours))
-                .send(0, &ask(Ipv6Addr::UNSPECIFIED, for_link_local, solicitation(for_link_local)), to_all(for_link_local))
+                .send(
+                    0,
+                    &ask(Ipv6Addr::UNSPECIFIED, ours, solicitation(ours)),
+                    to_all(ours),
+                )
+                .send(
+                    0,
+                    &ask(
+                        Ipv6Addr::UNSPECIFIED,
+                        for_link_local,
+                        solicitation(for_link_local),
+                    ),
+                    to_all(for_link_local),
+                )
                 .then(|cube| assert_eq!(found(cube, 0, Ipv6Addr::UNSPECIFIED), None)),
             row("from another network: answered, not learned")
-                .send(0, &ask(v6(1, 2), ours, solicitation(ours).source_address(A)), to_host(ours, v6(1, 2)))
-                .then(|cube| assert_eq!((found(cube, 0, v6(1, 2)), found(cube, 1, v6(1, 2))), (None, None))),
+                .send(
+                    0,
+                    &ask(v6(1, 2), ours, solicitation(ours).source_address(A)),
+                    to_host(ours, v6(1, 2)),
+                )
+                .then(|cube| {
+                    assert_eq!(
+                        (found(cube, 0, v6(1, 2)), found(cube, 1, v6(1, 2))),
+                        (None, None)
+                    )
+                }),
             row("for the address of another port")
                 .send(0, &elsewhere(v6(1, 1)), consumed())
                 .send(0, &elsewhere(link_local(1)), consumed()),
@@ -94,24 +145,49 @@ fn solicitations() {
 fn invalid_messages() {
     let ours = v6(0, 1);
     let (group, to_group) = solicited_node(ours);
-    let crossed = ether(A, to_group) / ipv6(HOST, group).hop_limit(254) / solicitation(ours).source_address(A);
-    let advert_crossed = ether(A, mac(0)) / ipv6(HOST, ours).hop_limit(64) / advertisement(HOST, 3).target_address(A);
+    let crossed = ether(A, to_group)
+        / ipv6(HOST, group).hop_limit(254)
+        / solicitation(ours).source_address(A);
+    let advert_crossed = ether(A, mac(0))
+        / ipv6(HOST, ours).hop_limit(64)
+        / advertisement(HOST, 3).target_address(A);
     let group_target = ask(HOST, ours, solicitation(ALL_NODES));
-    let short = ether(A, to_group) / ipv6(HOST, group).hop_limit(255) / icmpv6(135, 0, 0) / payload(15);
-    let lies = ether(A, to_group) / ipv6(HOST, group).hop_limit(255).payload_length(23) / solicitation(ours);
+    let short =
+        ether(A, to_group) / ipv6(HOST, group).hop_limit(255) / icmpv6(135, 0, 0) / payload(15);
+    let lies = ether(A, to_group)
+        / ipv6(HOST, group).hop_limit(255).payload_length(23)
+        / solicitation(ours);
     let invalid = dropped(DropReason::Malformed);
     let teaches_nothing = |cube: &Cube| assert_eq!(found(cube, 0, HOST), None);
     router()
         .rows([
-            row("a solicitation that crossed a router").send(0, &crossed, invalid.clone()).then(teaches_nothing),
-            row("an advertisement that crossed a router").send(0, &advert_crossed, invalid.clone()).then(teaches_nothing),
-            row("a code").send(0, &ask(HOST, ours, solicitation(ours).code(1)), invalid.clone()).then(teaches_nothing),
-            row("about a group").send(0, &group_target, invalid.clone()).then(teaches_nothing),
-            row("too short").send(0, &short, invalid.clone()).then(teaches_nothing),
-            row("longer than its packet").send(0, &lies, invalid.clone()).then(teaches_nothing),
+            row("a solicitation that crossed a router")
+                .send(0, &crossed, invalid.clone())
+                .then(teaches_nothing),
+            row("an advertisement that crossed a router")
+                .send(0, &advert_crossed, invalid.clone())
+                .then(teaches_nothing),
+            row("a code")
+                .send(
+                    0,
+                    &ask(HOST, ours, solicitation(ours).code(1)),
+                    invalid.clone(),
+                )
+                .then(teaches_nothing),
+            row("about a group")
+                .send(0, &group_target, invalid.clone())
+                .then(teaches_nothing),
+            row("too short")
+                .send(0, &short, invalid.clone())
+                .then(teaches_nothing),
+            row("longer than its packet")
+                .send(0, &lies, invalid.clone())
+                .then(teaches_nothing),
             row("a solicitation that is no more than a type").send(
                 0,
-                &(ether(A, to_group) / ipv6(HOST, group).hop_limit(255).next_header(58) / payload(0)),
+                &(ether(A, to_group)
+                    / ipv6(HOST, group).hop_limit(255).next_header(58)
+                    / payload(0)),
                 invalid,
             ),
         ])
@@ -120,7 +196,8 @@ fn invalid_messages() {
 
 #[test]
 fn advertisements() {
-    let advert = |source, message: Icmp| ether(A, mac(0)) / ipv6(source, v6(0, 1)).hop_limit(255) / message;
+    let advert =
+        |source, message: Icmp| ether(A, mac(0)) / ipv6(source, v6(0, 1)).hop_limit(255) / message;
     let usual = advert(HOST, advertisement(HOST, 3).target_address(A));
     let group = [3, 0, 0, 0, 0, 1];
     let to_all = ether(A, ALL_NODES_MAC)
@@ -128,7 +205,9 @@ fn advertisements() {
         / advertisement(HOST, 1).target_address(A);
     router()
         .rows([
-            row("an answer").send(0, &usual, consumed()).then(|cube| assert_eq!(station(cube, 0, HOST), Some(A))),
+            row("an answer")
+                .send(0, &usual, consumed())
+                .then(|cube| assert_eq!(station(cube, 0, HOST), Some(A))),
             row("an announcement to all")
                 .send(0, &to_all, consumed())
                 .then(|cube| assert_eq!(station(cube, 0, HOST), Some(A))),
@@ -136,23 +215,51 @@ fn advertisements() {
                 .send(0, &advert(HOST, advertisement(HOST, 3)), consumed())
                 .then(|cube| assert_eq!(station(cube, 0, HOST), Some(A))),
             row("about a link-local address")
-                .send(0, &advert(HOST_LINK_LOCAL, advertisement(HOST_LINK_LOCAL, 3).target_address(C)), consumed())
+                .send(
+                    0,
+                    &advert(
+                        HOST_LINK_LOCAL,
+                        advertisement(HOST_LINK_LOCAL, 3).target_address(C),
+                    ),
+                    consumed(),
+                )
                 .then(|cube| assert_eq!(station(cube, 0, HOST_LINK_LOCAL), Some(C))),
             row("a neighbour gets a new card")
                 .with(|cube| known(cube, 0, HOST, B))
                 .send(0, &usual, consumed())
                 .then(|cube| assert_eq!(station(cube, 0, HOST), Some(A))),
             row("nothing about another network")
-                .send(0, &advert(HOST, advertisement(v6(1, 2), 3).target_address(A)), consumed())
-                .then(|cube| assert_eq!((found(cube, 0, v6(1, 2)), found(cube, 1, v6(1, 2))), (None, None))),
+                .send(
+                    0,
+                    &advert(HOST, advertisement(v6(1, 2), 3).target_address(A)),
+                    consumed(),
+                )
+                .then(|cube| {
+                    assert_eq!(
+                        (found(cube, 0, v6(1, 2)), found(cube, 1, v6(1, 2))),
+                        (None, None)
+                    )
+                }),
             row("nothing about our own addresses")
-                .send(0, &advert(HOST, advertisement(v6(0, 1), 3).target_address(A)), consumed())
+                .send(
+                    0,
+                    &advert(HOST, advertisement(v6(0, 1), 3).target_address(A)),
+                    consumed(),
+                )
                 .then(|cube| assert_eq!(found(cube, 0, v6(0, 1)), None)),
             row("nothing about our own link-local address")
-                .send(0, &advert(HOST, advertisement(link_local(0), 3).target_address(A)), consumed())
+                .send(
+                    0,
+                    &advert(HOST, advertisement(link_local(0), 3).target_address(A)),
+                    consumed(),
+                )
                 .then(|cube| assert_eq!(found(cube, 0, link_local(0)), None)),
             row("a group is no neighbour")
-                .send(0, &advert(HOST, advertisement(HOST, 3).target_address(group)), consumed())
+                .send(
+                    0,
+                    &advert(HOST, advertisement(HOST, 3).target_address(group)),
+                    consumed(),
+                )
                 .then(|cube| assert_eq!(found(cube, 0, HOST), None)),
         ])
         .run();

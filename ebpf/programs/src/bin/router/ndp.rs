@@ -98,7 +98,7 @@ fn link_layer_address<P: Packet>(packet: &P, ip: &Ipv6, kind: Be16) -> Option<Ma
 
 #[inline(always)]
 fn learn(input: &Input, address: V6, mac: Mac) {
-    let on_link = address.is_link_local()
+    let on_link = (address.is_link_local() && address != input.port.link_local)
         || route_v6(address).is_some_and(|route| route.kind == ROUTE_CONNECTED && route.port == input.index);
     if on_link && !mac.is_group() {
         neighbor::learn(&neighbor::key_v6(input.index, address), mac);

@@ -1,5 +1,6 @@
 //! Addresses of interfaces.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use netlink_packet_core::{DecodeError, NLM_F_CREATE, NLM_F_EXCL, parse_ip, parse_u8, parse_u32};
@@ -30,11 +31,24 @@ impl Netlink {
         let mut question = AddressMessage::default();
         question.header.index = index;
         let call = format_args!("list addresses of interface {index}");
-        let mut found = self.list(libc::RTM_GETADDR, &question, call, |message| {
-            read_address(message, index)
-        })?;
+        let found = self.list(libc::RTM_GETADDR, &question, call, read_address)?;
+        let mut found: Vec<_> = found.into_iter().filter(|(of, _)| *of == index).map(|(_, address)| address).collect();
         found.sort_unstable();
         Ok(found)
+    }
+
+    /// Lists the addresses of all interfaces with one dump, by interface index.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Changing`] if addresses come and go faster than they can be listed.
+    pub fn all_addresses(&mut self) -> Result<BTreeMap<u32, Vec<(IpAddr, u8)>>, Error> {
+        let question = AddressMessage::default();
+        let mut all: BTreeMap<u32, Vec<_>> = BTreeMap::new();
+        for (index, address) in self.list(libc::RTM_GETADDR, &question, format_args!("list addresses"), read_address)? {
+            all.entry(index).or_default().push(address);
+        }
+        Ok(all)
     }
 
     /// Adds an address to an interface. It is usable at once: no duplicate address detection for IPv6. For IPv4 the
@@ -90,8 +104,11 @@ fn about(index: u32, ip: IpAddr, prefix_len: u8) -> AddressMessage {
     message
 }
 
-/// Reads a message about an address of interface `index` that the kernel did not make.
-fn read_address(message: &[u8], index: u32) -> Result<Option<(IpAddr, u8)>, DecodeError> {
+/// An address and prefix length, and the index of the interface that has it.
+type Found = (u32, (IpAddr, u8));
+
+/// Reads a message about an address that the kernel did not make.
+fn read_address(message: &[u8]) -> Result<Option<Found>, DecodeError> {
     let header = AddressHeader::parse(message)?;
     let (mut local, mut remote, mut flags, mut maker) = (None, None, 0, 0);
     for_attributes(behind(message, HEADER)?, |kind, value| {
@@ -105,7 +122,7 @@ fn read_address(message: &[u8], index: u32) -> Result<Option<(IpAddr, u8)>, Deco
         Ok(())
     })?;
     // On a point-to-point interface `remote` is the other side's; IPv6 has no `local` elsewhere.
-    let Some(ip) = local.or(remote).filter(|_| header.index == index) else {
+    let Some(ip) = local.or(remote) else {
         return Ok(None);
     };
     let made_by_kernel = KERNEL.contains(&maker)
@@ -115,5 +132,5 @@ fn read_address(message: &[u8], index: u32) -> Result<Option<(IpAddr, u8)>, Deco
             // In IPv4 the same flag means "secondary".
             IpAddr::V6(_) => flags & libc::IFA_F_TEMPORARY != 0,
         };
-    Ok((!made_by_kernel).then_some((ip, header.prefix_len)))
+    Ok((!made_by_kernel).then_some((header.index, (ip, header.prefix_len))))
 }

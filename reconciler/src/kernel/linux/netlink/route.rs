@@ -1,5 +1,6 @@
 //! Routes.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_core::{DecodeError, NLM_F_CREATE, NLM_F_EXCL, parse_ip, parse_u32};
@@ -41,18 +42,39 @@ impl Netlink {
     /// [`Error::is_not_found`] if there is no such interface; [`Error::Changing`] if routes come and go faster than
     /// they can be listed.
     pub fn routes(&mut self, index: u32) -> Result<Vec<RouteInfo>, Error> {
+        let call = format_args!("list routes of interface {index}");
+        let found = self.dump_routes(&[RouteAttribute::Oif(index)], call)?;
+        let mut found: Vec<_> = found.into_iter().filter(|(of, _)| *of == index).map(|(_, route)| route).collect();
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// Lists the routes that bear [`ROUTE_PROTOCOL`] of all interfaces with one dump, by interface index.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Changing`] if routes come and go faster than they can be listed.
+    pub fn all_routes(&mut self) -> Result<BTreeMap<u32, Vec<RouteInfo>>, Error> {
+        let mut all: BTreeMap<u32, Vec<_>> = BTreeMap::new();
+        for (index, route) in self.dump_routes(&[], format_args!("list routes"))? {
+            all.entry(index).or_default().push(route);
+        }
+        Ok(all)
+    }
+
+    fn dump_routes(
+        &mut self,
+        filter: &[RouteAttribute],
+        call: std::fmt::Arguments<'_>,
+    ) -> Result<Vec<(u32, RouteInfo)>, Error> {
         let mut found = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut question = RouteMessage::default();
             question.header.address_family = family;
             question.header.protocol = RouteProtocol::Other(ROUTE_PROTOCOL);
-            question.attributes.push(RouteAttribute::Oif(index));
-            let call = format_args!("list routes of interface {index}");
-            found.extend(self.list(libc::RTM_GETROUTE, &question, call, |message| {
-                read_route(message, family, index)
-            })?);
+            question.attributes.extend_from_slice(filter);
+            found.extend(self.list(libc::RTM_GETROUTE, &question, call, |message| read_route(message, family))?);
         }
-        found.sort_unstable();
         Ok(found)
     }
 
@@ -115,12 +137,8 @@ fn about(index: u32, (ip, prefix_len): (IpAddr, u8), via: IpAddr) -> RouteMessag
     message
 }
 
-/// Reads a message about a route of ours, out of interface `index`.
-fn read_route(
-    message: &[u8],
-    family: AddressFamily,
-    index: u32,
-) -> Result<Option<RouteInfo>, DecodeError> {
+/// Reads a message about a route of ours: the index of the interface it leads out of, and the route.
+fn read_route(message: &[u8], family: AddressFamily) -> Result<Option<(u32, RouteInfo)>, DecodeError> {
     let header = RouteHeader::parse(message)?;
     // The kernel filters too, but one without IPv6 answers with other families.
     let ours = header.protocol == RouteProtocol::Other(ROUTE_PROTOCOL)
@@ -150,5 +168,5 @@ fn read_route(
         destination: (destination, header.destination_prefix_length),
         via,
     });
-    Ok(route.filter(|_| interface == index))
+    Ok(route.map(|route| (interface, route)))
 }

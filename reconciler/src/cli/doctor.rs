@@ -1,0 +1,210 @@
+//! `pcn doctor`
+
+use serde_json::{Value, json};
+
+use super::{
+    CommandResult, ExitCode, FORMAT_VERSION, Failure, Format,
+    host::{CAPABILITIES, HostArgs, missing_capabilities},
+    output::{self, paint, style},
+};
+use crate::kernel::{
+    self, Kernel,
+    linux::{LinuxKernel, pins, probe},
+};
+use crate::observed::Interest;
+
+/// Check what pcn needs of this machine: kernel features, privilege, bpffs, leftovers
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    /// Form of the result
+    #[arg(short, long, value_enum, default_value_t, env = "PCN_OUTPUT")]
+    output: Format,
+    #[command(flatten)]
+    host: HostArgs,
+}
+
+/// One thing that was looked at.
+struct Check {
+    name: String,
+    /// What it takes; empty where nothing can be missing.
+    needs: String,
+    result: Result<String, String>,
+    /// How the command ends if it is missing.
+    code: ExitCode,
+}
+
+impl Args {
+    pub(super) fn run(&self) -> CommandResult {
+        let mut checks = vec![privilege()];
+        let privileged = checks.iter().all(|check| check.result.is_ok());
+        checks.extend(features(privileged));
+        if privileged {
+            checks.push(self.bpffs());
+            checks.extend(self.topologies());
+        }
+        match self.output {
+            Format::Text => output::print(&text(&checks))?,
+            Format::Json => output::print_json(&to_json(&checks))?,
+        }
+        let failed = checks
+            .iter()
+            .filter(|check| check.result.is_err())
+            .map(|check| check.code);
+        match failed.max() {
+            Some(ExitCode::NotPermitted) => Err(Failure::new(
+                ExitCode::NotPermitted,
+                "not everything could be checked; run `pcn doctor` as root",
+            )),
+            Some(code) => Ok(code),
+            None => Ok(ExitCode::Done),
+        }
+    }
+
+    fn bpffs(&self) -> Check {
+        let root = &self.host.bpffs;
+        let existing = root.ancestors().find(|path| path.exists()).unwrap_or(root);
+        let state = if pins::is_bpffs(existing) {
+            "mounted"
+        } else {
+            "not mounted yet: the first apply does it"
+        };
+        Check::good("bpffs", format!("{} ({state})", root.display()))
+    }
+
+    fn topologies(&self) -> Vec<Check> {
+        match kernel::linux::topologies(&self.host.bpffs) {
+            Err(error) => vec![Check::bad("topologies", error.to_string())],
+            Ok(names) => names
+                .into_iter()
+                .map(|name| {
+                    let title = format!("topology {name}");
+                    match LinuxKernel::new(name, &self.host.bpffs)
+                        .and_then(|mut kernel| topology(&mut kernel))
+                    {
+                        Ok(Ok(text)) => Check::good(&title, text),
+                        Ok(Err(text)) => Check::bad(&title, text),
+                        Err(error) => Check::bad(&title, error.to_string()),
+                    }
+                })
+                .collect(),
+        }
+    }
+}
+
+impl Check {
+    fn good(name: &str, found: String) -> Self {
+        Self {
+            name: name.to_owned(),
+            needs: String::new(),
+            result: Ok(found),
+            code: ExitCode::Done,
+        }
+    }
+
+    fn bad(name: &str, why: String) -> Self {
+        Self {
+            name: name.to_owned(),
+            needs: String::new(),
+            result: Err(why),
+            code: ExitCode::Error,
+        }
+    }
+}
+
+fn privilege() -> Check {
+    let missing = missing_capabilities();
+    let names = CAPABILITIES.map(|(name, _)| name).join(", ");
+    let result = if missing.is_empty() {
+        Ok("effective".to_owned())
+    } else {
+        Err(format!("{} missing", missing.join(", ")))
+    };
+    Check {
+        name: "privilege".to_owned(),
+        needs: names,
+        result,
+        code: ExitCode::NotPermitted,
+    }
+}
+
+/// The kernel's release says something to everybody; what has to be tried takes privilege.
+fn features(privileged: bool) -> Vec<Check> {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let (major, minor) = probe::MINIMUM;
+    let known = probe::version().is_some_and(|version| version >= probe::MINIMUM);
+    let release = release.trim().to_owned();
+    let kernel = Check {
+        name: "kernel".to_owned(),
+        needs: format!("Linux {major}.{minor}"),
+        result: if known { Ok(release) } else { Err(release) },
+        code: ExitCode::Unsupported,
+    };
+    let probes = if privileged {
+        probe::probes()
+    } else {
+        Vec::new()
+    };
+    let probes = probes.into_iter().map(|probe| Check {
+        name: probe.name.to_owned(),
+        needs: probe.needs.to_owned(),
+        result: probe.result.map(|()| "present".to_owned()),
+        code: ExitCode::Unsupported,
+    });
+    std::iter::once(kernel).chain(probes).collect()
+}
+
+/// What there is to say of a topology, good or bad.
+fn topology(kernel: &mut dyn Kernel) -> kernel::Result<Result<String, String>> {
+    let observed = kernel.observe(&Interest::default())?;
+    let leftovers = observed.leftovers.len();
+    Ok(match observed.record {
+        None => Err(
+            "leftovers of an apply that did not come to its end; `pcn destroy` removes them"
+                .to_owned(),
+        ),
+        Some(record) => {
+            let text = format!(
+                "applied by pcn {}, layout {}",
+                record.pcn_version, record.layout_version
+            );
+            match leftovers {
+                0 => Ok(text),
+                count => Err(format!(
+                    "{text}; {count} leftovers of an interrupted apply, which the next one removes"
+                )),
+            }
+        }
+    })
+}
+
+fn text(checks: &[Check]) -> String {
+    let width = checks
+        .iter()
+        .map(|check| check.name.len())
+        .max()
+        .unwrap_or(0);
+    let line = |check: &Check| {
+        let (word, found) = match &check.result {
+            Ok(found) => (paint(style::CREATE, "ok     "), found),
+            Err(why) => (paint(style::DELETE, "missing"), why),
+        };
+        let needs = if check.needs.is_empty() {
+            String::new()
+        } else {
+            format!("  (needs {})", check.needs)
+        };
+        format!("{word}  {:<width$}  {found}{needs}\n", check.name)
+    };
+    checks.iter().map(line).collect()
+}
+
+fn to_json(checks: &[Check]) -> Value {
+    let one = |check: &Check| {
+        let (state, message) = match &check.result {
+            Ok(found) => ("ok", found),
+            Err(why) => ("missing", why),
+        };
+        json!({ "name": check.name, "state": state, "message": message, "needs": check.needs })
+    };
+    json!({ "formatVersion": FORMAT_VERSION, "checks": checks.iter().map(one).collect::<Vec<_>>() })
+}

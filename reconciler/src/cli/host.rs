@@ -1,0 +1,191 @@
+//! The kernel, as commands get at it: with privilege, with what they need, under the lock.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use clap::Args;
+use topology_schema::Name;
+
+use super::exit::{ExitCode, Failure};
+use crate::kernel::{
+    self,
+    linux::{
+        LinuxKernel,
+        lock::{Lock, LockError},
+        probe,
+    },
+};
+
+/// Where the kernel's objects are.
+#[derive(Args, Clone, Debug)]
+pub(super) struct HostArgs {
+    /// Directory in bpffs that holds what runs
+    #[arg(long, value_name = "DIR", env = "PCN_BPFFS", default_value = kernel::linux::pins::DEFAULT_ROOT)]
+    pub(super) bpffs: PathBuf,
+}
+
+/// How long to wait for the lock.
+#[derive(Args, Clone, Debug)]
+pub(super) struct LockArgs {
+    /// How long to wait while another pcn changes the topology: 30s, 5m, or 0 not to wait
+    #[arg(long, value_name = "DURATION", env = "PCN_LOCK_TIMEOUT", default_value = "30s", value_parser = duration)]
+    pub(super) lock_timeout: Duration,
+}
+
+impl HostArgs {
+    /// The kernel for a topology; refused at once if it cannot work.
+    pub(super) fn open(&self, topology: &Name) -> Result<LinuxKernel, Failure> {
+        self.check_access(topology)?;
+        check_release()?;
+        Ok(LinuxKernel::new(topology.clone(), &self.bpffs)?)
+    }
+
+    /// What cannot be read must not look as if it were not there.
+    fn check_access(&self, topology: &Name) -> Result<(), Failure> {
+        check_privilege()?;
+        for directory in [self.bpffs.clone(), self.bpffs.join(topology.as_str())] {
+            match fs::read_dir(&directory) {
+                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                    let message = format!("{}: {error}; run pcn as root", directory.display());
+                    return Err(Failure::new(ExitCode::NotPermitted, message));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Topologies that run here.
+    pub(super) fn topologies(&self) -> Result<Vec<Name>, Failure> {
+        check_privilege()?;
+        Ok(kernel::linux::topologies(&self.bpffs)?)
+    }
+
+    /// The right to change a topology.
+    pub(super) fn lock(&self, topology: &Name, wait: &LockArgs) -> Result<Lock, Failure> {
+        check_privilege()?;
+        check_release()?;
+        Lock::acquire(&self.bpffs, topology, wait.lock_timeout).map_err(|error| match error {
+            LockError::Busy { .. } => {
+                let seconds = wait.lock_timeout.as_secs_f64();
+                let waited = if seconds > 0.0 {
+                    format!(" (waited {seconds}s)")
+                } else {
+                    String::new()
+                };
+                let help = "try again when it is done, or wait longer with --lock-timeout";
+                Failure::new(ExitCode::Busy, format!("{error}{waited}\n{help}"))
+            }
+            LockError::Failed(error) => error.into(),
+        })
+    }
+
+    /// A message for a topology that does not run.
+    pub(super) fn not_applied(&self, name: &Name) -> Result<Failure, Failure> {
+        let others: Vec<String> = self.topologies()?.iter().map(ToString::to_string).collect();
+        let help = if others.is_empty() {
+            "nothing is applied".to_owned()
+        } else {
+            format!("applied: {}", others.join(", "))
+        };
+        Ok(Failure::new(
+            ExitCode::Error,
+            format!("topology {name} is not applied here; {help}"),
+        ))
+    }
+}
+
+/// Capabilities that pcn takes, with their numbers: the last for namespaces and mounts only.
+pub(super) const CAPABILITIES: [(&str, u32); 3] =
+    [("CAP_BPF", 39), ("CAP_NET_ADMIN", 12), (SYS_ADMIN, 21)];
+const SYS_ADMIN: &str = "CAP_SYS_ADMIN";
+
+/// The capabilities this process lacks.
+pub(super) fn missing_capabilities() -> Vec<&'static str> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|value| u64::from_str_radix(value.trim(), 16).ok());
+    // Without /proc the kernel itself will say what is not allowed.
+    let Some(effective) = effective else {
+        return Vec::new();
+    };
+    CAPABILITIES
+        .iter()
+        .filter(|(_, bit)| effective & (1 << bit) == 0)
+        .map(|(name, _)| *name)
+        .collect()
+}
+
+fn check_privilege() -> Result<(), Failure> {
+    let missing: Vec<_> = missing_capabilities()
+        .into_iter()
+        .filter(|name| *name != SYS_ADMIN)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "not permitted: {} missing; run pcn as root",
+        missing.join(", ")
+    );
+    Err(Failure::new(ExitCode::NotPermitted, message))
+}
+
+fn check_release() -> Result<(), Failure> {
+    let (major, minor) = probe::MINIMUM;
+    match probe::version() {
+        Some(version) if version < probe::MINIMUM => {
+            let message = format!(
+                "this kernel is Linux {}.{}, pcn needs {major}.{minor} (tcx links); `pcn doctor` says what is missing",
+                version.0, version.1
+            );
+            Err(Failure::new(ExitCode::Unsupported, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks every feature before anything is changed.
+pub(super) fn check_features() -> Result<(), Failure> {
+    let missing: Vec<String> = probe::probes()
+        .into_iter()
+        .filter_map(|probe| {
+            Some(format!(
+                "{}: {} (needs {})",
+                probe.name,
+                probe.result.err()?,
+                probe.needs
+            ))
+        })
+        .collect();
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::new(ExitCode::Unsupported, missing.join("\n")))
+    }
+}
+
+/// A duration such as `30s`; `0` needs no unit.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text
+        .find(|character: char| !character.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number
+        .parse()
+        .map_err(|_| "write a duration such as 30s, 5m or 0".to_owned())?;
+    let milliseconds = match unit {
+        "ms" => Some(1),
+        "s" => Some(1000),
+        "m" => Some(60_000),
+        "h" => Some(3_600_000),
+        "" if number == 0 => Some(1),
+        "" => return Err(format!("write it with its unit: {number}s")),
+        _ => None,
+    };
+    milliseconds
+        .and_then(|unit: u64| number.checked_mul(unit))
+        .map(Duration::from_millis)
+        .ok_or_else(|| "write a duration such as 30s, 5m or 0".to_owned())
+}

@@ -1,0 +1,190 @@
+//! The command line: one file per command, one place that knows them all.
+
+mod apply;
+mod completion;
+mod destroy;
+mod diff;
+mod doctor;
+mod exit;
+mod files;
+mod graph;
+mod host;
+mod man;
+mod output;
+mod plan;
+pub mod render;
+mod schema;
+mod show;
+mod steps;
+mod validate;
+
+use std::ffi::OsString;
+
+use clap::{
+    ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, error::ErrorKind,
+    parser::ValueSource,
+};
+
+pub use self::exit::{CommandResult, ExitCode, Failure};
+
+/// Version of every JSON output; additive changes raise its second number.
+pub const FORMAT_VERSION: &str = "1.0";
+
+/// In-kernel network functions from a YAML topology
+#[derive(Debug, Parser)]
+#[command(
+    name = "pcn",
+    version,
+    max_term_width = 100,
+    after_help = "Results go to stdout, everything else to stderr. Every flag can be set by PCN_<FLAG>; the flag wins."
+)]
+struct Cli {
+    /// Say more on stderr; repeats
+    #[arg(short, long, global = true, action = ArgAction::Count, env = "PCN_VERBOSE")]
+    verbose: u8,
+    /// Filter of log messages, as in `reconciler=debug`
+    #[arg(long, global = true, value_name = "FILTER", env = "PCN_LOG")]
+    log: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Validate(validate::Args),
+    Plan(plan::Args),
+    Apply(apply::Args),
+    Diff(diff::Args),
+    Show(show::Args),
+    Destroy(destroy::Args),
+    Graph(graph::Args),
+    Schema(schema::Args),
+    Completion(completion::Args),
+    Man(man::Args),
+    Doctor(doctor::Args),
+}
+
+/// Text for people or JSON for scripts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people; may change
+    #[default]
+    Text,
+    /// For scripts; a contract
+    Json,
+}
+
+/// The definition of the command line, for completion, manual and reference.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Runs `pcn` with the arguments of this process.
+pub fn main() -> std::process::ExitCode {
+    run(std::env::args_os()).into()
+}
+
+fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match parse(arguments) {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    start_log(&cli);
+    match cli.command.run() {
+        Ok(code) => code,
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                let error = output::paint(output::style::DELETE, "error:");
+                output::note(&format!("{error} {}", failure.message));
+            }
+            failure.code
+        }
+    }
+}
+
+impl Command {
+    fn run(&self) -> CommandResult {
+        match self {
+            Self::Validate(args) => args.run(),
+            Self::Plan(args) => args.run(),
+            Self::Apply(args) => args.run(),
+            Self::Diff(args) => args.run(),
+            Self::Show(args) => args.run(),
+            Self::Destroy(args) => args.run(),
+            Self::Graph(args) => args.run(),
+            Self::Schema(args) => args.run(),
+            Self::Completion(args) => args.run(),
+            Self::Man(args) => args.run(),
+            Self::Doctor(args) => args.run(),
+        }
+    }
+
+    /// Where a name or files are asked for, a name leaves files from the environment alone. True
+    /// if there are both.
+    fn name_wins(&mut self, files_from: Option<ValueSource>) -> bool {
+        let (name, files) = match self {
+            Self::Destroy(args) => (&args.name, &mut args.files),
+            Self::Graph(args) => (&args.name, &mut args.files),
+            _ => return false,
+        };
+        if name.is_some() && files_from == Some(ValueSource::EnvVariable) {
+            files.clear();
+        }
+        name.is_some() && !files.is_empty()
+    }
+}
+
+fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, ExitCode> {
+    let mut command = Cli::command();
+    let parsed = command
+        .try_get_matches_from_mut(arguments)
+        .and_then(|matches| {
+            let mut cli = Cli::from_arg_matches(&matches)?;
+            let files_from = match matches.subcommand() {
+                Some(("destroy" | "graph", sub)) => sub.value_source("files"),
+                _ => None,
+            };
+            if cli.command.name_wins(files_from) {
+                let message = "give a NAME or `--file`, not both";
+                return Err(command.error(ErrorKind::ArgumentConflict, message));
+            }
+            Ok(cli)
+        });
+    parsed.map_err(|error| {
+        let text = error.render().to_string();
+        match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                output::print(&text).map_or_else(|failure| failure.code, |()| ExitCode::Done)
+            }
+            _ => {
+                output::note_raw(&text);
+                ExitCode::Usage
+            }
+        }
+    })
+}
+
+fn start_log(cli: &Cli) {
+    use tracing_subscriber::EnvFilter;
+    let level = match cli.verbose {
+        0 => "error",
+        1 => "info",
+        2 => "debug",
+        _ => "trace",
+    };
+    let filter = cli
+        .log
+        .as_deref()
+        .filter(|filter| !filter.is_empty())
+        .unwrap_or(level);
+    let filter = EnvFilter::try_new(filter).unwrap_or_else(|error| {
+        output::note(&format!("warning: log filter `{filter}`: {error}"));
+        EnvFilter::new(level)
+    });
+    // Fails if there is a subscriber already, as in tests: then that one is right.
+    let _already_there = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .try_init();
+}

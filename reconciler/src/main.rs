@@ -1,0 +1,5 @@
+//! The command `pcn`.
+
+fn main() -> std::process::ExitCode {
+    reconciler::cli::main()
+}

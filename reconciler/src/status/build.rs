@@ -1,0 +1,389 @@
+//! Puts a [`Status`] together.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use ebpf_abi::{chain::Direction, transparent::counter_index};
+use topology_schema::{Endpoint, InterfaceName, Name, ValidTopology};
+
+use super::{
+    Attachment, Condition, Cube, Interface, Namespace, NamespaceInterface, Port, State, Status,
+    counters,
+};
+use crate::{
+    address::Address,
+    allocation::{Allocation, stacks},
+    change::{self, Change},
+    cli::FORMAT_VERSION,
+    cube::{Tables, driver_for},
+    desired::{Desired, desired},
+    graph::TopologyGraph,
+    kernel::{self, Kernel},
+    observed::{Interest, Observed},
+    plan, reconcile,
+    record::Record,
+    resource::PinPath,
+};
+
+/// What runs of the kernel's topology; `None` if it was not applied.
+pub fn status(kernel: &mut dyn Kernel) -> kernel::Result<Option<Status>> {
+    let Some(record) = kernel.record()? else {
+        return Ok(None);
+    };
+    reconcile::check_layout(&record)?;
+    let Some(topology) = reconcile::valid(&record) else {
+        return Err(kernel::Error::Call(format!(
+            "topology {} was applied by pcn {}, whose rules differ; apply its file again",
+            record.topology.metadata.name, record.pcn_version
+        )));
+    };
+    let graph = TopologyGraph::new(&topology);
+    let reading = Reading::new(kernel, &graph, &record)?;
+    let mut builder = Builder {
+        kernel,
+        topology: &topology,
+        graph: &graph,
+        record: &record,
+        reading,
+    };
+    let cubes = topology
+        .topology()
+        .spec
+        .cubes
+        .keys()
+        .map(|name| (name.clone(), builder.cube(name)))
+        .collect();
+    Ok(Some(Status {
+        format_version: FORMAT_VERSION,
+        name: record.topology.metadata.name.clone(),
+        conditions: vec![builder.ready()],
+        cubes,
+        interfaces: builder.interfaces(),
+        namespaces: builder.namespaces(),
+        pending: builder.reading.desired.pending.clone(),
+        applied: record.topology.clone(),
+    }))
+}
+
+/// What should be there, what is, and the difference.
+struct Reading {
+    desired: Desired,
+    observed: Observed,
+    drift: Vec<Change>,
+}
+
+impl Reading {
+    fn new(
+        kernel: &mut dyn Kernel,
+        graph: &TopologyGraph<'_>,
+        record: &Record,
+    ) -> kernel::Result<Self> {
+        let all = graph.host_interfaces().into_iter().cloned().collect();
+        let mut interest = Interest::default();
+        reconcile::take_interest(&mut interest, &desired(graph, &record.allocation, &all));
+        let observed = kernel.observe(&interest)?;
+        let desired = desired(graph, &record.allocation, &observed.foreign_interfaces());
+        let steps = plan::steps(&desired, &observed, Some(record));
+        let drift = if steps.is_empty() {
+            Vec::new()
+        } else {
+            change::drift(&desired, &observed, &steps)
+        };
+        Ok(Self {
+            desired,
+            observed,
+            drift,
+        })
+    }
+
+    /// Why an object or something below it is not as it was applied.
+    fn fault(&self, address: &Address) -> Option<String> {
+        self.drift
+            .iter()
+            .find(|change| address.contains(&change.address))
+            .map(|change| change.reason.clone())
+    }
+}
+
+struct Builder<'a> {
+    kernel: &'a mut dyn Kernel,
+    topology: &'a ValidTopology,
+    graph: &'a TopologyGraph<'a>,
+    record: &'a Record,
+    reading: Reading,
+}
+
+impl Builder<'_> {
+    fn allocation(&self) -> &Allocation {
+        &self.record.allocation
+    }
+
+    fn ready(&self) -> Condition {
+        let list = |items: Vec<String>| items.join("; ");
+        let Reading { drift, desired, .. } = &self.reading;
+        let (status, reason, message) = if !drift.is_empty() {
+            let faults = drift
+                .iter()
+                .map(|change| format!("{}: {}", change.address, change.reason))
+                .collect();
+            ("False", "Drifted", list(faults))
+        } else if !desired.pending.is_empty() {
+            let waits = desired
+                .pending
+                .iter()
+                .map(|object| format!("{}: {}", object.address, object.reason))
+                .collect();
+            ("False", "Pending", list(waits))
+        } else {
+            (
+                "True",
+                "Applied",
+                "everything is as it was applied".to_owned(),
+            )
+        };
+        Condition {
+            kind: "Ready",
+            status,
+            reason,
+            message,
+        }
+    }
+
+    fn cube(&mut self, name: &Name) -> Cube {
+        let spec = &self.topology.topology().spec.cubes[name];
+        let counters = counters::Table::read(self.kernel, name);
+        let attachments = if spec.kind().is_transparent() {
+            self.attachments(name, &counters)
+        } else {
+            BTreeMap::new()
+        };
+        let ports: BTreeMap<String, Port> = self
+            .graph
+            .ports(name)
+            .map(|port| (port.to_string(), self.port(name, port, &counters)))
+            .collect();
+        let names = self
+            .allocation()
+            .ports(name)
+            .map(|(port, index)| (index, port.to_owned()))
+            .collect();
+        let tables = CubeTables {
+            kernel: RefCell::new(self.kernel),
+            cube: name,
+        };
+        let lists = driver_for(spec.kind()).show(&tables, &names);
+        let waits =
+            !attachments.is_empty() && attachments.values().all(|at| at.state.state == "pending");
+        let state = match self.reading.fault(&Address::cube(name)) {
+            Some(reason) => State::because("degraded", reason),
+            None if waits => State {
+                state: "pending",
+                reason: attachments.values().find_map(|at| at.state.reason.clone()),
+            },
+            None => State::plain("ready"),
+        };
+        Cube {
+            kind: spec.kind().name(),
+            state,
+            ports,
+            attachments,
+            lists,
+        }
+    }
+
+    fn port(&self, cube: &Name, port: &Name, counters: &counters::Table) -> Port {
+        let endpoint = Endpoint::Port {
+            cube: cube.clone(),
+            port: port.clone(),
+        };
+        let spec = &self.topology.topology().spec.cubes[cube];
+        Port {
+            peer: self.graph.peer(&endpoint).map(ToString::to_string),
+            state: self.linked(&endpoint),
+            through: spec.through(port).to_vec(),
+            traffic: counters.at(self.allocation().port(cube, port)),
+        }
+    }
+
+    /// How the link of an endpoint is.
+    fn linked(&self, endpoint: &Endpoint) -> State {
+        let Some(peer) = self.graph.peer(endpoint) else {
+            return State::plain("unlinked");
+        };
+        for end in [endpoint, peer] {
+            if let Some(pending) = self.missing(end) {
+                return pending;
+            }
+        }
+        let links = &self.topology.topology().spec.links;
+        let link = links
+            .iter()
+            .find(|link| link.endpoints().contains(&endpoint))
+            .map(Address::link);
+        let owners = [Some(owner(endpoint)), Some(owner(peer)), link];
+        match owners
+            .into_iter()
+            .flatten()
+            .find_map(|address| self.reading.fault(&address))
+        {
+            Some(reason) => State::because("degraded", reason),
+            None => State::plain("up"),
+        }
+    }
+
+    /// Set if an endpoint is an interface that is not there.
+    fn missing(&self, endpoint: &Endpoint) -> Option<State> {
+        match endpoint {
+            Endpoint::Host(name) if !self.is_present(name) => {
+                Some(State::because("pending", format!("no interface {name}")))
+            }
+            _ => None,
+        }
+    }
+
+    fn is_present(&self, name: &InterfaceName) -> bool {
+        self.reading
+            .observed
+            .interfaces
+            .get(name)
+            .is_some_and(|interface| !interface.ours)
+    }
+
+    fn attachments(&self, cube: &Name, counters: &counters::Table) -> BTreeMap<String, Attachment> {
+        let places = stacks(self.graph)
+            .into_iter()
+            .filter(|(_, stack)| stack.contains(cube));
+        places
+            .map(|(endpoint, _)| {
+                let index = self.allocation().attachment(cube, &endpoint);
+                let at =
+                    |direction| counters.at(index.map(|index| counter_index(index, direction)));
+                let state = match &endpoint {
+                    Endpoint::Host(name) => self.interface_state(name),
+                    _ => self.linked(&endpoint),
+                };
+                let attachment = Attachment {
+                    state,
+                    ingress: at(Direction::Ingress),
+                    egress: at(Direction::Egress),
+                };
+                (endpoint.to_string(), attachment)
+            })
+            .collect()
+    }
+
+    fn interfaces(&self) -> BTreeMap<InterfaceName, Interface> {
+        let settings = &self.topology.topology().spec.interfaces;
+        let mut names: BTreeSet<&InterfaceName> = self.graph.host_interfaces();
+        names.extend(settings.keys());
+        let interface = |name: &InterfaceName| Interface {
+            state: self.interface_state(name),
+            hook: self.graph.hook(name).name(),
+            through: self.graph.interface_stack(name).to_vec(),
+            peer: self
+                .graph
+                .peer(&Endpoint::Host(name.clone()))
+                .map(ToString::to_string),
+        };
+        names
+            .into_iter()
+            .map(|name| (name.clone(), interface(name)))
+            .collect()
+    }
+
+    fn interface_state(&self, name: &InterfaceName) -> State {
+        if !self.is_present(name) {
+            return State::because("pending", "no such interface".to_owned());
+        }
+        match self.reading.fault(&Address::interface(name)) {
+            Some(reason) => State::because("degraded", reason),
+            None if self
+                .reading
+                .observed
+                .interfaces
+                .get(name)
+                .is_some_and(|interface| interface.up) =>
+            {
+                State::plain("up")
+            }
+            None => State::because("down", "the interface is set down".to_owned()),
+        }
+    }
+
+    fn namespaces(&self) -> BTreeMap<Name, Namespace> {
+        let namespace = |name: &Name, settings: &topology_schema::Namespace| Namespace {
+            state: match self.reading.fault(&Address::namespace(name)) {
+                Some(reason) => State::because("degraded", reason),
+                None => State::plain("ready"),
+            },
+            interfaces: settings
+                .interfaces
+                .iter()
+                .map(|(interface, settings)| {
+                    let endpoint = Endpoint::Namespace {
+                        namespace: name.clone(),
+                        interface: interface.clone(),
+                    };
+                    let peer = self.graph.peer(&endpoint).map(ToString::to_string);
+                    let addresses = settings.addresses.iter().map(ToString::to_string).collect();
+                    (interface.clone(), NamespaceInterface { peer, addresses })
+                })
+                .collect(),
+        };
+        let namespaces = &self.topology.topology().spec.namespaces;
+        namespaces
+            .iter()
+            .map(|(name, settings)| (name.clone(), namespace(name, settings)))
+            .collect()
+    }
+}
+
+impl State {
+    fn plain(state: &'static str) -> Self {
+        Self {
+            state,
+            reason: None,
+        }
+    }
+
+    fn because(state: &'static str, reason: String) -> Self {
+        Self {
+            state,
+            reason: Some(reason),
+        }
+    }
+}
+
+/// Whose an endpoint is in a plan.
+fn owner(endpoint: &Endpoint) -> Address {
+    match endpoint {
+        Endpoint::Port { cube, .. } => Address::cube(cube),
+        Endpoint::Namespace { namespace, .. } => Address::namespace(namespace),
+        Endpoint::Host(name) => Address::interface(name),
+    }
+}
+
+/// The tables of one cube. What cannot be read is shown as empty; the cube's state says why.
+struct CubeTables<'a, 'k> {
+    kernel: RefCell<&'a mut (dyn Kernel + 'k)>,
+    cube: &'a Name,
+}
+
+impl Tables for CubeTables<'_, '_> {
+    fn entries(&self, table: &str) -> Vec<kernel::Entry> {
+        let path = PinPath::new(&["cubes", self.cube.as_str(), table]);
+        self.kernel
+            .borrow_mut()
+            .read(&path)
+            .unwrap_or_else(|error| {
+                tracing::debug!(%path, %error, "table not read");
+                Vec::new()
+            })
+    }
+
+    fn now(&self) -> u64 {
+        self.kernel.borrow().now()
+    }
+}

@@ -1,0 +1,179 @@
+//! Programs that tests run: with a time limit, killed when a test gives up on them.
+
+use std::{
+    fmt,
+    io::{Read, Write},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use crate::wait;
+
+/// How long a command may run.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// What a command that has ended said.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// The command line.
+    pub line: String,
+    /// Its exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// What it wrote to standard output.
+    pub stdout: String,
+    /// What it wrote to standard error.
+    pub stderr: String,
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            line,
+            code,
+            stdout,
+            stderr,
+        } = self;
+        write!(
+            f,
+            "`{line}` ended with {code:?}\n--- stdout\n{stdout}\n--- stderr\n{stderr}\n---"
+        )
+    }
+}
+
+impl Run {
+    /// Insists on an exit code.
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "expected {code}: {self}");
+        self
+    }
+
+    /// Standard output as JSON.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("not JSON: {error}: {self}"))
+    }
+}
+
+/// A running command; killed when dropped.
+pub struct Running {
+    line: String,
+    child: Child,
+    output: Vec<JoinHandle<String>>,
+}
+
+/// Starts a command from the words of a line.
+pub fn start(line: &str) -> Running {
+    let mut words = line.split_whitespace();
+    let mut command = Command::new(words.next().expect("a command"));
+    command.args(words);
+    start_command(command, line, "")
+}
+
+/// Runs a command from the words of a line.
+pub fn run(line: &str) -> Run {
+    start(line).end()
+}
+
+/// The same, with a text for its standard input.
+pub fn run_with(line: &str, input: &str) -> Run {
+    let mut words = line.split_whitespace();
+    let mut command = Command::new(words.next().expect("a command"));
+    command.args(words);
+    start_command(command, line, input).end()
+}
+
+/// Starts a prepared command; `line` is for messages.
+pub fn start_command(mut command: Command, line: &str, input: &str) -> Running {
+    let mut child = command
+        .stdin(if input.is_empty() {
+            Stdio::null()
+        } else {
+            Stdio::piped()
+        })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot run `{line}`: {error}"));
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that does not read to the end has its reasons; its exit code tells.
+        let _closed = stdin.write_all(input.as_bytes());
+    }
+    let mut output = Vec::new();
+    output.extend(child.stdout.take().map(read));
+    output.extend(child.stderr.take().map(read));
+    Running {
+        line: line.to_owned(),
+        child,
+        output,
+    }
+}
+
+fn read(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _broken = pipe.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+impl Running {
+    /// Waits for the end.
+    #[track_caller]
+    pub fn end(mut self) -> Run {
+        let status = wait::within(LIMIT, || self.try_wait());
+        assert!(
+            status.is_some(),
+            "`{}` runs for more than {LIMIT:?}",
+            self.line
+        );
+        self.finish(status)
+    }
+
+    /// The process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// True if it has not ended.
+    pub fn is_running(&mut self) -> bool {
+        self.try_wait().is_none()
+    }
+
+    /// Ends it with SIGKILL.
+    pub fn kill(mut self) -> Run {
+        let _ended = self.child.kill();
+        let status = self.child.wait().ok();
+        self.finish(status)
+    }
+
+    fn try_wait(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child can be waited for")
+    }
+
+    fn finish(&mut self, status: Option<ExitStatus>) -> Run {
+        let mut texts = self
+            .output
+            .drain(..)
+            .map(|thread| thread.join().expect("a pipe can be read"));
+        let (stdout, stderr) = (
+            texts.next().unwrap_or_default(),
+            texts.next().unwrap_or_default(),
+        );
+        Run {
+            line: self.line.clone(),
+            code: status.and_then(|status| status.code()),
+            stdout,
+            stderr,
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}

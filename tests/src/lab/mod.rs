@@ -1,0 +1,212 @@
+//! A machine of its own for each test: network, mounts, `/run/netns` and bpffs are private, and
+//! go when the test's thread ends, however it ends. So tests run side by side, names in them are
+//! what the examples call them, and what is there before and after can be compared exactly.
+//!
+//! Only the kernel's ids are shared. Objects are therefore told by how they are reached from the
+//! pins of the test ([`objects`]).
+
+mod footprint;
+pub mod objects;
+mod space;
+
+use std::{
+    cell::RefCell,
+    fs, panic,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+};
+
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+};
+use serde_json::Value;
+
+use self::objects::Objects;
+pub use self::{
+    footprint::Footprint,
+    space::{Space, Station},
+};
+use crate::{
+    command::{Run, Running, run, start_command},
+    require,
+};
+
+/// Where the product pins in here.
+const BPFFS: &str = "/sys/fs/bpf/pcn-test";
+/// Files of the test.
+const FILES: &str = "/run/test";
+
+/// The private machine.
+pub struct Lab {
+    /// Everything that was ever seen below the pins.
+    seen: RefCell<Objects>,
+}
+
+/// Runs a test on a machine of its own. When it has ended, all topologies are destroyed and
+/// nothing may be left. Without root this says so and does nothing.
+pub fn run_test(work: impl FnOnce(&Lab) + Send) {
+    if !require::root() {
+        return;
+    }
+    let inside = || {
+        isolate();
+        let lab = Lab {
+            seen: RefCell::default(),
+        };
+        let before = Footprint::take();
+        work(&lab);
+        lab.destroy_all();
+        before.assert_same(&Footprint::take());
+        lab.seen.borrow().assert_gone();
+    };
+    let result = thread::scope(|scope| scope.spawn(inside).join());
+    result.unwrap_or_else(|panic| panic::resume_unwind(panic));
+}
+
+/// Leaves the machine's network and mounts for new ones.
+fn isolate() {
+    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).expect("root can make namespaces");
+    let mount_on = |what: &str, target: &str, data: Option<&str>| {
+        mount(Some(what), target, Some(what), MsFlags::empty(), data)
+            .unwrap_or_else(|errno| panic!("mount {what} on {target}: {errno}"));
+    };
+    mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        None::<&str>,
+    )
+    .expect("mounts can be made private");
+    mount_on("sysfs", "/sys", None);
+    mount_on("bpf", "/sys/fs/bpf", Some("mode=0700"));
+    // Namespaces, locks, history.
+    mount_on("tmpfs", "/run", None);
+    mount_on("tmpfs", "/var/lib", None);
+    fs::create_dir_all(FILES).expect("a directory in a new tmpfs");
+    run("ip link set lo up").expect(0);
+}
+
+/// The product: the same `main` as `pcn`, which cargo keeps up to date with the tests.
+fn binary() -> PathBuf {
+    let test = std::env::current_exe().expect("a process has an executable");
+    let profile = test
+        .parent()
+        .and_then(Path::parent)
+        .expect("target/PROFILE/deps/TEST");
+    let path = profile.join("pcn-tested");
+    assert!(
+        path.exists(),
+        "{} is not there; cargo builds it with the tests",
+        path.display()
+    );
+    path
+}
+
+impl Lab {
+    /// Runs `pcn` with the words of a line.
+    pub fn pcn(&self, arguments: &str) -> Run {
+        self.pcn_with(arguments, "")
+    }
+
+    /// The same, with a text for its standard input.
+    pub fn pcn_with(&self, arguments: &str, input: &str) -> Run {
+        let run = start_pcn(arguments, input).end();
+        self.note_objects();
+        run
+    }
+
+    /// Starts `pcn`.
+    pub fn start_pcn(&self, arguments: &str) -> Running {
+        start_pcn(arguments, "")
+    }
+
+    /// Writes a file, and returns its path.
+    pub fn file(&self, name: &str, text: &str) -> String {
+        let path = format!("{FILES}/{name}");
+        fs::write(&path, text).expect("a file in a tmpfs");
+        path
+    }
+
+    /// Applies a topology from its text.
+    #[track_caller]
+    pub fn apply(&self, text: &str) -> Run {
+        let path = self.file("topology.yaml", text);
+        self.pcn(&format!("apply --yes -f {path}")).expect(0)
+    }
+
+    /// Plans a topology from its text; the exit code says whether there are changes.
+    pub fn plan(&self, text: &str) -> Run {
+        let path = self.file("topology.yaml", text);
+        self.pcn(&format!("plan --detailed-exitcode -f {path}"))
+    }
+
+    /// The plan as JSON.
+    #[track_caller]
+    pub fn plan_json(&self, text: &str) -> Value {
+        let path = self.file("topology.yaml", text);
+        self.pcn(&format!("plan -o json -f {path}"))
+            .expect(0)
+            .json()
+    }
+
+    /// Insists that a topology is what runs.
+    #[track_caller]
+    pub fn assert_converged(&self, text: &str) {
+        let plan = self.plan(text).expect(0);
+        assert_eq!(plan.stdout, "No changes.\n", "{plan}");
+    }
+
+    /// What `pcn show` says.
+    #[track_caller]
+    pub fn show(&self, topology: &str) -> Value {
+        self.pcn(&format!("show {topology} -o json"))
+            .expect(0)
+            .json()
+    }
+
+    /// The kernel's ids of everything pinned, by path below the directory of all topologies.
+    pub fn ids(&self) -> objects::Ids {
+        objects::ids(Path::new(BPFFS))
+    }
+
+    /// The path of a pin: `TOPOLOGY/cubes/CUBE/TABLE` and the like.
+    pub fn pin(&self, path: &str) -> PathBuf {
+        Path::new(BPFFS).join(path)
+    }
+
+    /// The namespace of that name; `""` is the lab's own.
+    pub fn space(&self, name: &str) -> Space {
+        Space::open(name)
+    }
+
+    /// Takes note of what is there, to see later that it is gone.
+    pub fn note_objects(&self) {
+        self.seen.borrow_mut().add_reachable(Path::new(BPFFS));
+    }
+
+    fn destroy_all(&self) {
+        self.note_objects();
+        let Ok(entries) = fs::read_dir(BPFFS) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            self.pcn(&format!(
+                "destroy --yes {}",
+                entry.file_name().to_string_lossy()
+            ))
+            .expect(0);
+        }
+    }
+}
+
+fn start_pcn(arguments: &str, input: &str) -> Running {
+    let mut command = Command::new(binary());
+    command
+        .args(arguments.split_whitespace())
+        .env("PCN_BPFFS", BPFFS)
+        .env("NO_COLOR", "1");
+    start_command(command, &format!("pcn {arguments}"), input)
+}

@@ -1,0 +1,21 @@
+//! Topologies with real traffic: applied by `pcn`, looked at on the wire, removed without a trace.
+
+mod examples;
+mod flood;
+mod neighbors;
+mod stacks;
+mod traffic;
+mod xdp;
+
+use std::net::IpAddr;
+
+/// The text of an example.
+fn example(name: &str) -> String {
+    let path = format!("{}/../examples/topologies/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// An address.
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+}
