@@ -1,5 +1,7 @@
 //! The binary itself: exit codes, streams and outputs that need no privilege.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 #[path = "support/golden.rs"]
 mod golden;
 
@@ -429,130 +431,5 @@ fn nothing_is_coloured_where_nobody_looks() {
     ] {
         let output = run(arguments);
         assert!(!stderr(&output).contains('\x1b'));
-    }
-}
-
-#[test]
-fn the_definition_is_sound() {
-    reconciler::cli::command().debug_assert();
-}
-
-/// Every flag has its variable.
-#[test]
-fn every_flag_can_come_from_the_environment() {
-    for command in reconciler::cli::command().get_subcommands() {
-        for argument in command
-            .get_arguments()
-            .filter(|argument| !argument.is_positional())
-        {
-            let long = argument.get_long().unwrap();
-            let variable = format!("PCN_{}", long.to_uppercase().replace('-', "_"));
-            assert_eq!(
-                argument.get_env().and_then(|name| name.to_str()),
-                Some(variable.as_str()),
-                "--{long}"
-            );
-        }
-    }
-}
-
-/// `docs/reference/cli.md` is made from the definition of the command line.
-#[test]
-fn the_reference_is_fresh() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/cli.md");
-    golden::all(std::iter::once(golden::compare(&file, &reference())));
-}
-
-fn reference() -> String {
-    let mut command = reconciler::cli::command();
-    command.build();
-    let mut text = "# Command line\n\nMade from `pcn --help`: `UPDATE_GOLDEN=1 cargo test -p reconciler --test cli` writes it anew.\n\n".to_owned();
-    text.push_str(&format!(
-        "{}. {}\n\n## Exit codes\n\n",
-        about(&command),
-        command.get_after_help().unwrap()
-    ));
-    text.push_str("| code | means |\n| --- | --- |\n");
-    for code in ExitCode::ALL {
-        text.push_str(&format!("| {} | {} |\n", code.number(), code.meaning()));
-    }
-    text.push_str("\n## All commands\n\n");
-    flags(&mut text, command.get_arguments());
-    for sub in command
-        .get_subcommands()
-        .filter(|sub| sub.get_name() != "help")
-    {
-        text.push_str(&format!(
-            "\n## `pcn {}`\n\n{}.\n\n",
-            sub.get_name(),
-            about(sub)
-        ));
-        let usage = sub.clone().render_usage().to_string();
-        text.push_str(&format!(
-            "```text\n{}\n```\n",
-            usage.trim_start_matches("Usage: ").trim()
-        ));
-        let own: Vec<_> = sub
-            .get_arguments()
-            .filter(|argument| !argument.is_global_set())
-            .collect();
-        if own.iter().any(|argument| argument.get_id() != "help") {
-            text.push('\n');
-            flags(&mut text, own.into_iter());
-        }
-    }
-    text
-}
-
-fn about(command: &clap::Command) -> String {
-    command.get_about().unwrap().to_string()
-}
-
-fn flags<'a>(text: &mut String, arguments: impl Iterator<Item = &'a clap::Arg>) {
-    text.push_str("| argument | variable | does |\n| --- | --- | --- |\n");
-    for argument in
-        arguments.filter(|argument| !matches!(argument.get_id().as_str(), "help" | "version"))
-    {
-        let takes = argument.get_action().takes_values();
-        let value = argument
-            .get_value_names()
-            .filter(|_| takes)
-            .map(|names| format!(" <{}>", names[0]))
-            .unwrap_or_default();
-        let name = match (argument.get_short(), argument.get_long()) {
-            (Some(short), Some(long)) => format!("-{short}, --{long}{value}"),
-            (None, Some(long)) => format!("--{long}{value}"),
-            _ => value.trim().to_owned(),
-        };
-        let variable = argument
-            .get_env()
-            .map(|name| format!("`{}`", name.to_string_lossy()))
-            .unwrap_or_default();
-        let mut help = argument
-            .get_help()
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        if takes {
-            let values: Vec<_> = argument
-                .get_possible_values()
-                .iter()
-                .map(|value| format!("`{}`", value.get_name()))
-                .collect();
-            if !values.is_empty() {
-                help.push_str(&format!(": {}", values.join(", ")));
-            }
-            let default: Vec<_> = argument
-                .get_default_values()
-                .iter()
-                .map(|value| value.to_string_lossy())
-                .collect();
-            if !default.is_empty() {
-                help.push_str(&format!(" (default `{}`)", default.join(" ")));
-            }
-        }
-        text.push_str(&format!(
-            "| `{name}` | {variable} | {} |\n",
-            help.replace('|', "\\|")
-        ));
     }
 }

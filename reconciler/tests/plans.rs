@@ -3,6 +3,8 @@
 //! `before.yaml` is what was applied (nothing without it), `after.yaml` what is wanted (nothing
 //! without it). The host has the interfaces `eth0` and `eth1`.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 #[path = "support/golden.rs"]
 mod golden;
 

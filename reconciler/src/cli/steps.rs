@@ -78,7 +78,9 @@ impl Progress {
             describe(&step.op)
         );
         if self.terminal {
-            output::note_raw(&format!("\r\x1b[K{text}"));
+            // A line that wraps could not be taken back.
+            let short: String = text.chars().take(79).collect();
+            output::note_raw(&format!("\r\x1b[K{short}"));
         }
         self.running = Some((number, text));
     }

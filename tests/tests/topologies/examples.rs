@@ -130,7 +130,7 @@ fn flood_traffic(lab: &Lab) {
 
 fn link_local(lab: &Lab, space: &str) -> String {
     let addresses = lab.space(space).run("ip -j -6 address show dev eth0 scope link").expect(0).json();
-    let mut all = addresses.as_array().into_iter().flatten().filter_map(|link| link["addr_info"][0]["local"].as_str());
+    let mut all = addresses[0]["addr_info"].as_array().into_iter().flatten().filter_map(|entry| entry["local"].as_str());
     all.next().unwrap_or_else(|| panic!("no link-local address: {addresses}")).to_owned()
 }
 
