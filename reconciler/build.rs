@@ -40,12 +40,22 @@ struct Toolchain {
 
 impl Toolchain {
     fn find() -> Self {
-        if let (Some(cargo), Some(rustc)) = (env::var_os("PCN_BPF_CARGO"), env::var_os("PCN_BPF_RUSTC")) {
-            return Self { cargo: cargo.into(), rustc: Some(rustc.into()), arguments: &[] };
+        if let (Some(cargo), Some(rustc)) =
+            (env::var_os("PCN_BPF_CARGO"), env::var_os("PCN_BPF_RUSTC"))
+        {
+            return Self {
+                cargo: cargo.into(),
+                rustc: Some(rustc.into()),
+                arguments: &[],
+            };
         }
         let debian = Path::new("/usr/bin/rustc");
         if has_prebuilt_core(debian) {
-            return Self { cargo: "/usr/bin/cargo".into(), rustc: Some(debian.into()), arguments: &[] };
+            return Self {
+                cargo: "/usr/bin/cargo".into(),
+                rustc: Some(debian.into()),
+                arguments: &[],
+            };
         }
         let rustup = env::var_os("CARGO_HOME")
             .map(PathBuf::from)
@@ -53,7 +63,11 @@ impl Toolchain {
             .map(|home| home.join("bin/cargo"))
             .filter(|cargo| cargo.exists() && nightly_has_sources());
         match rustup {
-            Some(cargo) => Self { cargo, rustc: None, arguments: &["+nightly", "-Zbuild-std=core"] },
+            Some(cargo) => Self {
+                cargo,
+                rustc: None,
+                arguments: &["+nightly", "-Zbuild-std=core"],
+            },
             None => missing(
                 "a Rust toolchain for the BPF target",
                 "On Debian 12: apt-get install rustc-web cargo-web libstd-rust-web-dev-bpf\n\
@@ -65,13 +79,18 @@ impl Toolchain {
 
 /// True if this compiler ships `core` for the target.
 fn has_prebuilt_core(rustc: &Path) -> bool {
-    let Ok(output) = Command::new(rustc).args(["--print", "target-libdir", "--target", TARGET]).output() else {
+    let Ok(output) = Command::new(rustc)
+        .args(["--print", "target-libdir", "--target", TARGET])
+        .output()
+    else {
         return false;
     };
     let directory = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     output.status.success()
         && fs::read_dir(directory).is_ok_and(|entries| {
-            entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("libcore-"))
+            entries
+                .flatten()
+                .any(|entry| entry.file_name().to_string_lossy().starts_with("libcore-"))
         })
 }
 
@@ -89,8 +108,12 @@ fn find_linker() -> PathBuf {
     if let Some(linker) = env::var_os("PCN_BPF_LINKER") {
         return linker.into();
     }
-    let in_path = env::var_os("PATH").into_iter().flat_map(|path| env::split_paths(&path).collect::<Vec<_>>());
-    let in_cargo = env::home_dir().into_iter().map(|home| home.join(".cargo/bin"));
+    let in_path = env::var_os("PATH")
+        .into_iter()
+        .flat_map(|path| env::split_paths(&path).collect::<Vec<_>>());
+    let in_cargo = env::home_dir()
+        .into_iter()
+        .map(|home| home.join(".cargo/bin"));
     in_path
         .chain(in_cargo)
         .map(|directory| directory.join("bpf-linker"))
@@ -105,7 +128,9 @@ fn find_linker() -> PathBuf {
 }
 
 fn missing(what: &str, remedy: &str) -> ! {
-    eprintln!("pcn cannot build its data planes: {what} is missing. `./x setup` installs it, or:\n{remedy}");
+    eprintln!(
+        "pcn cannot build its data planes: {what} is missing. `./x setup` installs it, or:\n{remedy}"
+    );
     exit(1);
 }
 
@@ -128,14 +153,28 @@ fn build(toolchain: &Toolchain, linker: &Path, target_dir: &Path) {
     let mut command = Command::new(&toolchain.cargo);
     command
         .args(toolchain.arguments)
-        .args(["build", "--release", "--locked", "--target", TARGET, "--target-dir"])
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "--target",
+            TARGET,
+            "--target-dir",
+        ])
         .arg(target_dir)
         .current_dir(PROGRAMS)
         // The data planes use an unstable feature: assembly, for jumps with a constant slot.
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
     // This build's own settings are for the host.
-    for variable in ["RUSTUP_TOOLCHAIN", "CARGO", "RUSTC", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTFLAGS"] {
+    for variable in [
+        "RUSTUP_TOOLCHAIN",
+        "CARGO",
+        "RUSTC",
+        "RUSTC_WRAPPER",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "RUSTFLAGS",
+    ] {
         command.env_remove(variable);
     }
     if let Some(rustc) = &toolchain.rustc {
@@ -162,7 +201,9 @@ fn embed(objects: &Path, out: &Path) {
         .filter_map(|entry| Some(entry.path().file_stem()?.to_str()?.to_owned()))
         .collect();
     names.sort();
-    let mut table = String::from("/// Name and bytes of each object.\npub(crate) const OBJECTS: &[(&str, &[u8])] = &[\n");
+    let mut table = String::from(
+        "/// Name and bytes of each object.\npub(crate) const OBJECTS: &[(&str, &[u8])] = &[\n",
+    );
     for name in names {
         let path = objects.join(&name);
         table += &format!("    ({name:?}, aya::include_bytes_aligned!({path:?})),\n");

@@ -52,12 +52,36 @@ impl Address {
 
     /// True if `other` is this object or one of its entries.
     pub fn contains(&self, other: &Self) -> bool {
-        other.0.strip_prefix(&self.0).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        other
+            .0
+            .strip_prefix(&self.0)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     /// True for an object, false for an entry of one. A link's ends may have slashes of their own.
     pub fn is_object(&self) -> bool {
         self.0.starts_with("link/") || self.0.matches('/').count() == 1
+    }
+
+    /// The object this is an entry of, or itself.
+    pub fn object(&self) -> Self {
+        if self.is_object() {
+            return self.clone();
+        }
+        let end = self
+            .0
+            .match_indices('/')
+            .nth(1)
+            .map_or(self.0.len(), |(end, _)| end);
+        Self(self.0[..end].to_owned())
+    }
+
+    /// The path of an entry below its object: field and key.
+    pub fn field_and_key(&self) -> Option<(&str, &str)> {
+        if self.is_object() {
+            return None;
+        }
+        self.0.splitn(3, '/').nth(2)?.split_once('/')
     }
 
     /// The text.

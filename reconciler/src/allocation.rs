@@ -35,14 +35,28 @@ impl Allocation {
             if cube.kind().is_transparent() {
                 wanted.attachments.entry(name.to_string()).or_default();
             } else {
-                wanted.ports.insert(name.to_string(), graph.ports(name).map(|port| (port.to_string(), 0)).collect());
+                wanted.ports.insert(
+                    name.to_string(),
+                    graph
+                        .ports(name)
+                        .map(|port| (port.to_string(), 0))
+                        .collect(),
+                );
             }
         }
         for (endpoint, stack) in stacks(graph) {
             let endpoint = endpoint.to_string();
             for name in stack {
-                wanted.attachments.entry(name.to_string()).or_default().insert(endpoint.clone(), 0);
-                wanted.positions.entry(endpoint.clone()).or_default().insert(name.to_string(), 0);
+                wanted
+                    .attachments
+                    .entry(name.to_string())
+                    .or_default()
+                    .insert(endpoint.clone(), 0);
+                wanted
+                    .positions
+                    .entry(endpoint.clone())
+                    .or_default()
+                    .insert(name.to_string(), 0);
             }
         }
         number(&mut wanted.ports, &before.ports);
@@ -58,32 +72,52 @@ impl Allocation {
 
     /// All ports of a cube with their indices.
     pub fn ports(&self, cube: &Name) -> impl Iterator<Item = (&str, u32)> {
-        self.ports.get(cube.as_str()).into_iter().flatten().map(|(port, index)| (port.as_str(), *index))
+        self.ports
+            .get(cube.as_str())
+            .into_iter()
+            .flatten()
+            .map(|(port, index)| (port.as_str(), *index))
     }
 
     /// One more than the highest port index of a cube.
     pub fn port_limit(&self, cube: &Name) -> u32 {
-        self.ports(cube).map(|(_, index)| index + 1).max().unwrap_or(0)
+        self.ports(cube)
+            .map(|(_, index)| index + 1)
+            .max()
+            .unwrap_or(0)
     }
 
     /// The index of an attachment.
     pub fn attachment(&self, cube: &Name, endpoint: &Endpoint) -> Option<u32> {
-        self.attachments.get(cube.as_str())?.get(&endpoint.to_string()).copied()
+        self.attachments
+            .get(cube.as_str())?
+            .get(&endpoint.to_string())
+            .copied()
     }
 
     /// All attachments of a transparent cube: endpoint and index.
     pub fn attachments(&self, cube: &Name) -> impl Iterator<Item = (&str, u32)> {
-        self.attachments.get(cube.as_str()).into_iter().flatten().map(|(endpoint, index)| (endpoint.as_str(), *index))
+        self.attachments
+            .get(cube.as_str())
+            .into_iter()
+            .flatten()
+            .map(|(endpoint, index)| (endpoint.as_str(), *index))
     }
 
     /// One more than the highest attachment index of a transparent cube.
     pub fn attachment_limit(&self, cube: &Name) -> u32 {
-        self.attachments(cube).map(|(_, index)| index + 1).max().unwrap_or(0)
+        self.attachments(cube)
+            .map(|(_, index)| index + 1)
+            .max()
+            .unwrap_or(0)
     }
 
     /// The place of a transparent cube in an endpoint's stack: which slot, not which order.
     pub fn position(&self, endpoint: &Endpoint, cube: &Name) -> Option<u32> {
-        self.positions.get(&endpoint.to_string())?.get(cube.as_str()).copied()
+        self.positions
+            .get(&endpoint.to_string())?
+            .get(cube.as_str())
+            .copied()
     }
 }
 
@@ -92,19 +126,35 @@ pub fn stacks<'a>(graph: &TopologyGraph<'a>) -> Vec<(Endpoint, &'a [Name])> {
     let spec = &graph.topology().topology().spec;
     let ports = spec.cubes.iter().flat_map(|(name, cube)| {
         cube.configured_ports().map(move |port| {
-            (Endpoint::Port { cube: name.clone(), port: port.clone() }, cube.through(port))
+            (
+                Endpoint::Port {
+                    cube: name.clone(),
+                    port: port.clone(),
+                },
+                cube.through(port),
+            )
         })
     });
-    let interfaces =
-        spec.interfaces.iter().map(|(name, settings)| (Endpoint::Host(name.clone()), settings.through.as_slice()));
-    ports.chain(interfaces).filter(|(_, stack)| !stack.is_empty()).collect()
+    let interfaces = spec
+        .interfaces
+        .iter()
+        .map(|(name, settings)| (Endpoint::Host(name.clone()), settings.through.as_slice()));
+    ports
+        .chain(interfaces)
+        .filter(|(_, stack)| !stack.is_empty())
+        .collect()
 }
 
-fn number(wanted: &mut BTreeMap<String, BTreeMap<String, u32>>, before: &BTreeMap<String, BTreeMap<String, u32>>) {
+fn number(
+    wanted: &mut BTreeMap<String, BTreeMap<String, u32>>,
+    before: &BTreeMap<String, BTreeMap<String, u32>>,
+) {
     for (group, members) in wanted {
         let known = before.get(group);
-        let mut taken: BTreeSet<u32> =
-            members.keys().filter_map(|member| known?.get(member).copied()).collect();
+        let mut taken: BTreeSet<u32> = members
+            .keys()
+            .filter_map(|member| known?.get(member).copied())
+            .collect();
         let mut free = 0;
         for (member, index) in members {
             if let Some(number) = known.and_then(|known| known.get(member)) {

@@ -1,6 +1,6 @@
 //! A plan as people and scripts see it: what changes, why, and what it costs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -59,7 +59,11 @@ pub struct Changes {
 impl Changes {
     /// How many changes of an action, drift included.
     pub fn count(&self, action: Action) -> usize {
-        self.changes.iter().chain(&self.drift).filter(|change| change.action == action).count()
+        self.changes
+            .iter()
+            .chain(&self.drift)
+            .filter(|change| change.action == action)
+            .count()
     }
 
     /// Drift of what the file changes anyway is not repaired, so it is not listed.
@@ -68,7 +72,9 @@ impl Changes {
         let is_moot = |drift: &Change| {
             changes.iter().any(|change| match change.action {
                 Action::Update => change.address == drift.address,
-                Action::Create | Action::Replace | Action::Delete => change.address.contains(&drift.address),
+                Action::Create | Action::Replace | Action::Delete => {
+                    change.address.contains(&drift.address)
+                }
             })
         };
         self.drift.retain(|drift| !is_moot(drift));
@@ -83,14 +89,11 @@ impl Changes {
 /// What the file asks for: the difference between the facts applied last and the new ones.
 pub fn wanted(before: &Facts, after: &Facts, steps: &[Step]) -> Vec<Change> {
     let mut changes = Vec::new();
-    let addresses: std::collections::BTreeSet<&Address> = before.keys().chain(after.keys()).collect();
+    let addresses: BTreeSet<&Address> = before.keys().chain(after.keys()).collect();
     // An object that comes or goes takes its entries along.
-    let mut whole: Option<(&Address, Action)> = None;
+    let mut whole = BTreeSet::new();
     for address in addresses {
-        if let Some((object, _)) = whole
-            && object != address
-            && object.contains(address)
-        {
+        if !address.is_object() && whole.contains(&address.object()) {
             continue;
         }
         let (old, new) = (before.get(address), after.get(address));
@@ -101,7 +104,9 @@ pub fn wanted(before: &Facts, after: &Facts, steps: &[Step]) -> Vec<Change> {
             (Some(old), Some(new)) if old != new => Action::Update,
             _ => continue,
         };
-        whole = (action != Action::Update).then_some((address, action));
+        if action != Action::Update {
+            whole.insert(address.clone());
+        }
         let disruption = disruption(address, action, steps);
         let reason = match action {
             Action::Create => "in the file, not applied yet",
@@ -114,17 +119,35 @@ pub fn wanted(before: &Facts, after: &Facts, steps: &[Step]) -> Vec<Change> {
             action,
             reason: reason.to_owned(),
             disruption,
-            before: old.map_or(Value::Null, |_| subtree(before, address)),
-            after: new.map_or(Value::Null, |_| subtree(after, address)),
+            before: old.map_or(Value::Null, |fact| {
+                whole_object(before, address, fact, action)
+            }),
+            after: new.map_or(Value::Null, |fact| {
+                whole_object(after, address, fact, action)
+            }),
         });
     }
     sort(&mut changes);
     changes
 }
 
-/// An object's fact; for one that comes or goes whole, with its entries.
-fn subtree(facts: &Facts, address: &Address) -> Value {
-    facts.get(address).cloned().unwrap_or_default()
+/// An object's fact; for one that comes or goes, with its entries, by field and key.
+fn whole_object(facts: &Facts, address: &Address, fact: &Value, action: Action) -> Value {
+    let mut whole = fact.clone();
+    if action == Action::Update {
+        return whole;
+    }
+    // Entries sort behind their object, though not always directly.
+    let entries = facts
+        .range(address..)
+        .take_while(|(entry, _)| entry.as_str().starts_with(address.as_str()));
+    for (entry, value) in entries.filter(|(entry, _)| *entry != address && address.contains(entry))
+    {
+        if let Some((field, key)) = entry.field_and_key() {
+            whole[field][key] = value.clone();
+        }
+    }
+    whole
 }
 
 /// Where the kernel differs from what was applied last, object by object and entry by entry.
@@ -136,46 +159,93 @@ pub fn drift(applied: &Desired, observed: &Observed, steps: &[Step]) -> Vec<Chan
     for (name, namespace) in &applied.namespaces {
         match observed.namespaces.get(name) {
             Some(true) => {}
-            Some(false) => note(namespace.owner.clone(), Action::Create, "the namespace is not ours any more".into()),
-            None => note(namespace.owner.clone(), Action::Create, "the namespace is gone".into()),
+            Some(false) => note(
+                namespace.owner.clone(),
+                Action::Create,
+                "the namespace is not ours any more".into(),
+            ),
+            None => note(
+                namespace.owner.clone(),
+                Action::Create,
+                "the namespace is gone".into(),
+            ),
         }
     }
     for (name, veth) in &applied.veths {
         match observed.veths.get(name) {
-            None => note(veth.owner.clone(), Action::Update, format!("its interface {name} is gone")),
+            None => note(
+                veth.owner.clone(),
+                Action::Update,
+                format!("its interface {name} is gone"),
+            ),
             Some(found) if found.peer.as_ref() != Some(&veth.peer) => {
-                note(veth.owner.clone(), Action::Update, format!("its interface {name} was changed"));
+                note(
+                    veth.owner.clone(),
+                    Action::Update,
+                    format!("its interface {name} was changed"),
+                );
             }
             Some(_) => {}
         }
     }
     for (path, map) in &applied.maps {
         let Some(running) = observed.maps.get(path) else {
-            note(map.owner.clone(), Action::Update, format!("its table {} is gone", path.name()));
+            note(
+                map.owner.clone(),
+                Action::Update,
+                format!("its table {} is gone", path.name()),
+            );
             continue;
         };
-        let (Content::Config(wanted), Some(entries)) = (&map.content, &running.entries) else { continue };
-        let diff = EntryDiff::new(wanted, entries, map.shape.is_array(), |name| observed.ifindex(name));
-        let keys = diff.put.keys().map(|key| (key, entries.contains_key(key))).chain(diff.delete.iter().map(|key| (key, true)));
+        let (Content::Config(wanted), Some(entries)) = (&map.content, &running.entries) else {
+            continue;
+        };
+        let diff = EntryDiff::new(wanted, entries, map.shape.is_array(), |name| {
+            observed.ifindex(name)
+        });
+        let keys = diff
+            .put
+            .keys()
+            .map(|key| (key, entries.contains_key(key)))
+            .chain(diff.delete.iter().map(|key| (key, true)));
         for (key, there) in keys {
             let address = describe(applied, path, key).unwrap_or_else(|| map.owner.clone());
-            let (action, reason) = match (there && !map.shape.is_array(), diff.delete.contains(key)) {
-                (_, true) => (Action::Delete, "the entry was added to the kernel by others"),
+            let (action, reason) = match (there && !map.shape.is_array(), diff.delete.contains(key))
+            {
+                (_, true) => (
+                    Action::Delete,
+                    "the entry was added to the kernel by others",
+                ),
                 (true, _) => (Action::Update, "the entry was changed in the kernel"),
-                (false, _) if map.shape.is_array() => (Action::Update, "the entry was changed in the kernel"),
+                (false, _) if map.shape.is_array() => {
+                    (Action::Update, "the entry was changed in the kernel")
+                }
                 (false, _) => (Action::Create, "the entry is missing in the kernel"),
             };
             note(address, action, format!("{reason} (table {})", path.name()));
         }
     }
     for (path, program) in &applied.programs {
-        let fingerprint =
-            program.fingerprint(|name| observed.ifindex(name), |map| observed.maps.get(map).map(|map| map.id));
-        let upgraded = observed.record.as_ref().is_some_and(|record| record.build != crate::objects::build());
+        let fingerprint = program.fingerprint(
+            |name| observed.ifindex(name),
+            |map| observed.maps.get(map).map(|map| map.id),
+        );
+        let upgraded = observed
+            .record
+            .as_ref()
+            .is_some_and(|record| record.build != crate::objects::build());
         match observed.programs.get(path) {
-            None => note(program.owner.clone(), Action::Update, format!("its program {path} is gone")),
+            None => note(
+                program.owner.clone(),
+                Action::Update,
+                format!("its program {path} is gone"),
+            ),
             Some(running) if !upgraded && fingerprint.as_ref() != Some(&running.fingerprint) => {
-                note(program.owner.clone(), Action::Update, format!("its program {path} is another one"));
+                note(
+                    program.owner.clone(),
+                    Action::Update,
+                    format!("its program {path} is another one"),
+                );
             }
             Some(_) => {}
         }
@@ -183,21 +253,50 @@ pub fn drift(applied: &Desired, observed: &Observed, steps: &[Step]) -> Vec<Chan
     for (slot, program) in &applied.slots {
         let expected = observed.programs.get(program).map(|program| program.id);
         if expected.is_some() && observed.slots.get(slot).copied() != expected {
-            let owner = applied.slot_owners.get(slot).cloned().unwrap_or_else(Address::topology);
-            note(owner, Action::Update, format!("slot {slot} does not lead to {program}"));
+            let owner = applied
+                .slot_owners
+                .get(slot)
+                .cloned()
+                .unwrap_or_else(Address::topology);
+            note(
+                owner,
+                Action::Update,
+                format!("slot {slot} does not lead to {program}"),
+            );
         }
     }
     for (path, attachment) in &applied.links {
         let owner = attachment.owner.clone();
         let point = attachment.point.name();
-        let expected = observed.programs.get(&attachment.program).map(|program| program.id);
+        let expected = observed
+            .programs
+            .get(&attachment.program)
+            .map(|program| program.id);
         match observed.links.get(path) {
-            None => note(owner, Action::Update, format!("nothing is attached to {} at {point}", attachment.interface)),
+            None => note(
+                owner,
+                Action::Update,
+                format!("nothing is attached to {} at {point}", attachment.interface),
+            ),
             Some(link) if observed.ifindex(&attachment.interface) != Some(link.ifindex) => {
-                note(owner, Action::Update, format!("{} was made anew: nothing is attached at {point}", attachment.interface));
+                note(
+                    owner,
+                    Action::Update,
+                    format!(
+                        "{} was made anew: nothing is attached at {point}",
+                        attachment.interface
+                    ),
+                );
             }
             Some(link) if expected.is_some_and(|expected| expected != link.program) => {
-                note(owner, Action::Update, format!("another program is attached to {} at {point}", attachment.interface));
+                note(
+                    owner,
+                    Action::Update,
+                    format!(
+                        "another program is attached to {} at {point}",
+                        attachment.interface
+                    ),
+                );
             }
             Some(_) => {}
         }
@@ -237,7 +336,11 @@ fn disruption(address: &Address, action: Action, steps: &[Step]) -> String {
             Disruption::PacketsLost => return "packets lost".to_owned(),
         }
     }
-    if lost.is_empty() { "none".to_owned() } else { format!("state lost ({})", lost.join(", ")) }
+    if lost.is_empty() {
+        "none".to_owned()
+    } else {
+        format!("state lost ({})", lost.join(", "))
+    }
 }
 
 fn sort(changes: &mut [Change]) {

@@ -16,8 +16,8 @@ use crate::{
     cube::{Context, CubeDriver, driver_for},
     graph::TopologyGraph,
     resource::{
-        AttachPoint, Attachment, Content, Hook, Map, MapKind, MapShape, Namespace, PinPath, Program, Slot, Template,
-        Veth,
+        AttachPoint, Attachment, Content, Hook, Map, MapKind, MapShape, Namespace, PinPath,
+        Program, Slot, Template, Veth,
     },
     wiring::{self, Hop},
 };
@@ -80,7 +80,11 @@ pub struct Pending {
 }
 
 /// The set of resources of a topology on a host where `present` interfaces exist.
-pub fn desired(graph: &TopologyGraph<'_>, allocation: &Allocation, present: &BTreeSet<InterfaceName>) -> Desired {
+pub fn desired(
+    graph: &TopologyGraph<'_>,
+    allocation: &Allocation,
+    present: &BTreeSet<InterfaceName>,
+) -> Desired {
     let mut builder = Builder {
         graph,
         allocation,
@@ -120,7 +124,9 @@ impl<'a> Builder<'a, '_> {
         let topology = self.graph.topology().topology();
         for (name, namespace) in &topology.spec.namespaces {
             let owner = Address::namespace(name);
-            self.desired.namespaces.insert(name.clone(), Namespace { owner });
+            self.desired
+                .namespaces
+                .insert(name.clone(), Namespace { owner });
             for (interface, settings) in &namespace.interfaces {
                 let (outer, veth) = wiring::namespace_veth(topology, name, interface, settings);
                 self.desired.veths.insert(outer, veth);
@@ -130,22 +136,45 @@ impl<'a> Builder<'a, '_> {
 
     /// Hooks on which a cube's programs are needed.
     pub(crate) fn hooks(&self, cube: &Name) -> &'static [Hook] {
-        if self.xdp.contains(cube) { &[Hook::Tc, Hook::Xdp] } else { &[Hook::Tc] }
+        if self.xdp.contains(cube) {
+            &[Hook::Tc, Hook::Xdp]
+        } else {
+            &[Hook::Tc]
+        }
     }
 
     fn cubes(&mut self) {
         let graph: &'a TopologyGraph<'_> = self.graph;
         for (name, cube) in &graph.topology().topology().spec.cubes {
-            let context = Context { name, cube, graph, allocation: self.allocation };
+            let context = Context {
+                name,
+                cube,
+                graph,
+                allocation: self.allocation,
+            };
             let driver = driver_for(cube.kind());
             let lowered = driver.lower(&context);
             let owner = Address::cube(name);
             let tables = lowered.tables.iter().map(|table| table.name).collect();
-            self.desired.describers.insert(owner.clone(), Describer(driver));
-            self.lowered.insert(name, Parts { tables, globals: lowered.globals });
+            self.desired
+                .describers
+                .insert(owner.clone(), Describer(driver));
+            self.lowered.insert(
+                name,
+                Parts {
+                    tables,
+                    globals: lowered.globals,
+                },
+            );
             for table in lowered.tables {
-                let map = Map { owner: owner.clone(), shape: table.shape, content: table.content };
-                self.desired.maps.insert(wiring::table(name, table.name), map);
+                let map = Map {
+                    owner: owner.clone(),
+                    shape: table.shape,
+                    content: table.content,
+                };
+                self.desired
+                    .maps
+                    .insert(wiring::table(name, table.name), map);
             }
             let transparent = cube.kind().is_transparent();
             let counted = if transparent {
@@ -153,11 +182,19 @@ impl<'a> Builder<'a, '_> {
             } else {
                 context.capacity()
             };
-            self.map(&owner, wiring::table(name, "counters"), MapKind::PerCpuArray, size_of::<Counters>(), counted);
+            self.map(
+                &owner,
+                wiring::table(name, "counters"),
+                MapKind::PerCpuArray,
+                size_of::<Counters>(),
+                counted,
+            );
             if transparent {
                 continue;
             }
-            let chain = CubeChain { capacity: context.capacity() };
+            let chain = CubeChain {
+                capacity: context.capacity(),
+            };
             for hook in self.hooks(name) {
                 self.slots_map(&owner, wiring::cube_chain(name, *hook), chain.len());
                 let program = Program {
@@ -168,7 +205,12 @@ impl<'a> Builder<'a, '_> {
                     maps: self.cube_maps(name, &[wiring::cube_chain(name, *hook)]),
                 };
                 let pin = wiring::cube_program(name, *hook);
-                self.slot(&owner, wiring::cube_chain(name, *hook), chain.own(), pin.clone());
+                self.slot(
+                    &owner,
+                    wiring::cube_chain(name, *hook),
+                    chain.own(),
+                    pin.clone(),
+                );
                 self.desired.programs.insert(pin, program);
             }
             let ports = self.port_table(name, chain);
@@ -178,11 +220,21 @@ impl<'a> Builder<'a, '_> {
                 value_size: size_of::<ebpf_abi::port::Port>() as u32,
                 max_entries: chain.capacity,
             };
-            let map = Map { owner, shape, content: Content::Config(ports) };
+            let map = Map {
+                owner,
+                shape,
+                content: Content::Config(ports),
+            };
             self.desired.maps.insert(wiring::table(name, "ports"), map);
         }
         if !self.xdp.is_empty() || self.uses_xdp() {
-            self.map(&Address::topology(), wiring::metadata(), MapKind::PerCpuArray, 4, 1);
+            self.map(
+                &Address::topology(),
+                wiring::metadata(),
+                MapKind::PerCpuArray,
+                4,
+                1,
+            );
         }
     }
 
@@ -195,10 +247,21 @@ impl<'a> Builder<'a, '_> {
     }
 
     /// A cube's own maps and a chain, by the names the object has for them.
-    pub(crate) fn cube_maps(&self, name: &Name, chains: &[PinPath]) -> BTreeMap<&'static str, PinPath> {
+    pub(crate) fn cube_maps(
+        &self,
+        name: &Name,
+        chains: &[PinPath],
+    ) -> BTreeMap<&'static str, PinPath> {
         let mut maps = BTreeMap::new();
-        let Some(cube) = self.graph.cube(name) else { return maps };
-        for table in self.lowered.get(name).into_iter().flat_map(|parts| &parts.tables) {
+        let Some(cube) = self.graph.cube(name) else {
+            return maps;
+        };
+        for table in self
+            .lowered
+            .get(name)
+            .into_iter()
+            .flat_map(|parts| &parts.tables)
+        {
             maps.insert(*table, wiring::table(name, table));
         }
         maps.insert("counters", wiring::table(name, "counters"));
@@ -218,17 +281,51 @@ impl<'a> Builder<'a, '_> {
 
     /// A cube's constants.
     fn globals(&self, name: &Name) -> BTreeMap<&'static str, Template> {
-        self.lowered.get(name).map(|parts| parts.globals.clone()).unwrap_or_default()
+        self.lowered
+            .get(name)
+            .map(|parts| parts.globals.clone())
+            .unwrap_or_default()
     }
 
-    pub(crate) fn map(&mut self, owner: &Address, path: PinPath, kind: MapKind, value_size: usize, entries: u32) {
-        let shape = MapShape { kind, key_size: 4, value_size: value_size as u32, max_entries: entries };
-        self.desired.maps.insert(path, Map { owner: owner.clone(), shape, content: Content::Learned });
+    pub(crate) fn map(
+        &mut self,
+        owner: &Address,
+        path: PinPath,
+        kind: MapKind,
+        value_size: usize,
+        entries: u32,
+    ) {
+        let shape = MapShape {
+            kind,
+            key_size: 4,
+            value_size: value_size as u32,
+            max_entries: entries,
+        };
+        self.desired.maps.insert(
+            path,
+            Map {
+                owner: owner.clone(),
+                shape,
+                content: Content::Learned,
+            },
+        );
     }
 
     fn slots_map(&mut self, owner: &Address, path: PinPath, entries: u32) {
-        let shape = MapShape { kind: MapKind::ProgramArray, key_size: 4, value_size: 4, max_entries: entries };
-        self.desired.maps.insert(path, Map { owner: owner.clone(), shape, content: Content::Slots });
+        let shape = MapShape {
+            kind: MapKind::ProgramArray,
+            key_size: 4,
+            value_size: 4,
+            max_entries: entries,
+        };
+        self.desired.maps.insert(
+            path,
+            Map {
+                owner: owner.clone(),
+                shape,
+                content: Content::Slots,
+            },
+        );
     }
 
     fn slot(&mut self, owner: &Address, map: PinPath, index: u32, program: PinPath) {
@@ -246,15 +343,33 @@ impl<'a> Builder<'a, '_> {
                     if graph.peer(&endpoint).is_none() {
                         continue;
                     }
-                    let Some(index) = self.allocation.port(cube, port) else { continue };
+                    let Some(index) = self.allocation.port(cube, port) else {
+                        continue;
+                    };
                     let chain = wiring::chain_of(self.allocation, cube);
                     for hook in self.hooks(cube) {
                         let map = wiring::cube_chain(cube, *hook);
                         let after = |direction, position| chain.after(index, direction, position);
                         let inwards = wiring::own_program(cube, *hook);
-                        self.stack(&endpoint, stack, *hook, Direction::Ingress, &map, &after, &inwards);
+                        self.stack(
+                            &endpoint,
+                            stack,
+                            *hook,
+                            Direction::Ingress,
+                            &map,
+                            &after,
+                            &inwards,
+                        );
                         let outwards = self.hop_out(&endpoint, *hook);
-                        self.stack(&endpoint, stack, *hook, Direction::Egress, &map, &after, &outwards);
+                        self.stack(
+                            &endpoint,
+                            stack,
+                            *hook,
+                            Direction::Egress,
+                            &map,
+                            &after,
+                            &outwards,
+                        );
                     }
                 }
                 Endpoint::Host(interface) if self.present.contains(interface) => {
@@ -262,20 +377,43 @@ impl<'a> Builder<'a, '_> {
                     let after = InterfaceChain::at;
                     let owner = Address::interface(interface);
                     for hook in BTreeSet::from([hook, Hook::Tc]) {
-                        self.slots_map(&owner, wiring::interface_chain(interface, hook), InterfaceChain::LEN);
+                        self.slots_map(
+                            &owner,
+                            wiring::interface_chain(interface, hook),
+                            InterfaceChain::LEN,
+                        );
                     }
                     let map = wiring::interface_chain(interface, hook);
                     let inwards = self.hop_in(&endpoint, hook);
-                    self.stack(&endpoint, stack, hook, Direction::Ingress, &map, &after, &inwards);
+                    self.stack(
+                        &endpoint,
+                        stack,
+                        hook,
+                        Direction::Ingress,
+                        &map,
+                        &after,
+                        &inwards,
+                    );
                     let map = wiring::interface_chain(interface, Hook::Tc);
-                    self.stack(&endpoint, stack, Hook::Tc, Direction::Egress, &map, &after, &Hop::Pass);
+                    self.stack(
+                        &endpoint,
+                        stack,
+                        Hook::Tc,
+                        Direction::Egress,
+                        &map,
+                        &after,
+                        &Hop::Pass,
+                    );
                 }
                 Endpoint::Host(_) | Endpoint::Namespace { .. } => {}
             }
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one stack is described by all of these")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one stack is described by all of these"
+    )]
     fn stack(
         &mut self,
         endpoint: &Endpoint,
@@ -296,7 +434,9 @@ impl<'a> Builder<'a, '_> {
                 continue;
             };
             let next = match order.get(at + 1) {
-                Some(next) => Hop::Program(wiring::stack_program(endpoint, next, direction, hook), 0),
+                Some(next) => {
+                    Hop::Program(wiring::stack_program(endpoint, next, direction, hook), 0)
+                }
                 None => end.clone(),
             };
             let slot = after(direction, position);
@@ -308,7 +448,12 @@ impl<'a> Builder<'a, '_> {
             let mut globals = self.globals(name);
             globals.insert(
                 "ATTACHMENT",
-                wiring::attachment(direction, transparent::counter_index(attachment, direction), slot, &next),
+                wiring::attachment(
+                    direction,
+                    transparent::counter_index(attachment, direction),
+                    slot,
+                    &next,
+                ),
             );
             let program = Program {
                 owner,
@@ -317,7 +462,10 @@ impl<'a> Builder<'a, '_> {
                 globals,
                 maps: self.cube_maps(name, std::slice::from_ref(chain)),
             };
-            self.desired.programs.insert(wiring::stack_program(endpoint, name, direction, hook), program);
+            self.desired.programs.insert(
+                wiring::stack_program(endpoint, name, direction, hook),
+                program,
+            );
         }
     }
 
@@ -327,8 +475,12 @@ impl<'a> Builder<'a, '_> {
             let owner = Address::link(link);
             self.check_present(link, &owner);
             for endpoint in link.endpoints() {
-                let Endpoint::Port { cube, port } = endpoint else { continue };
-                let Some(index) = self.allocation.port(cube, port) else { continue };
+                let Endpoint::Port { cube, port } = endpoint else {
+                    continue;
+                };
+                let Some(index) = self.allocation.port(cube, port) else {
+                    continue;
+                };
                 let chain = wiring::chain_of(self.allocation, cube);
                 for hook in self.hooks(cube) {
                     let map = wiring::cube_chain(cube, *hook);
@@ -349,7 +501,10 @@ impl<'a> Builder<'a, '_> {
                 && !self.present.contains(interface)
             {
                 let reason = format!("no interface {interface}");
-                self.desired.pending.push(Pending { address: owner.clone(), reason });
+                self.desired.pending.push(Pending {
+                    address: owner.clone(),
+                    reason,
+                });
             }
         }
     }
@@ -364,7 +519,10 @@ impl<'a> Builder<'a, '_> {
             if !self.present.contains(interface) {
                 if graph.peer(&endpoint).is_none() || !stack.is_empty() {
                     let reason = format!("no interface {interface}");
-                    self.desired.pending.push(Pending { address: owner, reason });
+                    self.desired.pending.push(Pending {
+                        address: owner,
+                        reason,
+                    });
                 }
                 continue;
             }
@@ -373,17 +531,39 @@ impl<'a> Builder<'a, '_> {
             self.enter(&owner, &endpoint, interface, point, !stack.is_empty());
             if !stack.is_empty() {
                 let chain = wiring::interface_chain(interface, Hook::Tc);
-                self.first_of_stack(&owner, &endpoint, stack, Direction::Egress, &chain, Hook::Tc);
+                self.first_of_stack(
+                    &owner,
+                    &endpoint,
+                    stack,
+                    Direction::Egress,
+                    &chain,
+                    Hook::Tc,
+                );
                 let slot = InterfaceChain::at(Direction::Egress, MAX_STACK);
-                self.entry(&owner, interface, AttachPoint::TcEgress, &chain, Entry { slot, port: 0 });
+                self.entry(
+                    &owner,
+                    interface,
+                    AttachPoint::TcEgress,
+                    &chain,
+                    Entry { slot, port: 0 },
+                );
             }
         }
         let topology = graph.topology().topology();
         for (namespace, settings) in &topology.spec.namespaces {
             for interface in settings.interfaces.keys() {
-                let endpoint = Endpoint::Namespace { namespace: namespace.clone(), interface: interface.clone() };
+                let endpoint = Endpoint::Namespace {
+                    namespace: namespace.clone(),
+                    interface: interface.clone(),
+                };
                 let outer = wiring::outer_name(&topology.metadata.name, &endpoint.to_string());
-                self.enter(&Address::namespace(namespace), &endpoint, &outer, AttachPoint::TcIngress, false);
+                self.enter(
+                    &Address::namespace(namespace),
+                    &endpoint,
+                    &outer,
+                    AttachPoint::TcIngress,
+                    false,
+                );
             }
         }
     }
@@ -400,7 +580,9 @@ impl<'a> Builder<'a, '_> {
         let hook = point.hook();
         let (chain, port) = match self.graph.peer(endpoint) {
             Some(Endpoint::Port { cube, port }) => {
-                let Some(index) = self.allocation.port(cube, port) else { return };
+                let Some(index) = self.allocation.port(cube, port) else {
+                    return;
+                };
                 let slot = wiring::chain_of(self.allocation, cube).inlet(index);
                 (Some((wiring::cube_chain(cube, hook), slot)), index)
             }
@@ -428,7 +610,12 @@ impl<'a> Builder<'a, '_> {
     ) {
         if let Some(first) = wiring::in_order(stack, direction).first() {
             let program = wiring::stack_program(endpoint, first, direction, hook);
-            self.slot(owner, chain.clone(), InterfaceChain::at(direction, MAX_STACK), program);
+            self.slot(
+                owner,
+                chain.clone(),
+                InterfaceChain::at(direction, MAX_STACK),
+                program,
+            );
         }
     }
 
@@ -459,8 +646,14 @@ impl<'a> Builder<'a, '_> {
         };
         let pin = wiring::entry_program(interface, point);
         self.desired.programs.insert(pin.clone(), program);
-        let attachment =
-            Attachment { owner: owner.clone(), interface: interface.clone(), point, program: pin };
-        self.desired.links.insert(wiring::entry_link(interface, point), attachment);
+        let attachment = Attachment {
+            owner: owner.clone(),
+            interface: interface.clone(),
+            point,
+            program: pin,
+        };
+        self.desired
+            .links
+            .insert(wiring::entry_link(interface, point), attachment);
     }
 }

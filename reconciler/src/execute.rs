@@ -33,7 +33,11 @@ pub enum Outcome {
 }
 
 /// Runs steps in order. `progress` hears of each step before it runs.
-pub fn execute(kernel: &mut dyn Kernel, steps: &[Step], mut progress: impl FnMut(usize, &Step)) -> Outcome {
+pub fn execute(
+    kernel: &mut dyn Kernel,
+    steps: &[Step],
+    mut progress: impl FnMut(usize, &Step),
+) -> Outcome {
     let mut left = Vec::new();
     let mut undo: Vec<&Op> = Vec::new();
     for (number, step) in steps.iter().enumerate() {
@@ -51,7 +55,11 @@ pub fn execute(kernel: &mut dyn Kernel, steps: &[Step], mut progress: impl FnMut
                 return if failed.is_empty() {
                     Outcome::RolledBack { step, error }
                 } else {
-                    Outcome::Stuck { step, error, undo: failed }
+                    Outcome::Stuck {
+                        step,
+                        error,
+                        undo: failed,
+                    }
                 };
             }
         }
@@ -60,5 +68,8 @@ pub fn execute(kernel: &mut dyn Kernel, steps: &[Step], mut progress: impl FnMut
 }
 
 fn roll_back(kernel: &mut dyn Kernel, undo: &[&Op]) -> Vec<kernel::Error> {
-    undo.iter().rev().filter_map(|op| kernel.apply(op).err()).collect()
+    undo.iter()
+        .rev()
+        .filter_map(|op| kernel.apply(op).err())
+        .collect()
 }

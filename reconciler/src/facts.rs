@@ -51,7 +51,10 @@ fn cube_facts(address: &Address, cube: &Cube, facts: &mut Facts) {
                 }
             }
             Value::Array(items) => {
-                let by = lists.iter().find(|(list, _)| *list == field).map_or("", |(_, by)| *by);
+                let by = lists
+                    .iter()
+                    .find(|(list, _)| *list == field)
+                    .map_or("", |(_, by)| *by);
                 for (index, item) in items.into_iter().enumerate() {
                     facts.insert(address.entry(&field, &key_of(&item, by, index)), item);
                 }
@@ -68,7 +71,9 @@ fn cube_facts(address: &Address, cube: &Cube, facts: &mut Facts) {
 /// one of each family.
 fn key_of(item: &Value, by: &str, index: usize) -> String {
     let key = if by.is_empty() { item } else { &item[by] };
-    let Some(text) = key.as_str() else { return index.to_string() };
+    let Some(text) = key.as_str() else {
+        return index.to_string();
+    };
     let via = item["via"].as_str().and_then(|via| via.parse().ok());
     match (text.parse::<RouteTarget>(), via) {
         (Ok(target), Some(via)) => target.prefix(via).to_string(),

@@ -7,7 +7,9 @@ use petgraph::{
     graph::{NodeIndex, UnGraph},
     visit::{Bfs, EdgeFiltered, NodeFiltered},
 };
-use topology_schema::{Cube, CubeKind, Endpoint, Hook, InterfaceName, Link, Name, ValidTopology};
+use topology_schema::{Cube, Endpoint, Hook, InterfaceName, Link, Name, ValidTopology};
+
+use crate::cube::driver_for;
 
 /// A node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,7 +26,10 @@ impl Node {
     fn of(endpoint: &Endpoint) -> Self {
         match endpoint {
             Endpoint::Port { cube, .. } => Self::Cube(cube.clone()),
-            Endpoint::Namespace { namespace, interface } => Self::Namespace(namespace.clone(), interface.clone()),
+            Endpoint::Namespace {
+                namespace,
+                interface,
+            } => Self::Namespace(namespace.clone(), interface.clone()),
             Endpoint::Host(interface) => Self::Host(interface.clone()),
         }
     }
@@ -73,7 +78,10 @@ impl<'a> TopologyGraph<'a> {
 
     fn node(&mut self, node: Node) -> NodeIndex {
         let graph = &mut self.graph;
-        *self.nodes.entry(node.clone()).or_insert_with(|| graph.add_node(node))
+        *self
+            .nodes
+            .entry(node.clone())
+            .or_insert_with(|| graph.add_node(node))
     }
 
     /// The topology.
@@ -98,12 +106,22 @@ impl<'a> TopologyGraph<'a> {
 
     /// Where a host interface's programs attach.
     pub fn hook(&self, interface: &InterfaceName) -> Hook {
-        self.topology.topology().spec.interfaces.get(interface).map_or(Hook::Tc, |interface| interface.hook)
+        self.topology
+            .topology()
+            .spec
+            .interfaces
+            .get(interface)
+            .map_or(Hook::Tc, |interface| interface.hook)
     }
 
     /// The transparent cubes on a host interface, from the outside in.
     pub fn interface_stack(&self, interface: &InterfaceName) -> &'a [Name] {
-        self.topology.topology().spec.interfaces.get(interface).map_or(&[], |interface| &interface.through)
+        self.topology
+            .topology()
+            .spec
+            .interfaces
+            .get(interface)
+            .map_or(&[], |interface| &interface.through)
     }
 
     /// The host interfaces that need programs: those that links name and those with a stack.
@@ -113,14 +131,22 @@ impl<'a> TopologyGraph<'a> {
             Endpoint::Port { .. } | Endpoint::Namespace { .. } => None,
         });
         let stacked = self.topology.topology().spec.interfaces.iter();
-        linked.chain(stacked.filter(|(_, settings)| !settings.through.is_empty()).map(|(name, _)| name)).collect()
+        linked
+            .chain(
+                stacked
+                    .filter(|(_, settings)| !settings.through.is_empty())
+                    .map(|(name, _)| name),
+            )
+            .collect()
     }
 
     /// The cubes that packets can reach on XDP: those connected with an interface that has it.
     pub fn xdp_cubes(&self) -> BTreeSet<Name> {
         let mut reached = BTreeSet::new();
         for (node, index) in &self.nodes {
-            let Node::Host(interface) = node else { continue };
+            let Node::Host(interface) = node else {
+                continue;
+            };
             if self.hook(interface) == Hook::Tc {
                 continue;
             }
@@ -137,14 +163,21 @@ impl<'a> TopologyGraph<'a> {
     /// The endpoints on the same link-layer network as a port of a router: interfaces of
     /// namespaces and ports of other routers, through cubes that do not route.
     pub fn link_neighbors(&self, cube: &Name, port: &Name) -> BTreeSet<&'a Endpoint> {
-        let own = Endpoint::Port { cube: cube.clone(), port: port.clone() };
-        let Some(first) = self.peer(&own) else { return BTreeSet::new() };
+        let own = Endpoint::Port {
+            cube: cube.clone(),
+            port: port.clone(),
+        };
+        let Some(first) = self.peer(&own) else {
+            return BTreeSet::new();
+        };
         let mut found = BTreeSet::new();
         if self.is_station(first) {
             found.insert(first);
             return found;
         }
-        let Some(start) = self.nodes.get(&Node::of(first)) else { return found };
+        let Some(start) = self.nodes.get(&Node::of(first)) else {
+            return found;
+        };
         let switches = NodeFiltered::from_fn(&self.graph, |node| self.is_switch(&self.graph[node]));
         let linked = EdgeFiltered::from_fn(&switches, |_| true);
         let mut walk = Bfs::new(&linked, *start);
@@ -163,7 +196,9 @@ impl<'a> TopologyGraph<'a> {
     /// True for a node that passes frames on without routing them.
     fn is_switch(&self, node: &Node) -> bool {
         match node {
-            Node::Cube(name) => self.cube(name).is_some_and(|cube| !routes(cube.kind())),
+            Node::Cube(name) => self
+                .cube(name)
+                .is_some_and(|cube| !driver_for(cube.kind()).routes()),
             Node::Host(_) | Node::Namespace(..) => false,
         }
     }
@@ -172,20 +207,10 @@ impl<'a> TopologyGraph<'a> {
     fn is_station(&self, endpoint: &Endpoint) -> bool {
         match endpoint {
             Endpoint::Namespace { .. } => true,
-            Endpoint::Port { cube, .. } => self.cube(cube).is_some_and(|cube| routes(cube.kind())),
+            Endpoint::Port { cube, .. } => self
+                .cube(cube)
+                .is_some_and(|cube| driver_for(cube.kind()).routes()),
             Endpoint::Host(_) => false,
         }
-    }
-}
-
-/// True for kinds whose ports are stations of their own.
-fn routes(kind: CubeKind) -> bool {
-    match kind {
-        CubeKind::Router => true,
-        CubeKind::Bridge
-        | CubeKind::Forwarder
-        | CubeKind::Hello
-        | CubeKind::HelloTransparent
-        | CubeKind::DdosMitigator => false,
     }
 }

@@ -41,7 +41,11 @@ impl Observed {
 
     /// Interfaces that exist and are not ours.
     pub fn foreign_interfaces(&self) -> BTreeSet<InterfaceName> {
-        self.interfaces.iter().filter(|(_, interface)| !interface.ours).map(|(name, _)| name.clone()).collect()
+        self.interfaces
+            .iter()
+            .filter(|(_, interface)| !interface.ours)
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
     /// True if nothing of the topology is there.
@@ -57,7 +61,10 @@ impl Observed {
 
     /// The pin of a program.
     pub fn program_by_id(&self, id: u32) -> Option<&PinPath> {
-        self.programs.iter().find(|(_, program)| program.id == id).map(|(path, _)| path)
+        self.programs
+            .iter()
+            .find(|(_, program)| program.id == id)
+            .map(|(path, _)| path)
     }
 }
 

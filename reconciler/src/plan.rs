@@ -125,8 +125,13 @@ pub struct Step {
 /// The steps from what is observed to what is desired, in order. With `record`, the last step of
 /// the switch notes what is applied then; without, the topology goes altogether.
 pub fn steps(desired: &Desired, observed: &Observed, record: Option<&Record>) -> Vec<Step> {
-    let mut planner =
-        Planner { desired, observed, replaced: BTreeSet::new(), remade: BTreeSet::new(), steps: Vec::new() };
+    let mut planner = Planner {
+        desired,
+        observed,
+        replaced: BTreeSet::new(),
+        remade: BTreeSet::new(),
+        steps: Vec::new(),
+    };
     planner.leftovers();
     planner.namespaces();
     planner.veths();
@@ -178,9 +183,18 @@ struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    fn step(&mut self, order: Order, address: &Address, op: Op, undo: Option<Op>, disruption: Disruption) {
+    fn step(
+        &mut self,
+        order: Order,
+        address: &Address,
+        op: Op,
+        undo: Option<Op>,
+        disruption: Disruption,
+    ) {
         let phase = match order {
-            Order::Sweep | Order::Namespaces | Order::Veths | Order::Maps | Order::Programs => Phase::Prepare,
+            Order::Sweep | Order::Namespaces | Order::Veths | Order::Maps | Order::Programs => {
+                Phase::Prepare
+            }
             Order::Detach
             | Order::State
             | Order::Slots
@@ -188,24 +202,48 @@ impl Planner<'_> {
             | Order::Links
             | Order::Removed
             | Order::Record => Phase::Switch,
-            Order::Promote | Order::Pins | Order::Pairs | Order::Spaces | Order::Directory => Phase::CleanUp,
+            Order::Promote | Order::Pins | Order::Pairs | Order::Spaces | Order::Directory => {
+                Phase::CleanUp
+            }
         };
-        self.steps.push((phase, order, Step { phase, op, undo, address: address.clone(), disruption }));
+        self.steps.push((
+            phase,
+            order,
+            Step {
+                phase,
+                op,
+                undo,
+                address: address.clone(),
+                disruption,
+            },
+        ));
     }
 
     /// Where an object is until the clean-up.
     fn place(&self, path: &PinPath) -> PinPath {
-        if self.replaced.contains(path) { path.staged() } else { path.clone() }
+        if self.replaced.contains(path) {
+            path.staged()
+        } else {
+            path.clone()
+        }
     }
 
     /// The index an interface has and keeps.
     fn ifindex(&self, name: &InterfaceName) -> Option<u32> {
-        self.observed.ifindex(name).filter(|_| !self.remade.contains(name))
+        self.observed
+            .ifindex(name)
+            .filter(|_| !self.remade.contains(name))
     }
 
     fn leftovers(&mut self) {
         for path in &self.observed.leftovers {
-            self.step(Order::Sweep, &Address::topology(), Op::Unpin(path.clone()), None, Disruption::None);
+            self.step(
+                Order::Sweep,
+                &Address::topology(),
+                Op::Unpin(path.clone()),
+                None,
+                Disruption::None,
+            );
         }
     }
 
@@ -214,13 +252,25 @@ impl Planner<'_> {
             if self.observed.namespaces.get(name) != Some(&true) {
                 let undo = Op::DeleteNamespace(name.clone());
                 let op = Op::CreateNamespace(name.clone());
-                self.step(Order::Namespaces, &namespace.owner, op, Some(undo), Disruption::None);
+                self.step(
+                    Order::Namespaces,
+                    &namespace.owner,
+                    op,
+                    Some(undo),
+                    Disruption::None,
+                );
             }
         }
         for (name, ours) in &self.observed.namespaces {
             if *ours && !self.desired.namespaces.contains_key(name) {
                 let op = Op::DeleteNamespace(name.clone());
-                self.step(Order::Spaces, &Address::namespace(name), op, None, Disruption::PacketsLost);
+                self.step(
+                    Order::Spaces,
+                    &Address::namespace(name),
+                    op,
+                    None,
+                    Disruption::PacketsLost,
+                );
             }
         }
     }
@@ -231,13 +281,19 @@ impl Planner<'_> {
             let undo = Op::DeleteVeths(BTreeSet::from([name.clone()]));
             match self.observed.veths.get(name) {
                 None => self.step(Order::Veths, &veth.owner, op, Some(undo), Disruption::None),
-                Some(observed::Veth { alias, peer: Some(peer) })
-                    if *alias == veth.alias
-                        && peer.namespace == veth.peer.namespace
-                        && peer.name == veth.peer.name =>
+                Some(observed::Veth {
+                    alias,
+                    peer: Some(peer),
+                }) if *alias == veth.alias
+                    && peer.namespace == veth.peer.namespace
+                    && peer.name == veth.peer.name =>
                 {
                     if *peer != veth.peer {
-                        let from = Veth { owner: veth.owner.clone(), alias: alias.clone(), peer: peer.clone() };
+                        let from = Veth {
+                            owner: veth.owner.clone(),
+                            alias: alias.clone(),
+                            peer: peer.clone(),
+                        };
                         self.configure(name, &from, veth);
                     }
                 }
@@ -245,22 +301,53 @@ impl Planner<'_> {
                     // The far end is gone or elsewhere.
                     self.remade.extend([name.clone(), veth.peer.name.clone()]);
                     let delete = Op::DeleteVeths(BTreeSet::from([name.clone()]));
-                    self.step(Order::Sweep, &veth.owner, delete, None, Disruption::PacketsLost);
-                    self.step(Order::Veths, &veth.owner, op, Some(undo), Disruption::PacketsLost);
+                    self.step(
+                        Order::Sweep,
+                        &veth.owner,
+                        delete,
+                        None,
+                        Disruption::PacketsLost,
+                    );
+                    self.step(
+                        Order::Veths,
+                        &veth.owner,
+                        op,
+                        Some(undo),
+                        Disruption::PacketsLost,
+                    );
                 }
             }
         }
-        let gone: BTreeSet<_> =
-            self.observed.veths.keys().filter(|name| !self.desired.veths.contains_key(*name)).cloned().collect();
+        let gone: BTreeSet<_> = self
+            .observed
+            .veths
+            .keys()
+            .filter(|name| !self.desired.veths.contains_key(*name))
+            .cloned()
+            .collect();
         if !gone.is_empty() {
             let op = Op::DeleteVeths(gone);
-            self.step(Order::Pairs, &Address::topology(), op, None, Disruption::PacketsLost);
+            self.step(
+                Order::Pairs,
+                &Address::topology(),
+                op,
+                None,
+                Disruption::PacketsLost,
+            );
         }
     }
 
     fn configure(&mut self, name: &InterfaceName, from: &Veth, to: &Veth) {
-        let op = Op::ConfigureVeth { name: name.clone(), from: from.clone(), to: to.clone() };
-        let undo = Op::ConfigureVeth { name: name.clone(), from: to.clone(), to: from.clone() };
+        let op = Op::ConfigureVeth {
+            name: name.clone(),
+            from: from.clone(),
+            to: to.clone(),
+        };
+        let undo = Op::ConfigureVeth {
+            name: name.clone(),
+            from: to.clone(),
+            to: from.clone(),
+        };
         self.step(Order::Links, &to.owner, op, Some(undo), Disruption::None);
     }
 
@@ -284,23 +371,47 @@ impl Planner<'_> {
                         Content::Learned if !fits => Disruption::StateLost(path.name().to_owned()),
                         Content::Learned | Content::Config(_) | Content::Slots => Disruption::None,
                     };
-                    self.step(Order::Maps, &map.owner, op, Some(Op::Unpin(staged.clone())), disruption);
+                    self.step(
+                        Order::Maps,
+                        &map.owner,
+                        op,
+                        Some(Op::Unpin(staged.clone())),
+                        disruption,
+                    );
                     if fits {
-                        let op = Op::CopyEntries { from: path.clone(), to: staged.clone() };
+                        let op = Op::CopyEntries {
+                            from: path.clone(),
+                            to: staged.clone(),
+                        };
                         self.step(Order::State, &map.owner, op, None, Disruption::None);
                     }
-                    let op = Op::Rename { from: staged, to: path.clone() };
+                    let op = Op::Rename {
+                        from: staged,
+                        to: path.clone(),
+                    };
                     self.step(Order::Promote, &map.owner, op, None, Disruption::None);
                 }
                 None => {
                     let op = Op::CreateMap(path.clone(), map.clone());
-                    self.step(Order::Maps, &map.owner, op, Some(Op::Unpin(path.clone())), Disruption::None);
+                    self.step(
+                        Order::Maps,
+                        &map.owner,
+                        op,
+                        Some(Op::Unpin(path.clone())),
+                        Disruption::None,
+                    );
                 }
             }
         }
         for path in self.observed.maps.keys() {
             if !self.desired.maps.contains_key(path) {
-                self.step(Order::Pins, &owner_of(path), Op::Unpin(path.clone()), None, Disruption::None);
+                self.step(
+                    Order::Pins,
+                    &owner_of(path),
+                    Op::Unpin(path.clone()),
+                    None,
+                    Disruption::None,
+                );
             }
         }
     }
@@ -312,7 +423,11 @@ impl Planner<'_> {
                 |name| self.ifindex(name),
                 |map| {
                     let replaced = self.replaced.contains(map);
-                    self.observed.maps.get(map).filter(|_| !replaced).map(|map| map.id)
+                    self.observed
+                        .maps
+                        .get(map)
+                        .filter(|_| !replaced)
+                        .map(|map| map.id)
                 },
             );
             let running = self.observed.programs.get(path);
@@ -325,16 +440,31 @@ impl Planner<'_> {
             let owner = program.owner.clone();
             if running.is_some() {
                 self.replaced.insert(path.clone());
-                let op = Op::Rename { from: path.staged(), to: path.clone() };
+                let op = Op::Rename {
+                    from: path.staged(),
+                    to: path.clone(),
+                };
                 self.step(Order::Promote, &owner, op, None, Disruption::None);
             }
             let place = self.place(path);
             let undo = Op::Unpin(place.clone());
-            self.step(Order::Programs, &owner, Op::LoadProgram(place, program), Some(undo), Disruption::None);
+            self.step(
+                Order::Programs,
+                &owner,
+                Op::LoadProgram(place, program),
+                Some(undo),
+                Disruption::None,
+            );
         }
         for path in self.observed.programs.keys() {
             if !self.desired.programs.contains_key(path) {
-                self.step(Order::Pins, &owner_of(path), Op::Unpin(path.clone()), None, Disruption::None);
+                self.step(
+                    Order::Pins,
+                    &owner_of(path),
+                    Op::Unpin(path.clone()),
+                    None,
+                    Disruption::None,
+                );
             }
         }
     }
@@ -347,28 +477,59 @@ impl Planner<'_> {
     fn slots(&mut self) {
         for (slot, program) in &self.desired.slots {
             let running = self.observed.slots.get(slot);
-            let current = self.observed.programs.get(program).map(|program| program.id);
+            let current = self
+                .observed
+                .programs
+                .get(program)
+                .map(|program| program.id);
             let is_new = self.is_new(&slot.map);
-            if running.is_some() && running.copied() == current && !self.replaced.contains(program) && !is_new {
+            if running.is_some()
+                && running.copied() == current
+                && !self.replaced.contains(program)
+                && !is_new
+            {
                 continue;
             }
-            let place = Slot { map: self.place(&slot.map), index: slot.index };
+            let place = Slot {
+                map: self.place(&slot.map),
+                index: slot.index,
+            };
             let undo = match running.and_then(|id| self.observed.program_by_id(*id)) {
                 Some(old) if !is_new => Op::SetSlot(place.clone(), old.clone()),
                 _ => Op::ClearSlot(place.clone()),
             };
             let op = Op::SetSlot(place, self.place(program));
-            let owner = self.desired.slot_owners.get(slot).cloned().unwrap_or_else(Address::topology);
+            let owner = self
+                .desired
+                .slot_owners
+                .get(slot)
+                .cloned()
+                .unwrap_or_else(Address::topology);
             // Nothing runs through a new array yet.
-            let order = if is_new { Order::Programs } else { Order::Slots };
+            let order = if is_new {
+                Order::Programs
+            } else {
+                Order::Slots
+            };
             self.step(order, &owner, op, Some(undo), Disruption::None);
         }
         for (slot, id) in &self.observed.slots {
-            if !self.desired.slots.contains_key(slot) && self.desired.maps.contains_key(&slot.map) && !self.is_new(&slot.map)
+            if !self.desired.slots.contains_key(slot)
+                && self.desired.maps.contains_key(&slot.map)
+                && !self.is_new(&slot.map)
             {
-                let undo = self.observed.program_by_id(*id).map(|old| Op::SetSlot(slot.clone(), old.clone()));
+                let undo = self
+                    .observed
+                    .program_by_id(*id)
+                    .map(|old| Op::SetSlot(slot.clone(), old.clone()));
                 let op = Op::ClearSlot(slot.clone());
-                self.step(Order::Removed, &owner_of(&slot.map), op, undo, Disruption::None);
+                self.step(
+                    Order::Removed,
+                    &owner_of(&slot.map),
+                    op,
+                    undo,
+                    Disruption::None,
+                );
             }
         }
     }
@@ -379,23 +540,43 @@ impl Planner<'_> {
             new.program = self.place(&attachment.program);
             let ifindex = self.ifindex(&attachment.interface);
             match self.observed.links.get(path) {
-                Some(link) if link.point == Some(attachment.point) && ifindex == Some(link.ifindex) => {
-                    let current = self.observed.programs.get(&attachment.program).map(|program| program.id);
-                    if current == Some(link.program) && !self.replaced.contains(&attachment.program) {
+                Some(link)
+                    if link.point == Some(attachment.point) && ifindex == Some(link.ifindex) =>
+                {
+                    let current = self
+                        .observed
+                        .programs
+                        .get(&attachment.program)
+                        .map(|program| program.id);
+                    if current == Some(link.program) && !self.replaced.contains(&attachment.program)
+                    {
                         continue;
                     }
-                    let undo = self.observed.program_by_id(link.program).map(|old| Op::UpdateLink {
+                    let undo =
+                        self.observed
+                            .program_by_id(link.program)
+                            .map(|old| Op::UpdateLink {
+                                link: path.clone(),
+                                program: old.clone(),
+                                expected: 0,
+                            });
+                    let op = Op::UpdateLink {
                         link: path.clone(),
-                        program: old.clone(),
-                        expected: 0,
-                    });
-                    let op = Op::UpdateLink { link: path.clone(), program: new.program, expected: link.program };
+                        program: new.program,
+                        expected: link.program,
+                    };
                     self.step(Order::Links, &attachment.owner, op, undo, Disruption::None);
                 }
                 Some(_) => {
                     // Its interface was made anew, or it is to be attached elsewhere.
                     let detach = Op::Detach(path.clone());
-                    self.step(Order::Detach, &attachment.owner, detach, None, Disruption::PacketsLost);
+                    self.step(
+                        Order::Detach,
+                        &attachment.owner,
+                        detach,
+                        None,
+                        Disruption::PacketsLost,
+                    );
                     self.attach(path, new);
                 }
                 None => self.attach(path, new),
@@ -404,7 +585,13 @@ impl Planner<'_> {
         for (path, link) in &self.observed.links {
             if !self.desired.links.contains_key(path) {
                 let undo = self.reattach(path, link);
-                self.step(Order::Detach, &owner_of(path), Op::Detach(path.clone()), undo, Disruption::None);
+                self.step(
+                    Order::Detach,
+                    &owner_of(path),
+                    Op::Detach(path.clone()),
+                    undo,
+                    Disruption::None,
+                );
             }
         }
     }
@@ -412,26 +599,49 @@ impl Planner<'_> {
     fn attach(&mut self, path: &PinPath, attachment: Attachment) {
         let owner = attachment.owner.clone();
         let undo = Op::Detach(path.clone());
-        self.step(Order::Links, &owner, Op::Attach(path.clone(), attachment), Some(undo), Disruption::None);
+        self.step(
+            Order::Links,
+            &owner,
+            Op::Attach(path.clone(), attachment),
+            Some(undo),
+            Disruption::None,
+        );
     }
 
     fn reattach(&self, path: &PinPath, link: &observed::Link) -> Option<Op> {
-        let (interface, _) = self.observed.interfaces.iter().find(|(_, interface)| interface.ifindex == link.ifindex)?;
+        let (interface, _) = self
+            .observed
+            .interfaces
+            .iter()
+            .find(|(_, interface)| interface.ifindex == link.ifindex)?;
         let program = self.observed.program_by_id(link.program)?.clone();
-        let attachment =
-            Attachment { owner: owner_of(path), interface: interface.clone(), point: link.point?, program };
+        let attachment = Attachment {
+            owner: owner_of(path),
+            interface: interface.clone(),
+            point: link.point?,
+            program,
+        };
         Some(Op::Attach(path.clone(), attachment))
     }
 
     /// Content of maps that stay.
     fn entries(&mut self) {
         for (path, map) in &self.desired.maps {
-            let Content::Config(wanted) = &map.content else { continue };
+            let Content::Config(wanted) = &map.content else {
+                continue;
+            };
             if self.is_new(path) {
                 continue;
             }
-            let running = self.observed.maps.get(path).and_then(|map| map.entries.clone()).unwrap_or_default();
-            let diff = EntryDiff::new(wanted, &running, map.shape.is_array(), |name| self.ifindex(name));
+            let running = self
+                .observed
+                .maps
+                .get(path)
+                .and_then(|map| map.entries.clone())
+                .unwrap_or_default();
+            let diff = EntryDiff::new(wanted, &running, map.shape.is_array(), |name| {
+                self.ifindex(name)
+            });
             if let Some((op, undo)) = diff.puts(path) {
                 self.step(Order::Entries, &map.owner, op, Some(undo), Disruption::None);
             }
@@ -445,13 +655,23 @@ impl Planner<'_> {
         let topology = Address::topology();
         match record {
             Some(record) if self.observed.record.as_ref() != Some(record) => {
-                let undo = self.observed.record.clone().map(|old| Op::WriteRecord(Box::new(old)));
+                let undo = self
+                    .observed
+                    .record
+                    .clone()
+                    .map(|old| Op::WriteRecord(Box::new(old)));
                 let op = Op::WriteRecord(Box::new(record.clone()));
                 self.step(Order::Record, &topology, op, undo, Disruption::None);
             }
             Some(_) => {}
             None if !self.observed.is_empty() => {
-                self.step(Order::Directory, &topology, Op::RemoveDirectory, None, Disruption::None);
+                self.step(
+                    Order::Directory,
+                    &topology,
+                    Op::RemoveDirectory,
+                    None,
+                    Disruption::None,
+                );
             }
             None => {}
         }
@@ -479,28 +699,49 @@ impl EntryDiff {
             let resolved = value.resolve(&ifindex);
             resolved.is_some() && running.get(key) == resolved.as_ref()
         };
-        let put: BTreeMap<_, _> =
-            wanted.iter().filter(|(key, value)| !same(key, value)).map(|(k, v)| (k.clone(), v.clone())).collect();
+        let put: BTreeMap<_, _> = wanted
+            .iter()
+            .filter(|(key, value)| !same(key, value))
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect();
         let unwanted = running.iter().filter(|(key, _)| !wanted.contains_key(*key));
         let delete: BTreeSet<_> = unwanted
             .filter(|(_, value)| !array || value.iter().any(|byte| *byte != 0))
             .map(|(key, _)| key.clone())
             .collect();
-        let before =
-            running.iter().filter(|(k, _)| put.contains_key(*k) || delete.contains(*k)).map(|(k, v)| (k.clone(), v.clone()));
+        let before = running
+            .iter()
+            .filter(|(k, _)| put.contains_key(*k) || delete.contains(*k))
+            .map(|(k, v)| (k.clone(), v.clone()));
         let before = before.collect();
-        Self { put, delete, before }
+        Self {
+            put,
+            delete,
+            before,
+        }
     }
 
     fn puts(&self, map: &PinPath) -> Option<(Op, Op)> {
-        let (old, new): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            self.put.iter().map(|(key, value)| (key.clone(), value.clone())).partition(|(key, _)| self.before.contains_key(key));
+        let (old, new): (BTreeMap<_, _>, BTreeMap<_, _>) = self
+            .put
+            .iter()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .partition(|(key, _)| self.before.contains_key(key));
         let undo = Op::WriteEntries {
             map: map.clone(),
-            put: old.keys().filter_map(|key| Some((key.clone(), Template::plain(self.before.get(key)?.clone())))).collect(),
+            put: old
+                .keys()
+                .filter_map(|key| {
+                    Some((key.clone(), Template::plain(self.before.get(key)?.clone())))
+                })
+                .collect(),
             delete: new.into_keys().collect(),
         };
-        let op = Op::WriteEntries { map: map.clone(), put: self.put.clone(), delete: BTreeSet::new() };
+        let op = Op::WriteEntries {
+            map: map.clone(),
+            put: self.put.clone(),
+            delete: BTreeSet::new(),
+        };
         (!self.put.is_empty()).then_some((op, undo))
     }
 
@@ -510,11 +751,17 @@ impl EntryDiff {
             put: self
                 .delete
                 .iter()
-                .filter_map(|key| Some((key.clone(), Template::plain(self.before.get(key)?.clone()))))
+                .filter_map(|key| {
+                    Some((key.clone(), Template::plain(self.before.get(key)?.clone())))
+                })
                 .collect(),
             delete: BTreeSet::new(),
         };
-        let op = Op::WriteEntries { map: map.clone(), put: BTreeMap::new(), delete: self.delete.clone() };
+        let op = Op::WriteEntries {
+            map: map.clone(),
+            put: BTreeMap::new(),
+            delete: self.delete.clone(),
+        };
         (!self.delete.is_empty()).then_some((op, undo))
     }
 }
@@ -523,10 +770,16 @@ impl EntryDiff {
 pub(crate) fn owner_of(path: &PinPath) -> Address {
     let mut components = path.as_str().split('/');
     match (components.next(), components.next()) {
-        (Some("cubes"), Some(name)) => name.parse().map_or_else(|_| Address::topology(), |name| Address::cube(&name)),
+        (Some("cubes"), Some(name)) => name
+            .parse()
+            .map_or_else(|_| Address::topology(), |name| Address::cube(&name)),
         (Some("interfaces"), Some(name)) => {
-            let name = name.replace("%2e", ".").replace("%2f", "/").replace("%25", "%");
-            name.parse().map_or_else(|_| Address::topology(), |name| Address::interface(&name))
+            let name = name
+                .replace("%2e", ".")
+                .replace("%2f", "/")
+                .replace("%25", "%");
+            name.parse()
+                .map_or_else(|_| Address::topology(), |name| Address::interface(&name))
         }
         _ => Address::topology(),
     }

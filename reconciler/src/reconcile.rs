@@ -70,21 +70,27 @@ fn make_plan(kernel: &mut dyn Kernel, wanted: Option<&ValidTopology>) -> kernel:
     let record = kernel.record()?;
     record.as_ref().map_or(Ok(()), check_layout)?;
     let applied = record.as_ref().and_then(valid);
-    let before = record.as_ref().map(|record| record.allocation.clone()).unwrap_or_default();
+    let before = record
+        .as_ref()
+        .map(|record| record.allocation.clone())
+        .unwrap_or_default();
     // What should be read follows from what was and what will be; which interfaces exist is not
     // known yet, so both are made as if all did.
     let mut interest = Interest::default();
     let other = applied.as_ref().filter(|applied| Some(*applied) != wanted);
     for topology in other.into_iter().chain(wanted) {
-        take_interest(&mut interest, &Lowered::new(topology, &before, None).desired);
+        take_interest(
+            &mut interest,
+            &Lowered::new(topology, &before, None).desired,
+        );
     }
     let observed = kernel.observe(&interest)?;
     check_foreign(wanted, &observed)?;
     let present = observed.foreign_interfaces();
     let lowered = wanted.map(|topology| Lowered::new(topology, &before, Some(&present)));
-    let new_record = wanted
-        .zip(lowered.as_ref())
-        .map(|(topology, lowered)| Record::new(topology.topology().clone(), lowered.allocation.clone()));
+    let new_record = wanted.zip(lowered.as_ref()).map(|(topology, lowered)| {
+        Record::new(topology.topology().clone(), lowered.allocation.clone())
+    });
     let desired = lowered.map(|lowered| lowered.desired).unwrap_or_default();
     let steps = plan::steps(&desired, &observed, new_record.as_ref());
     let facts_of = |topology: Option<&Topology>| topology.map(facts).unwrap_or_default();
@@ -92,20 +98,36 @@ fn make_plan(kernel: &mut dyn Kernel, wanted: Option<&ValidTopology>) -> kernel:
     let new: Facts = facts_of(wanted.map(ValidTopology::topology));
     let drift = match &applied {
         // Without steps the kernel is as it should be.
-        Some(applied) if wanted.is_some() && !steps.is_empty() => {
-            change::drift(&Lowered::new(applied, &before, Some(&present)).desired, &observed, &steps)
-        }
+        Some(applied) if wanted.is_some() && !steps.is_empty() => change::drift(
+            &Lowered::new(applied, &before, Some(&present)).desired,
+            &observed,
+            &steps,
+        ),
         _ => Vec::new(),
     };
-    let mut changes = Changes { changes: change::wanted(&old, &new, &steps), drift, pending: desired.pending };
+    let mut changes = Changes {
+        changes: change::wanted(&old, &new, &steps),
+        drift,
+        pending: desired.pending,
+    };
     changes.drop_moot_drift();
     if wanted.is_none() {
-        changes.changes.iter_mut().for_each(|change| change.reason = "the topology is removed".to_owned());
+        changes
+            .changes
+            .iter_mut()
+            .for_each(|change| change.reason = "the topology is removed".to_owned());
     }
     if changes.is_empty() && !steps.is_empty() {
-        changes.changes.push(unexplained(&observed, new_record.as_ref()));
+        changes
+            .changes
+            .push(unexplained(&observed, new_record.as_ref()));
     }
-    Ok(Plan { topology: kernel.topology().clone(), changes, steps, wanted: wanted.cloned() })
+    Ok(Plan {
+        topology: kernel.topology().clone(),
+        changes,
+        steps,
+        wanted: wanted.cloned(),
+    })
 }
 
 /// A topology's resources, and the numbers in them.
@@ -116,25 +138,45 @@ struct Lowered {
 
 impl Lowered {
     /// On a host where these interfaces exist; `None`: all that the topology names.
-    fn new(topology: &ValidTopology, before: &Allocation, present: Option<&BTreeSet<InterfaceName>>) -> Self {
+    fn new(
+        topology: &ValidTopology,
+        before: &Allocation,
+        present: Option<&BTreeSet<InterfaceName>>,
+    ) -> Self {
         let graph = TopologyGraph::new(topology);
         let allocation = Allocation::new(&graph, before);
         let desired = match present {
             Some(present) => desired(&graph, &allocation, present),
-            None => desired(&graph, &allocation, &graph.host_interfaces().into_iter().cloned().collect()),
+            None => desired(
+                &graph,
+                &allocation,
+                &graph.host_interfaces().into_iter().cloned().collect(),
+            ),
         };
-        Self { desired, allocation }
+        Self {
+            desired,
+            allocation,
+        }
     }
 }
 
 /// Runs a plan and checks what came of it.
-pub fn apply(kernel: &mut dyn Kernel, plan: &Plan, progress: impl FnMut(usize, &Step)) -> kernel::Result<Report> {
+pub fn apply(
+    kernel: &mut dyn Kernel,
+    plan: &Plan,
+    progress: impl FnMut(usize, &Step),
+) -> kernel::Result<Report> {
     match execute(kernel, &plan.steps, progress) {
         Outcome::Done { left } => {
             let again = make_plan(kernel, plan.wanted.as_ref())?;
-            let unfinished = again.steps.iter().any(|step| step.phase != plan::Phase::CleanUp);
+            let unfinished = again
+                .steps
+                .iter()
+                .any(|step| step.phase != plan::Phase::CleanUp);
             if unfinished {
-                return Ok(Report::NotVerified { remaining: again.changes });
+                return Ok(Report::NotVerified {
+                    remaining: again.changes,
+                });
             }
             Ok(Report::Applied { left })
         }
@@ -145,13 +187,20 @@ pub fn apply(kernel: &mut dyn Kernel, plan: &Plan, progress: impl FnMut(usize, &
 /// What is worth reading for a topology.
 pub(crate) fn take_interest(interest: &mut Interest, desired: &Desired) {
     interest.slots.extend(desired.slots.keys().cloned());
-    let config = desired.maps.iter().filter(|(_, map)| matches!(map.content, Content::Config(_)));
-    interest.contents.extend(config.map(|(path, _)| path.clone()));
+    let config = desired
+        .maps
+        .iter()
+        .filter(|(_, map)| matches!(map.content, Content::Config(_)));
+    interest
+        .contents
+        .extend(config.map(|(path, _)| path.clone()));
 }
 
 /// The recorded topology, if this version still takes it.
 pub(crate) fn valid(record: &Record) -> Option<ValidTopology> {
-    validate(record.topology.clone(), &Locations::none()).ok().map(|(topology, _)| topology)
+    validate(record.topology.clone(), &Locations::none())
+        .ok()
+        .map(|(topology, _)| topology)
 }
 
 /// Refuses what a newer `pcn` applied.
@@ -172,11 +221,15 @@ fn unexplained(observed: &Observed, wanted: Option<&Record>) -> change::Change {
     let (action, reason) = match (&observed.record, wanted) {
         (_, None) => (Action::Delete, "what an interrupted apply left goes"),
         (None, Some(_)) => (Action::Create, "in the file, not applied yet"),
-        (Some(_), _) if !observed.leftovers.is_empty() => (Action::Update, "leftovers of an interrupted apply go"),
+        (Some(_), _) if !observed.leftovers.is_empty() => {
+            (Action::Update, "leftovers of an interrupted apply go")
+        }
         (Some(old), Some(new)) if old.build != new.build => {
             (Action::Update, "applied by another version of pcn")
         }
-        (Some(old), Some(new)) if old.topology != new.topology => (Action::Update, "the file says the same otherwise"),
+        (Some(old), Some(new)) if old.topology != new.topology => {
+            (Action::Update, "the file says the same otherwise")
+        }
         _ => (Action::Update, "the kernel holds more than was applied"),
     };
     change::Change {
@@ -191,10 +244,22 @@ fn unexplained(observed: &Observed, wanted: Option<&Record>) -> change::Change {
 
 /// Refuses before anything is touched: what exists and is not ours is never taken over.
 fn check_foreign(wanted: Option<&ValidTopology>, observed: &Observed) -> kernel::Result<()> {
-    let Some(topology) = wanted else { return Ok(()) };
-    let foreign: BTreeSet<&Name> =
-        observed.namespaces.iter().filter(|(_, ours)| !**ours).map(|(name, _)| name).collect();
-    match topology.topology().spec.namespaces.keys().find(|name| foreign.contains(name)) {
+    let Some(topology) = wanted else {
+        return Ok(());
+    };
+    let foreign: BTreeSet<&Name> = observed
+        .namespaces
+        .iter()
+        .filter(|(_, ours)| !**ours)
+        .map(|(name, _)| name)
+        .collect();
+    match topology
+        .topology()
+        .spec
+        .namespaces
+        .keys()
+        .find(|name| foreign.contains(name))
+    {
         Some(name) => Err(kernel::Error::Foreign(format!(
             "namespace/{name}: a network namespace of that name exists and was not made by this topology; \
              choose another name, or remove it with `ip netns delete {name}` if nothing needs it"

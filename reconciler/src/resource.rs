@@ -26,7 +26,12 @@ impl PinPath {
     pub fn new(components: &[&str]) -> Self {
         let escaped: Vec<String> = components
             .iter()
-            .map(|component| component.replace('%', "%25").replace('.', "%2e").replace('/', "%2f"))
+            .map(|component| {
+                component
+                    .replace('%', "%25")
+                    .replace('.', "%2e")
+                    .replace('/', "%2f")
+            })
             .collect();
         Self(escaped.join("/"))
     }
@@ -75,7 +80,10 @@ pub struct Template {
 impl Template {
     /// Bytes without indices.
     pub fn plain(bytes: impl Into<Vec<u8>>) -> Self {
-        Self { bytes: bytes.into(), ifindexes: Vec::new() }
+        Self {
+            bytes: bytes.into(),
+            ifindexes: Vec::new(),
+        }
     }
 
     /// The bytes, or `None` while one of the interfaces does not exist.

@@ -39,7 +39,9 @@ pub struct Status {
 impl Status {
     /// The condition `Ready`.
     pub fn ready(&self) -> Option<&Condition> {
-        self.conditions.iter().find(|condition| condition.kind == "Ready")
+        self.conditions
+            .iter()
+            .find(|condition| condition.kind == "Ready")
     }
 }
 

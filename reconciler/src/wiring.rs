@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ebpf_abi::{
     chain::{CubeChain, Direction},
     entry::Entry,
-    port::{self, HOP_INTERFACE, HOP_PASS, HOP_PEER, HOP_PROGRAM, PORT_ISOLATED, PORT_VIA_TC, Port},
+    port::{self, HOP_INTERFACE, HOP_PASS, HOP_PEER, HOP_PROGRAM, PORT_VIA_TC, Port},
     transparent::Attachment,
 };
 use topology_schema::{
@@ -43,7 +43,11 @@ pub(crate) enum Hop {
 
 impl Hop {
     fn encode(&self) -> (port::Hop, Option<InterfaceName>) {
-        let hop = |kind, port| port::Hop { kind, ifindex: 0, port };
+        let hop = |kind, port| port::Hop {
+            kind,
+            ifindex: 0,
+            port,
+        };
         match self {
             Self::Program(_, port) => (hop(HOP_PROGRAM, *port), None),
             Self::Interface(name) => (hop(HOP_INTERFACE, 0), Some(name.clone())),
@@ -77,14 +81,27 @@ pub(crate) fn interface_chain(interface: &InterfaceName, hook: Hook) -> PinPath 
 }
 
 pub(crate) fn entry_program(interface: &InterfaceName, point: AttachPoint) -> PinPath {
-    PinPath::new(&["interfaces", interface.as_str(), &format!("program-{}", point.name())])
+    PinPath::new(&[
+        "interfaces",
+        interface.as_str(),
+        &format!("program-{}", point.name()),
+    ])
 }
 
 pub(crate) fn entry_link(interface: &InterfaceName, point: AttachPoint) -> PinPath {
-    PinPath::new(&["interfaces", interface.as_str(), &format!("link-{}", point.name())])
+    PinPath::new(&[
+        "interfaces",
+        interface.as_str(),
+        &format!("link-{}", point.name()),
+    ])
 }
 
-pub(crate) fn stack_program(endpoint: &Endpoint, cube: &Name, direction: Direction, hook: Hook) -> PinPath {
+pub(crate) fn stack_program(
+    endpoint: &Endpoint,
+    cube: &Name,
+    direction: Direction,
+    hook: Hook,
+) -> PinPath {
     let direction = match direction {
         Direction::Ingress => "ingress",
         Direction::Egress => "egress",
@@ -135,7 +152,12 @@ pub(crate) fn in_order(stack: &[Name], direction: Direction) -> Vec<&Name> {
 /// The constants of a transparent program.
 pub(crate) fn attachment(direction: Direction, counter: u32, slot: u32, next: &Hop) -> Template {
     let (hop, interface) = next.encode();
-    let constants = Attachment { direction: direction as u32, counter, slot, hop };
+    let constants = Attachment {
+        direction: direction as u32,
+        counter,
+        slot,
+        hop,
+    };
     let offset = std::mem::offset_of!(Attachment, hop) + std::mem::offset_of!(port::Hop, ifindex);
     Template {
         bytes: bytemuck::bytes_of(&constants).to_vec(),
@@ -146,12 +168,16 @@ pub(crate) fn attachment(direction: Direction, counter: u32, slot: u32, next: &H
 /// The name of the host's end of a pair: 15 characters are too few for two names, so it is a
 /// hash; the alias says what it is.
 pub(crate) fn outer_name(topology: &Name, what: &str) -> InterfaceName {
-    let name = format!("pcn{}", Digest::of(&["veth", topology.as_str(), what]).text(11));
+    let name = format!(
+        "pcn{}",
+        Digest::of(&["veth", topology.as_str(), what]).text(11)
+    );
     interface_name(name)
 }
 
 fn interface_name(name: String) -> InterfaceName {
-    name.parse().expect("15 letters and digits are an interface name")
+    name.parse()
+        .expect("15 letters and digits are an interface name")
 }
 
 /// Our mark on an interface: whose it is and what for.
@@ -173,7 +199,11 @@ pub(crate) fn namespace_veth(
         name: interface.clone(),
         mac: Some(settings.mac.unwrap_or_else(|| default_mac(name, &what))),
         mtu: settings.mtu.map_or(DEFAULT_MTU, |mtu| mtu.get()),
-        addresses: settings.addresses.iter().map(|address| (address.address(), address.length())).collect(),
+        addresses: settings
+            .addresses
+            .iter()
+            .map(|address| (address.address(), address.length()))
+            .collect(),
         routes: settings
             .routes
             .iter()
@@ -184,7 +214,11 @@ pub(crate) fn namespace_veth(
             .collect(),
         gro: false,
     };
-    let veth = Veth { owner: Address::namespace(namespace), alias: alias(name, &what), peer };
+    let veth = Veth {
+        owner: Address::namespace(namespace),
+        alias: alias(name, &what),
+        peer,
+    };
     (outer_name(name, &what), veth)
 }
 
@@ -193,7 +227,9 @@ impl Builder<'_, '_> {
     pub(crate) fn hop_out(&self, endpoint: &Endpoint, hook: Hook) -> Hop {
         match self.graph.peer(endpoint) {
             Some(Endpoint::Port { cube, port }) => self.hop_in_port(cube, port, hook),
-            Some(Endpoint::Host(interface)) if self.present.contains(interface) => Hop::Interface(interface.clone()),
+            Some(Endpoint::Host(interface)) if self.present.contains(interface) => {
+                Hop::Interface(interface.clone())
+            }
             Some(namespace @ Endpoint::Namespace { .. }) => {
                 let topology = &self.graph.topology().topology().metadata.name;
                 Hop::Peer(outer_name(topology, &namespace.to_string()))
@@ -204,11 +240,22 @@ impl Builder<'_, '_> {
 
     /// What a packet meets first that comes in at a port.
     pub(crate) fn hop_in_port(&self, cube: &Name, port: &Name, hook: Hook) -> Hop {
-        let Some(index) = self.allocation.port(cube, port) else { return Hop::None };
-        let stack = self.graph.cube(cube).map_or(&[][..], |cube| cube.through(port));
-        let endpoint = Endpoint::Port { cube: cube.clone(), port: port.clone() };
+        let Some(index) = self.allocation.port(cube, port) else {
+            return Hop::None;
+        };
+        let stack = self
+            .graph
+            .cube(cube)
+            .map_or(&[][..], |cube| cube.through(port));
+        let endpoint = Endpoint::Port {
+            cube: cube.clone(),
+            port: port.clone(),
+        };
         match in_order(stack, Direction::Ingress).first() {
-            Some(first) => Hop::Program(stack_program(&endpoint, first, Direction::Ingress, hook), index),
+            Some(first) => Hop::Program(
+                stack_program(&endpoint, first, Direction::Ingress, hook),
+                index,
+            ),
             None => Hop::Program(cube_program(cube, hook), index),
         }
     }
@@ -224,23 +271,35 @@ impl Builder<'_, '_> {
     /// What follows the cube itself on a port: the port's stack, or what is behind it. The port
     /// number is the one behind the stack.
     pub(crate) fn first_out(&self, endpoint: &Endpoint, hook: Hook) -> Hop {
-        let Endpoint::Port { cube, port } = endpoint else { return Hop::None };
+        let Endpoint::Port { cube, port } = endpoint else {
+            return Hop::None;
+        };
         let behind = self.hop_out(endpoint, hook);
-        let stack = self.graph.cube(cube).map_or(&[][..], |cube| cube.through(port));
+        let stack = self
+            .graph
+            .cube(cube)
+            .map_or(&[][..], |cube| cube.through(port));
         match in_order(stack, Direction::Egress).first() {
             Some(first) if behind != Hop::None => {
                 let port = match behind {
                     Hop::Program(_, port) => port,
                     Hop::Interface(_) | Hop::Peer(_) | Hop::Pass | Hop::None => 0,
                 };
-                Hop::Program(stack_program(endpoint, first, Direction::Egress, hook), port)
+                Hop::Program(
+                    stack_program(endpoint, first, Direction::Egress, hook),
+                    port,
+                )
             }
             _ => behind,
         }
     }
 
     /// The port table of a standard cube, and the pairs of interfaces that its ports need.
-    pub(crate) fn port_table(&mut self, cube: &Name, chain: CubeChain) -> BTreeMap<Vec<u8>, Template> {
+    pub(crate) fn port_table(
+        &mut self,
+        cube: &Name,
+        chain: CubeChain,
+    ) -> BTreeMap<Vec<u8>, Template> {
         let mut ports: Vec<(&Name, u32)> = self
             .graph
             .ports(cube)
@@ -250,12 +309,18 @@ impl Builder<'_, '_> {
         let kind = self.graph.cube(cube).map(Cube::kind);
         let floods = kind.is_some_and(|kind| driver_for(kind).floods());
         let xdp = self.xdp.contains(cube);
-        let via_tc: Vec<bool> = ports.iter().map(|(port, _)| self.only_via_tc(cube, port)).collect();
+        let via_tc: Vec<bool> = ports
+            .iter()
+            .map(|(port, _)| self.only_via_tc(cube, port))
+            .collect();
         let hands_over = xdp && (floods || via_tc.contains(&true));
         let mut rest_served = false;
         let mut table = BTreeMap::new();
         for ((port, index), via_tc) in ports.into_iter().zip(via_tc) {
-            let endpoint = Endpoint::Port { cube: cube.clone(), port: port.clone() };
+            let endpoint = Endpoint::Port {
+                cube: cube.clone(),
+                port: port.clone(),
+            };
             let hop = self.first_out(&endpoint, Hook::Tc);
             // One port that a program serves gets the original of a flooded frame.
             let to_program = matches!(hop, Hop::Program(..));
@@ -271,21 +336,35 @@ impl Builder<'_, '_> {
         table
     }
 
-    fn port_entry(&self, cube: &Name, port: &Name, hop: &Hop, via_tc: bool, copies: bool, hands_over: bool) -> Template {
+    fn port_entry(
+        &self,
+        cube: &Name,
+        port: &Name,
+        hop: &Hop,
+        via_tc: bool,
+        copies: bool,
+        hands_over: bool,
+    ) -> Template {
         let (encoded, interface) = hop.encode();
-        let mut flags = 0;
-        if let Some(Cube::Bridge(spec)) = self.graph.cube(cube)
-            && spec.ports.get(port).is_some_and(|port| port.isolated)
-        {
-            flags |= PORT_ISOLATED;
-        }
+        let settings = self.graph.cube(cube);
+        let mut flags = settings.map_or(0, |settings| {
+            driver_for(settings.kind()).port_flags(settings, port)
+        });
         if via_tc {
             flags |= PORT_VIA_TC;
         }
-        let entry = Port { hop: encoded, flags, flood_ifindex: 0, handover_ifindex: 0 };
+        let entry = Port {
+            hop: encoded,
+            flags,
+            flood_ifindex: 0,
+            handover_ifindex: 0,
+        };
         let mut ifindexes = Vec::new();
         if let Some(interface) = interface {
-            ifindexes.push((std::mem::offset_of!(Port, hop) + std::mem::offset_of!(port::Hop, ifindex), interface));
+            ifindexes.push((
+                std::mem::offset_of!(Port, hop) + std::mem::offset_of!(port::Hop, ifindex),
+                interface,
+            ));
         }
         let portal = self.portal_name(cube, port);
         if copies {
@@ -294,17 +373,24 @@ impl Builder<'_, '_> {
         if hands_over {
             ifindexes.push((std::mem::offset_of!(Port, handover_ifindex), portal));
         }
-        Template { bytes: bytemuck::bytes_of(&entry).to_vec(), ifindexes }
+        Template {
+            bytes: bytemuck::bytes_of(&entry).to_vec(),
+            ifindexes,
+        }
     }
 
     /// True if XDP must not send to the port's interface: a pair's far end takes no XDP frames,
     /// an interface without XDP may not either, and a stack on an interface filters what leaves
     /// on TC.
     fn only_via_tc(&self, cube: &Name, port: &Name) -> bool {
-        let endpoint = Endpoint::Port { cube: cube.clone(), port: port.clone() };
+        let endpoint = Endpoint::Port {
+            cube: cube.clone(),
+            port: port.clone(),
+        };
         match self.graph.peer(&endpoint) {
             Some(Endpoint::Host(interface)) => {
-                self.graph.hook(interface) == InterfaceHook::Tc || !self.graph.interface_stack(interface).is_empty()
+                self.graph.hook(interface) == InterfaceHook::Tc
+                    || !self.graph.interface_stack(interface).is_empty()
             }
             Some(Endpoint::Namespace { .. }) => true,
             Some(Endpoint::Port { .. }) | None => false,
@@ -312,7 +398,10 @@ impl Builder<'_, '_> {
     }
 
     fn portal_name(&self, cube: &Name, port: &Name) -> InterfaceName {
-        outer_name(&self.graph.topology().topology().metadata.name, &format!("portal {cube}:{port}"))
+        outer_name(
+            &self.graph.topology().topology().metadata.name,
+            &format!("portal {cube}:{port}"),
+        )
     }
 
     /// A pair of interfaces of ours through which frames come to a program that cannot be
@@ -328,7 +417,9 @@ impl Builder<'_, '_> {
         copies: bool,
         hands_over: bool,
     ) {
-        let Endpoint::Port { cube, port } = endpoint else { return };
+        let Endpoint::Port { cube, port } = endpoint else {
+            return;
+        };
         let topology = self.graph.topology().topology().metadata.name.clone();
         let near = self.portal_name(cube, port);
         let far = outer_name(&topology, &format!("portal-far {cube}:{port}"));
@@ -342,7 +433,11 @@ impl Builder<'_, '_> {
             routes: Default::default(),
             gro: hands_over,
         };
-        let veth = Veth { owner: owner.clone(), alias: alias(&topology, &endpoint.to_string()), peer };
+        let veth = Veth {
+            owner: owner.clone(),
+            alias: alias(&topology, &endpoint.to_string()),
+            peer,
+        };
         self.desired.veths.insert(near.clone(), veth);
         let map = cube_chain(cube, Hook::Tc);
         if copies {
@@ -350,11 +445,17 @@ impl Builder<'_, '_> {
                 Hop::Program(_, port) => *port,
                 Hop::Interface(_) | Hop::Peer(_) | Hop::Pass | Hop::None => 0,
             };
-            let entry = Entry { slot: chain.out(index), port };
+            let entry = Entry {
+                slot: chain.out(index),
+                port,
+            };
             self.entry(&owner, &near, AttachPoint::TcIngress, &map, entry);
         }
         if hands_over {
-            let entry = Entry { slot: chain.own(), port: index };
+            let entry = Entry {
+                slot: chain.own(),
+                port: index,
+            };
             self.entry(&owner, &far, AttachPoint::TcIngress, &map, entry);
         }
     }

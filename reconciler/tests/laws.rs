@@ -44,20 +44,30 @@ struct BridgeShape {
 const TRANSPARENT: [&str; 3] = ["shield", "pass", "pass-too"];
 
 fn stack() -> impl Strategy<Value = Vec<usize>> {
-    Just(vec![0, 1, 2]).prop_shuffle().prop_flat_map(|order| (0..3usize).prop_map(move |length| order[..length].to_vec()))
+    Just(vec![0, 1, 2])
+        .prop_shuffle()
+        .prop_flat_map(|order| (0..3usize).prop_map(move |length| order[..length].to_vec()))
 }
 
 fn bridge() -> impl Strategy<Value = BridgeShape> {
-    (1..4u8, 1..4u8, prop::collection::btree_set(any::<u8>(), 0..3), any::<bool>(), stack(), any::<bool>()).prop_map(
-        |(hosts, aging, fdb, isolated, stack, host_interface)| BridgeShape {
-            hosts,
-            aging,
-            fdb,
-            isolated,
-            stack,
-            host_interface,
-        },
+    (
+        1..4u8,
+        1..4u8,
+        prop::collection::btree_set(any::<u8>(), 0..3),
+        any::<bool>(),
+        stack(),
+        any::<bool>(),
     )
+        .prop_map(
+            |(hosts, aging, fdb, isolated, stack, host_interface)| BridgeShape {
+                hosts,
+                aging,
+                fdb,
+                isolated,
+                stack,
+                host_interface,
+            },
+        )
 }
 
 fn shape() -> impl Strategy<Value = Shape> {
@@ -71,24 +81,33 @@ fn shape() -> impl Strategy<Value = Shape> {
         prop::collection::btree_set(any::<u8>(), 0..4),
         any::<bool>(),
     )
-        .prop_map(|(bridges, router, chained, hook, host_stack, sources, routes, hello)| Shape {
-            bridges,
-            router,
-            chained,
-            hook,
-            host_stack,
-            sources,
-            routes,
-            hello,
-        })
+        .prop_map(
+            |(bridges, router, chained, hook, host_stack, sources, routes, hello)| Shape {
+                bridges,
+                router,
+                chained,
+                hook,
+                host_stack,
+                sources,
+                routes,
+                hello,
+            },
+        )
 }
 
 impl Shape {
     fn topology(&self) -> ValidTopology {
-        let source = Source { name: "random.yaml".to_owned(), text: self.yaml() };
+        let source = Source {
+            name: "random.yaml".to_owned(),
+            text: self.yaml(),
+        };
         match load(&source) {
             Ok((topology, _)) => topology,
-            Err(problems) => panic!("the generator made a bad topology:\n{}\n{}", problems.render(&source), source.text),
+            Err(problems) => panic!(
+                "the generator made a bad topology:\n{}\n{}",
+                problems.render(&source),
+                source.text
+            ),
         }
     }
 
@@ -96,12 +115,21 @@ impl Shape {
         let mut spaces = String::new();
         let mut cubes = String::new();
         let mut links = String::new();
-        let names = |stack: &[usize]| stack.iter().map(|at| TRANSPARENT[*at]).collect::<Vec<_>>().join(", ");
+        let names = |stack: &[usize]| {
+            stack
+                .iter()
+                .map(|at| TRANSPARENT[*at])
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
         for (b, bridge) in self.bridges.iter().enumerate() {
             let isolated = bridge.isolated;
             let stack = names(&bridge.stack);
-            let fdb: Vec<String> =
-                bridge.fdb.iter().map(|n| format!("{{ mac: '02:00:00:00:{b:02x}:{n:02x}', port: h0 }}")).collect();
+            let fdb: Vec<String> = bridge
+                .fdb
+                .iter()
+                .map(|n| format!("{{ mac: '02:00:00:00:{b:02x}:{n:02x}', port: h0 }}"))
+                .collect();
             let fdb = fdb.join(", ");
             cubes += &format!(
                 "    b{b}: {{ bridge: {{ agingTime: {}m, ports: {{ h0: {{ through: [{stack}], isolated: {isolated} }} }}, \
@@ -127,17 +155,31 @@ impl Shape {
             let mut ports = String::from("out: { addresses: [192.0.2.1/24] }");
             for b in 0..self.bridges.len() {
                 if attached[b] {
-                    ports += &format!(", p{b}: {{ addresses: [10.{b}.0.254/24, 'fd00:{b}::fe/64'] }}");
+                    ports +=
+                        &format!(", p{b}: {{ addresses: [10.{b}.0.254/24, 'fd00:{b}::fe/64'] }}");
                     links += &format!("    - [r:p{b}, b{b}:up]\n");
                 }
             }
-            let routes: Vec<String> =
-                self.routes.iter().map(|n| format!("{{ to: 172.16.{n}.0/24, via: 192.0.2.9 }}")).collect();
-            cubes += &format!("    r: {{ router: {{ ports: {{ {ports} }}, routes: [{}] }} }}\n", routes.join(", "));
+            let routes: Vec<String> = self
+                .routes
+                .iter()
+                .map(|n| format!("{{ to: 172.16.{n}.0/24, via: 192.0.2.9 }}"))
+                .collect();
+            cubes += &format!(
+                "    r: {{ router: {{ ports: {{ {ports} }}, routes: [{}] }} }}\n",
+                routes.join(", ")
+            );
             links += "    - [r:out, wan0]\n";
         }
-        let sources: Vec<String> = self.sources.iter().map(|n| format!("198.51.{n}.0/24")).collect();
-        cubes += &format!("    shield: {{ ddosMitigator: {{ sources: [{}] }} }}\n", sources.join(", "));
+        let sources: Vec<String> = self
+            .sources
+            .iter()
+            .map(|n| format!("198.51.{n}.0/24"))
+            .collect();
+        cubes += &format!(
+            "    shield: {{ ddosMitigator: {{ sources: [{}] }} }}\n",
+            sources.join(", ")
+        );
         cubes += "    pass: { helloTransparent: {} }\n    pass-too: { helloTransparent: {} }\n";
         if self.hello {
             cubes += "    hi: { hello: {} }\n";
@@ -148,8 +190,16 @@ impl Shape {
         format!(
             "apiVersion: pcn.dev/v1alpha1\nkind: Topology\nmetadata: {{ name: random }}\nspec:\n  namespaces:\n{}  \
              interfaces:\n    wan0: {{ hook: {hook}, through: [{wan}] }}\n    alone0: {{ through: [{wan}] }}\n  cubes:\n{cubes}  links:\n{}",
-            if spaces.is_empty() { "    lonely: {}\n".to_owned() } else { spaces },
-            if links.is_empty() { "    []\n".to_owned() } else { links }
+            if spaces.is_empty() {
+                "    lonely: {}\n".to_owned()
+            } else {
+                spaces
+            },
+            if links.is_empty() {
+                "    []\n".to_owned()
+            } else {
+                links
+            }
         )
     }
 }
@@ -317,7 +367,9 @@ fn touched(plan: &Plan) -> BTreeSet<String> {
         .iter()
         .filter_map(|step| match &step.op {
             Op::Rename { to, .. } => Some(to.to_string()),
-            Op::LoadProgram(path, _) | Op::CreateMap(path, _) | Op::Unpin(path) => Some(path.to_string()),
+            Op::LoadProgram(path, _) | Op::CreateMap(path, _) | Op::Unpin(path) => {
+                Some(path.to_string())
+            }
             _ => None,
         })
         .collect()

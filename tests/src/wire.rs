@@ -113,16 +113,24 @@ impl Wire {
     /// The next received frame with a property; a panic that says `what` was waited for.
     #[track_caller]
     pub fn expect(&self, what: &str, wanted: impl Fn(&Frame) -> bool) -> Frame {
-        let mut others = Vec::new();
+        self.collect_until(what, wanted).pop().expect("at least the one waited for")
+    }
+
+    /// All frames up to the next received one with a property, which comes last; a panic that
+    /// says `what` was waited for.
+    #[track_caller]
+    pub fn collect_until(&self, what: &str, wanted: impl Fn(&Frame) -> bool) -> Vec<Frame> {
+        let mut frames = Vec::new();
         let deadline = Instant::now() + wait::PATIENCE;
         while Instant::now() < deadline {
-            match self.next() {
-                Some(frame) if !frame.outgoing && wanted(&frame) => return frame,
-                Some(frame) => others.push(frame),
-                None => {}
+            let Some(frame) = self.next() else { continue };
+            let found = !frame.outgoing && wanted(&frame);
+            frames.push(frame);
+            if found {
+                return frames;
             }
         }
-        panic!("waited for {what}; there were {others:#?}");
+        panic!("waited for {what}; there were {frames:#?}");
     }
 
     fn next(&self) -> Option<Frame> {

@@ -49,12 +49,20 @@ impl Mac {
     /// From bytes in the order in which they are sent.
     #[inline(always)]
     pub const fn new(b: [u8; 6]) -> Self {
-        Self([u16::from_ne_bytes([b[0], b[1]]), u16::from_ne_bytes([b[2], b[3]]), u16::from_ne_bytes([b[4], b[5]])])
+        Self([
+            u16::from_ne_bytes([b[0], b[1]]),
+            u16::from_ne_bytes([b[2], b[3]]),
+            u16::from_ne_bytes([b[4], b[5]]),
+        ])
     }
 
     /// Bytes in the order in which they are sent.
     pub const fn bytes(self) -> [u8; 6] {
-        let ([a, b], [c, d], [e, f]) = (self.0[0].to_ne_bytes(), self.0[1].to_ne_bytes(), self.0[2].to_ne_bytes());
+        let ([a, b], [c, d], [e, f]) = (
+            self.0[0].to_ne_bytes(),
+            self.0[1].to_ne_bytes(),
+            self.0[2].to_ne_bytes(),
+        );
         [a, b, c, d, e, f]
     }
 
@@ -153,7 +161,8 @@ mod tests {
             prop_assert_eq!(V4::new(v4).bytes(), v4);
             prop_assert_eq!(V6::new(v6).bytes(), v6);
             prop_assert_eq!(Be16::new(number).get(), number);
-            prop_assert_eq!(bytemuck::bytes_of(&V6::new(v6)), &v6[..]);
+            let words = V6::new(v6);
+            prop_assert_eq!(bytemuck::bytes_of(&words), &v6[..]);
             prop_assert_eq!(Mac::new(mac).is_group(), mac[0] & 1 == 1);
             prop_assert_eq!(V6::new(v6).is_link_local(), v6[0] == 0xfe && v6[1] >> 6 == 2);
         }

@@ -33,7 +33,11 @@ pub struct CubeChain {
 impl CubeChain {
     /// The chain of a cube whose highest port index is below `ports`.
     pub const fn for_ports(ports: u32) -> Self {
-        let capacity = if ports <= MIN_PORTS { MIN_PORTS } else { ports.next_power_of_two() };
+        let capacity = if ports <= MIN_PORTS {
+            MIN_PORTS
+        } else {
+            ports.next_power_of_two()
+        };
         Self { capacity }
     }
 

@@ -51,7 +51,10 @@ pub const fn update(checksum: Be16, old: Be16, new: Be16) -> Be16 {
 /// For the host: data planes add fields one by one, or let the kernel sum.
 pub fn sum(bytes: &[u8]) -> u64 {
     let mut words = bytes.chunks_exact(2);
-    let sum: u64 = words.by_ref().map(|word| u64::from(u16::from_ne_bytes([word[0], word[1]]))).sum();
+    let sum: u64 = words
+        .by_ref()
+        .map(|word| u64::from(u16::from_ne_bytes([word[0], word[1]])))
+        .sum();
     match words.remainder() {
         [last] => sum + u64::from(u16::from_ne_bytes([*last, 0])),
         _ => sum,
@@ -73,7 +76,10 @@ mod tests {
     #[test]
     fn the_example_of_rfc_1624() {
         // Section 4: the checksum is 0xdd2f, a word changes from 0x5555 to 0x3285.
-        assert_eq!(update(Be16::new(0xdd2f), Be16::new(0x5555), Be16::new(0x3285)), Be16::new(0));
+        assert_eq!(
+            update(Be16::new(0xdd2f), Be16::new(0x5555), Be16::new(0x3285)),
+            Be16::new(0)
+        );
     }
 
     proptest! {

@@ -23,7 +23,10 @@ impl Size {
     /// The packet's size now.
     #[inline(always)]
     pub fn of<P: Packet>(packet: &P) -> Self {
-        Self { packets: packet.segments(), bytes: u64::from(packet.len()) }
+        Self {
+            packets: packet.segments(),
+            bytes: u64::from(packet.len()),
+        }
     }
 
     /// Packets it stands for.

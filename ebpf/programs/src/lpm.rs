@@ -42,7 +42,10 @@ impl<K, V> Lpm<K, V> {
             id: 0,
             pinning: 0,
         };
-        Self { definition: UnsafeCell::new(definition), types: PhantomData }
+        Self {
+            definition: UnsafeCell::new(definition),
+            types: PhantomData,
+        }
     }
 
     /// The value of the longest prefix that contains the key's address.
@@ -50,6 +53,10 @@ impl<K, V> Lpm<K, V> {
     pub fn get(&self, key: &K) -> Option<&V> {
         // SAFETY: the loader puts the map in the place of the definition, and the key has the
         // layout the map is made with.
-        unsafe { bpf_map_lookup_elem(self.definition.get().cast(), (&raw const *key).cast()).cast::<V>().as_ref() }
+        unsafe {
+            bpf_map_lookup_elem(self.definition.get().cast(), (&raw const *key).cast())
+                .cast::<V>()
+                .as_ref()
+        }
     }
 }

@@ -125,7 +125,10 @@ pub trait Packet {
 /// Written as assembly, so that the compiler cannot merge the calls for several slots into one
 /// with a variable slot: the JIT turns only the former into direct jumps.
 #[inline(always)]
-pub(crate) fn jump_to<const SLOT: u32>(context: *mut core::ffi::c_void, chain: *const core::ffi::c_void) {
+pub(crate) fn jump_to<const SLOT: u32>(
+    context: *mut core::ffi::c_void,
+    chain: *const core::ffi::c_void,
+) {
     // SAFETY: calls helper 12, `bpf_tail_call(ctx, map, index)`, which clobbers r0 to r5 when
     // it returns.
     unsafe {

@@ -38,7 +38,9 @@ pub fn run<C: StandardCube, P: Packet>(mut packet: P) -> i32 {
     let size = counters::Size::of(&packet);
     let (output, instead) = match C::handle(&mut packet, input) {
         Ok(Verdict::HandOver) => return hand_over(&packet, size, input),
-        Ok(Verdict::Emit(output)) if only_via_tc::<P>(output) => return hand_over(&packet, size, input),
+        Ok(Verdict::Emit(output)) if only_via_tc::<P>(output) => {
+            return hand_over(&packet, size, input);
+        }
         Ok(Verdict::Emit(output)) => (output, false),
         Ok(Verdict::Instead(output, lost)) => {
             if let Some(reason) = lost {
@@ -80,7 +82,10 @@ pub fn port(index: u32) -> Result<&'static Port> {
 /// True if a packet on this hook must be handed over to TC to get to the port.
 #[inline(always)]
 pub fn only_via_tc<P: Packet>(output: u32) -> bool {
-    P::XDP && PORTS.get(output).is_some_and(|port| port.flags & PORT_VIA_TC != 0)
+    P::XDP
+        && PORTS
+            .get(output)
+            .is_some_and(|port| port.flags & PORT_VIA_TC != 0)
 }
 
 /// Sends a copy of the packet to the port, if it leads to an interface and the hook can copy.

@@ -4,8 +4,8 @@ use aya_ebpf::{
     EbpfContext,
     bindings::{__sk_buff, TC_ACT_SHOT, tcx_action_base::TCX_NEXT},
     helpers::{
-        bpf_clone_redirect, bpf_redirect, bpf_redirect_peer, bpf_skb_change_head, bpf_skb_change_tail,
-        bpf_skb_load_bytes, bpf_skb_pull_data,
+        bpf_clone_redirect, bpf_redirect, bpf_redirect_peer, bpf_skb_change_head,
+        bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data,
     },
     macros::map,
     maps::ProgramArray,
@@ -39,7 +39,9 @@ impl Tc {
     /// The packet of a TC program.
     #[inline(always)]
     pub fn new(context: &TcContext) -> Self {
-        Self { skb: context.as_ptr().cast() }
+        Self {
+            skb: context.as_ptr().cast(),
+        }
     }
 
     /// The same packet, for a callback.
@@ -91,7 +93,11 @@ impl Packet for Tc {
     fn segments(&self) -> u64 {
         // SAFETY: see above.
         let segments = unsafe { (*self.skb).gso_segs };
-        if segments == 0 { 1 } else { u64::from(segments) }
+        if segments == 0 {
+            1
+        } else {
+            u64::from(segments)
+        }
     }
 
     #[inline(always)]

@@ -15,7 +15,11 @@ static ATTACHMENT: Global<Attachment> = Global::new(Attachment {
     direction: 0,
     counter: 0,
     slot: 0,
-    hop: ebpf_abi::port::Hop { kind: 0, ifindex: 0, port: 0 },
+    hop: ebpf_abi::port::Hop {
+        kind: 0,
+        ifindex: 0,
+        port: 0,
+    },
 });
 
 /// A transparent cube. A type rather than a function, so that it can be inlined for each hook.

@@ -42,13 +42,20 @@ pub struct ArpKind {
 }
 
 impl Arp {
-    pub const ETHERNET_IPV4: ArpKind =
-        ArpKind { hardware: Be16::new(1), protocol: ETHERTYPE_IPV4, lengths: Be16::new(0x0604) };
+    pub const ETHERNET_IPV4: ArpKind = ArpKind {
+        hardware: Be16::new(1),
+        protocol: ETHERTYPE_IPV4,
+        lengths: Be16::new(0x0604),
+    };
     pub const REQUEST: Be16 = Be16::new(1);
     pub const REPLY: Be16 = Be16::new(2);
 
     #[inline(always)]
-    pub fn new(operation: Be16, (sender_mac, sender): (Mac, V4), (target_mac, target): (Mac, V4)) -> Self {
+    pub fn new(
+        operation: Be16,
+        (sender_mac, sender): (Mac, V4),
+        (target_mac, target): (Mac, V4),
+    ) -> Self {
         Self {
             kind: Self::ETHERNET_IPV4,
             operation,

@@ -34,7 +34,9 @@ impl Xdp {
     /// The packet of an XDP program.
     #[inline(always)]
     pub fn new(context: &XdpContext) -> Self {
-        Self { frame: context.as_ptr().cast() }
+        Self {
+            frame: context.as_ptr().cast(),
+        }
     }
 }
 
@@ -77,9 +79,8 @@ impl Packet for Xdp {
 
     #[inline(always)]
     fn tagged(&self) -> bool {
-        self.load::<Ethernet>(0).is_ok_and(|ethernet| {
-            matches!(ethernet.ethertype, ETHERTYPE_VLAN | ETHERTYPE_QINQ)
-        })
+        self.load::<Ethernet>(0)
+            .is_ok_and(|ethernet| matches!(ethernet.ethertype, ETHERTYPE_VLAN | ETHERTYPE_QINQ))
     }
 
     #[inline(always)]

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use ebpf_abi::{
     address::Mac,
     bridge::{FdbEntry, FdbKey, Settings, State, flood_len},
+    port::PORT_ISOLATED,
 };
 use serde_json::{Value, json};
-use topology_schema::{Cube, MacAddr};
+use topology_schema::{Cube, MacAddr, Name};
 
 use super::{Context, CubeDriver, Lowered, Table, Tables, index, room_for};
 use crate::resource::{MapKind, Template};
@@ -23,26 +24,65 @@ impl CubeDriver for Driver {
         true
     }
 
+    fn port_flags(&self, cube: &Cube, port: &Name) -> u32 {
+        let Cube::Bridge(spec) = cube else { return 0 };
+        match spec.ports.get(port) {
+            Some(settings) if settings.isolated => PORT_ISOLATED,
+            _ => 0,
+        }
+    }
+
     fn lower(&self, context: &Context<'_>) -> Lowered {
-        let Cube::Bridge(spec) = context.cube else { return Lowered::default() };
+        let Cube::Bridge(spec) = context.cube else {
+            return Lowered::default();
+        };
         let static_fdb: BTreeMap<_, _> = spec
             .fdb
             .iter()
             .filter_map(|entry| {
-                let key = FdbKey { mac: Mac::new(entry.mac.0), vlan: 0 };
-                Some((bytemuck::bytes_of(&key).to_vec(), index(context.port(&entry.port)?)))
+                let key = FdbKey {
+                    mac: Mac::new(entry.mac.0),
+                    vlan: 0,
+                };
+                Some((
+                    bytemuck::bytes_of(&key).to_vec(),
+                    index(context.port(&entry.port)?),
+                ))
             })
             .collect();
         let ports = context.linked_ports();
-        let numbers = std::iter::once(ports.len() as u32).chain(ports.iter().map(|(_, port)| *port));
-        let flood = (0..).zip(numbers).map(|(at, number): (u32, u32)| (index(at), index(number))).collect();
-        let settings = Settings { aging_time: u64::from(spec.aging_time.get()) * 1_000_000_000 };
+        let numbers =
+            std::iter::once(ports.len() as u32).chain(ports.iter().map(|(_, port)| *port));
+        let flood = (0..)
+            .zip(numbers)
+            .map(|(at, number): (u32, u32)| (index(at), index(number)))
+            .collect();
+        let settings = Settings {
+            aging_time: u64::from(spec.aging_time.get()) * 1_000_000_000,
+        };
         let key = size_of::<FdbKey>();
         Lowered {
             tables: vec![
-                Table::config("static_fdb", MapKind::Hash, room_for(static_fdb.len()), (key, 4), static_fdb),
-                Table::config("flood", MapKind::Array, flood_len(context.capacity()), (4, 4), flood),
-                Table::learned("fdb", MapKind::Hash, spec.fdb_size.get(), (key, size_of::<FdbEntry>())),
+                Table::config(
+                    "static_fdb",
+                    MapKind::Hash,
+                    room_for(static_fdb.len()),
+                    (key, 4),
+                    static_fdb,
+                ),
+                Table::config(
+                    "flood",
+                    MapKind::Array,
+                    flood_len(context.capacity()),
+                    (4, 4),
+                    flood,
+                ),
+                Table::learned(
+                    "fdb",
+                    MapKind::Hash,
+                    spec.fdb_size.get(),
+                    (key, size_of::<FdbEntry>()),
+                ),
                 Table::learned("state", MapKind::Array, 1, (4, size_of::<State>())),
             ],
             globals: BTreeMap::from([("SETTINGS", Template::plain(bytemuck::bytes_of(&settings)))]),
@@ -60,12 +100,23 @@ impl CubeDriver for Driver {
         &[("fdb", "mac")]
     }
 
-    fn show(&self, tables: &dyn Tables, ports: &BTreeMap<u32, String>) -> serde_json::Map<String, Value> {
-        let name = |port: u32| ports.get(&port).map_or_else(|| format!("#{port}"), Clone::clone);
-        let fixed = tables.entries("static_fdb").into_iter().filter_map(|(key, values)| {
-            let port = bytemuck::try_pod_read_unaligned::<u32>(values.first()?).ok()?;
-            Some(json!({ "mac": station(&key)?, "port": name(port), "type": "static" }))
-        });
+    fn show(
+        &self,
+        tables: &dyn Tables,
+        ports: &BTreeMap<u32, String>,
+    ) -> serde_json::Map<String, Value> {
+        let name = |port: u32| {
+            ports
+                .get(&port)
+                .map_or_else(|| format!("#{port}"), Clone::clone)
+        };
+        let fixed = tables
+            .entries("static_fdb")
+            .into_iter()
+            .filter_map(|(key, values)| {
+                let port = bytemuck::try_pod_read_unaligned::<u32>(values.first()?).ok()?;
+                Some(json!({ "mac": station(&key)?, "port": name(port), "type": "static" }))
+            });
         let now = tables.now();
         let learned = tables.entries("fdb").into_iter().filter_map(|(key, values)| {
             let entry = bytemuck::try_pod_read_unaligned::<FdbEntry>(values.first()?).ok()?;

@@ -27,12 +27,20 @@ impl CubeDriver for Driver {
     }
 
     fn lower(&self, context: &Context<'_>) -> Lowered {
-        let Cube::DdosMitigator(spec) = context.cube else { return Lowered::default() };
+        let Cube::DdosMitigator(spec) = context.cube else {
+            return Lowered::default();
+        };
         let (sources_v4, sources_v6) = entries(LIST_SOURCES, &spec.sources);
         let (destinations_v4, destinations_v6) = entries(LIST_DESTINATIONS, &spec.destinations);
         // A trie takes memory for what is in it, so it can be made for the most.
         let trie = |name, entries, key| {
-            Table::config(name, MapKind::LpmTrie, MAX_PREFIXES as u32, (key, size_of::<HitKey>()), entries)
+            Table::config(
+                name,
+                MapKind::LpmTrie,
+                MAX_PREFIXES as u32,
+                (key, size_of::<HitKey>()),
+                entries,
+            )
         };
         let (v4, v6) = (size_of::<PrefixV4>(), size_of::<PrefixV6>());
         Lowered {
@@ -41,7 +49,12 @@ impl CubeDriver for Driver {
                 trie("sources_v6", sources_v6, v6),
                 trie("destinations_v4", destinations_v4, v4),
                 trie("destinations_v6", destinations_v6, v6),
-                Table::learned("hits", MapKind::PerCpuHash, COUNTED, (size_of::<HitKey>(), size_of::<Hits>())),
+                Table::learned(
+                    "hits",
+                    MapKind::PerCpuHash,
+                    COUNTED,
+                    (size_of::<HitKey>(), size_of::<Hits>()),
+                ),
             ],
             ..Lowered::default()
         }
@@ -67,11 +80,18 @@ impl CubeDriver for Driver {
         &[("sources", ""), ("destinations", "")]
     }
 
-    fn show(&self, tables: &dyn Tables, _: &BTreeMap<u32, String>) -> serde_json::Map<String, Value> {
+    fn show(
+        &self,
+        tables: &dyn Tables,
+        _: &BTreeMap<u32, String>,
+    ) -> serde_json::Map<String, Value> {
         let mut hits: BTreeMap<Vec<u8>, Hits> = BTreeMap::new();
         for (key, values) in tables.entries("hits") {
             let sum = hits.entry(key).or_default();
-            for value in values.iter().filter_map(|value| bytemuck::try_pod_read_unaligned::<Hits>(value).ok()) {
+            for value in values
+                .iter()
+                .filter_map(|value| bytemuck::try_pod_read_unaligned::<Hits>(value).ok())
+            {
                 sum.packets += value.packets;
                 sum.bytes += value.bytes;
             }
@@ -81,10 +101,13 @@ impl CubeDriver for Driver {
                 .iter()
                 .flat_map(|family| {
                     let table = format!("{field}_{family}");
-                    tables.entries(&table).into_iter().filter_map(move |(key, values)| {
-                        let name = Driver.describe(&table, &key)?.split_once('/')?.1.to_owned();
-                        Some((name, values.into_iter().next()?))
-                    })
+                    tables
+                        .entries(&table)
+                        .into_iter()
+                        .filter_map(move |(key, values)| {
+                            let name = Driver.describe(&table, &key)?.split_once('/')?.1.to_owned();
+                            Some((name, values.into_iter().next()?))
+                        })
                 })
                 .map(|(prefix, counter)| {
                     let Hits { packets, bytes } = hits.get(&counter).copied().unwrap_or_default();
@@ -92,7 +115,10 @@ impl CubeDriver for Driver {
                 })
                 .collect()
         };
-        ["sources", "destinations"].into_iter().map(|field| (field.to_owned(), list(field))).collect()
+        ["sources", "destinations"]
+            .into_iter()
+            .map(|field| (field.to_owned(), list(field)))
+            .collect()
     }
 }
 
@@ -106,12 +132,25 @@ fn entries(list: u16, prefixes: &[Prefix]) -> (Entries, Entries) {
         match prefix.address() {
             IpAddr::V4(address) => {
                 let address = V4::new(address.octets());
-                let hit = HitKey { list, family: 4, length, address: V6::from_v4(address) };
+                let hit = HitKey {
+                    list,
+                    family: 4,
+                    length,
+                    address: V6::from_v4(address),
+                };
                 v4.insert(bytes(&PrefixV4 { length, address }), bytes(&hit));
             }
             IpAddr::V6(address) => {
                 let address = V6::new(address.octets());
-                v6.insert(bytes(&PrefixV6 { length, address }), bytes(&HitKey { list, family: 6, length, address }));
+                v6.insert(
+                    bytes(&PrefixV6 { length, address }),
+                    bytes(&HitKey {
+                        list,
+                        family: 6,
+                        length,
+                        address,
+                    }),
+                );
             }
         }
     }
@@ -126,5 +165,8 @@ fn text(length: u32, address: IpAddr) -> String {
     u8::try_from(length)
         .ok()
         .and_then(|length| Prefix::containing(address, length))
-        .map_or_else(|| format!("{address}/{length}"), |prefix| prefix.to_string())
+        .map_or_else(
+            || format!("{address}/{length}"),
+            |prefix| prefix.to_string(),
+        )
 }

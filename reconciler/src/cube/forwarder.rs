@@ -14,7 +14,9 @@ impl CubeDriver for Driver {
     }
 
     fn lower(&self, context: &Context<'_>) -> Lowered {
-        let Cube::Forwarder(spec) = context.cube else { return Lowered::default() };
+        let Cube::Forwarder(spec) = context.cube else {
+            return Lowered::default();
+        };
         let actions = spec
             .actions
             .iter()
@@ -22,12 +24,23 @@ impl CubeDriver for Driver {
                 let action = match action {
                     Action::Drop => ACTION_DROP,
                     // A port that no link names leads nowhere.
-                    Action::Forward(output) => context.port(output).map_or(ACTION_DROP, action_forward),
+                    Action::Forward(output) => {
+                        context.port(output).map_or(ACTION_DROP, action_forward)
+                    }
                 };
                 Some((index(context.port(input)?), action.to_ne_bytes().to_vec()))
             })
             .collect();
-        let actions = Table::config("actions", MapKind::Array, context.capacity(), (4, 4), actions);
-        Lowered { tables: vec![actions], ..Lowered::default() }
+        let actions = Table::config(
+            "actions",
+            MapKind::Array,
+            context.capacity(),
+            (4, 4),
+            actions,
+        );
+        Lowered {
+            tables: vec![actions],
+            ..Lowered::default()
+        }
     }
 }

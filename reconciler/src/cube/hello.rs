@@ -16,8 +16,14 @@ impl CubeDriver for Driver {
     }
 
     fn lower(&self, context: &Context<'_>) -> Lowered {
-        let Cube::Hello(spec) = context.cube else { return Lowered::default() };
-        let ports: Vec<u32> = context.linked_ports().into_iter().map(|(_, index)| index).collect();
+        let Cube::Hello(spec) = context.cube else {
+            return Lowered::default();
+        };
+        let ports: Vec<u32> = context
+            .linked_ports()
+            .into_iter()
+            .map(|(_, index)| index)
+            .collect();
         let first = ports.first().copied().unwrap_or(0);
         let settings = Settings {
             forward: u32::from(spec.action == Action::Forward),

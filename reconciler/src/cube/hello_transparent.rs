@@ -16,9 +16,13 @@ impl CubeDriver for Driver {
     }
 
     fn lower(&self, context: &Context<'_>) -> Lowered {
-        let Cube::HelloTransparent(spec) = context.cube else { return Lowered::default() };
-        let settings =
-            Settings { drop: [spec.ingress_action, spec.egress_action].map(|action| u32::from(action == Action::Drop)) };
+        let Cube::HelloTransparent(spec) = context.cube else {
+            return Lowered::default();
+        };
+        let settings = Settings {
+            drop: [spec.ingress_action, spec.egress_action]
+                .map(|action| u32::from(action == Action::Drop)),
+        };
         Lowered {
             tables: Vec::new(),
             globals: BTreeMap::from([("SETTINGS", Template::plain(bytemuck::bytes_of(&settings)))]),

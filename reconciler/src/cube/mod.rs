@@ -33,6 +33,18 @@ pub trait CubeDriver: Sync {
         false
     }
 
+    /// True if the cube's ports are stations: they have link-layer addresses, and frames end
+    /// there. Frames pass through all other cubes.
+    fn routes(&self) -> bool {
+        false
+    }
+
+    /// Flags of a port in the port table that follow from the cube's settings
+    /// ([`ebpf_abi::port`]).
+    fn port_flags(&self, _cube: &Cube, _port: &Name) -> u32 {
+        0
+    }
+
     /// How a person names a table's entry: `routes/10.0.0.0/8`. `None` for entries that follow
     /// from links.
     fn describe(&self, _table: &str, _key: &[u8]) -> Option<String> {
@@ -46,7 +58,11 @@ pub trait CubeDriver: Sync {
     }
 
     /// What there is to show beyond ports and attachments, read from the tables.
-    fn show(&self, _tables: &dyn Tables, _ports: &BTreeMap<u32, String>) -> serde_json::Map<String, Value> {
+    fn show(
+        &self,
+        _tables: &dyn Tables,
+        _ports: &BTreeMap<u32, String>,
+    ) -> serde_json::Map<String, Value> {
         serde_json::Map::new()
     }
 }
@@ -102,7 +118,12 @@ impl Context<'_> {
             .ports(self.name)
             .filter(|(port, _)| {
                 port.parse().is_ok_and(|port| {
-                    self.graph.peer(&Endpoint::Port { cube: self.name.clone(), port }).is_some()
+                    self.graph
+                        .peer(&Endpoint::Port {
+                            cube: self.name.clone(),
+                            port,
+                        })
+                        .is_some()
                 })
             })
             .collect();
@@ -141,19 +162,37 @@ impl Table {
         (key_size, value_size): (usize, usize),
         entries: BTreeMap<Vec<u8>, Vec<u8>>,
     ) -> Self {
-        let entries = entries.into_iter().map(|(key, value)| (key, Template::plain(value))).collect();
+        let entries = entries
+            .into_iter()
+            .map(|(key, value)| (key, Template::plain(value)))
+            .collect();
         Self {
             name,
-            shape: MapShape { kind, key_size: key_size as u32, value_size: value_size as u32, max_entries },
+            shape: MapShape {
+                kind,
+                key_size: key_size as u32,
+                value_size: value_size as u32,
+                max_entries,
+            },
             content: Content::Config(entries),
         }
     }
 
     /// A table whose content is the data plane's.
-    pub fn learned(name: &'static str, kind: MapKind, max_entries: u32, (key_size, value_size): (usize, usize)) -> Self {
+    pub fn learned(
+        name: &'static str,
+        kind: MapKind,
+        max_entries: u32,
+        (key_size, value_size): (usize, usize),
+    ) -> Self {
         Self {
             name,
-            shape: MapShape { kind, key_size: key_size as u32, value_size: value_size as u32, max_entries },
+            shape: MapShape {
+                kind,
+                key_size: key_size as u32,
+                value_size: value_size as u32,
+                max_entries,
+            },
             content: Content::Learned,
         }
     }

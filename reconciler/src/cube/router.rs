@@ -8,12 +8,15 @@ use std::{
 use ebpf_abi::{
     address::{Mac, V4, V6},
     router::{
-        IcmpBudget, NEIGHBORS, Neighbor, NeighborKey, ROUTE_BROADCAST, ROUTE_CONNECTED, ROUTE_LOCAL, ROUTE_VIA, Route,
-        RouteKeyV4, RouteKeyV6, RouterPort, STALE_TIME, REACHABLE_TIME, StaticNeighbor,
+        IcmpBudget, NEIGHBORS, Neighbor, NeighborKey, REACHABLE_TIME, ROUTE_BROADCAST,
+        ROUTE_CONNECTED, ROUTE_LOCAL, ROUTE_VIA, Route, RouteKeyV4, RouteKeyV6, RouterPort,
+        STALE_TIME, StaticNeighbor,
     },
 };
 use serde_json::{Value, json};
-use topology_schema::{Cube, Endpoint, InterfaceAddress, MacAddr, Name, Prefix, cube::router::Spec};
+use topology_schema::{
+    Cube, Endpoint, InterfaceAddress, MacAddr, Name, Prefix, cube::router::Spec,
+};
 
 use super::{Context, CubeDriver, Lowered, Table, Tables, default_mac, index, room_for};
 use crate::resource::MapKind;
@@ -34,12 +37,23 @@ impl CubeDriver for Driver {
         "router"
     }
 
+    fn routes(&self) -> bool {
+        true
+    }
+
     fn lower(&self, context: &Context<'_>) -> Lowered {
-        let Cube::Router(spec) = context.cube else { return Lowered::default() };
+        let Cube::Router(spec) = context.cube else {
+            return Lowered::default();
+        };
         let ports = spec
             .ports
-            .iter()
-            .filter_map(|(name, _)| Some((index(context.port(name)?), bytes(&router_port(context, spec, name)))))
+            .keys()
+            .filter_map(|name| {
+                Some((
+                    index(context.port(name)?),
+                    bytes(&router_port(context, spec, name)),
+                ))
+            })
             .collect();
         let Routes { v4, v6 } = Routes::of(context, spec);
         let neighbors = neighbors(context, spec);
@@ -47,7 +61,13 @@ impl CubeDriver for Driver {
         let neighbor = size_of::<NeighborKey>();
         Lowered {
             tables: vec![
-                Table::config("router_ports", MapKind::Array, context.capacity(), (4, size_of::<RouterPort>()), ports),
+                Table::config(
+                    "router_ports",
+                    MapKind::Array,
+                    context.capacity(),
+                    (4, size_of::<RouterPort>()),
+                    ports,
+                ),
                 Table::config(
                     "static_neighbors",
                     MapKind::Hash,
@@ -55,10 +75,32 @@ impl CubeDriver for Driver {
                     (neighbor, size_of::<StaticNeighbor>()),
                     neighbors,
                 ),
-                Table::config("routes_v4", MapKind::LpmTrie, ROUTES, (size_of::<RouteKeyV4>(), route), v4),
-                Table::config("routes_v6", MapKind::LpmTrie, ROUTES, (size_of::<RouteKeyV6>(), route), v6),
-                Table::learned("neighbors", MapKind::LruHash, NEIGHBORS, (neighbor, size_of::<Neighbor>())),
-                Table::learned("icmp_budget", MapKind::PerCpuArray, 1, (4, size_of::<IcmpBudget>())),
+                Table::config(
+                    "routes_v4",
+                    MapKind::LpmTrie,
+                    ROUTES,
+                    (size_of::<RouteKeyV4>(), route),
+                    v4,
+                ),
+                Table::config(
+                    "routes_v6",
+                    MapKind::LpmTrie,
+                    ROUTES,
+                    (size_of::<RouteKeyV6>(), route),
+                    v6,
+                ),
+                Table::learned(
+                    "neighbors",
+                    MapKind::LruHash,
+                    NEIGHBORS,
+                    (neighbor, size_of::<Neighbor>()),
+                ),
+                Table::learned(
+                    "icmp_budget",
+                    MapKind::PerCpuArray,
+                    1,
+                    (4, size_of::<IcmpBudget>()),
+                ),
                 Table::learned("scratch", MapKind::PerCpuArray, 1, (4, SCRATCH)),
             ],
             ..Lowered::default()
@@ -77,43 +119,69 @@ impl CubeDriver for Driver {
         &[("routes", "to"), ("neighbors", "address")]
     }
 
-    fn show(&self, tables: &dyn Tables, ports: &BTreeMap<u32, String>) -> serde_json::Map<String, Value> {
-        let name = |port: u32| ports.get(&port).map_or_else(|| format!("#{port}"), Clone::clone);
+    fn show(
+        &self,
+        tables: &dyn Tables,
+        ports: &BTreeMap<u32, String>,
+    ) -> serde_json::Map<String, Value> {
+        let name = |port: u32| {
+            ports
+                .get(&port)
+                .map_or_else(|| format!("#{port}"), Clone::clone)
+        };
         let mut routes = Vec::new();
         for table in ["routes_v4", "routes_v6"] {
             for (key, values) in tables.entries(table) {
-                let value = values.first().and_then(|value| bytemuck::try_pod_read_unaligned::<Route>(value).ok());
-                let (Some(to), Some(route)) = (destination(table, &key), value) else { continue };
+                let value = values
+                    .first()
+                    .and_then(|value| bytemuck::try_pod_read_unaligned::<Route>(value).ok());
+                let (Some(to), Some(route)) = (destination(table, &key), value) else {
+                    continue;
+                };
                 routes.push(match route.kind {
                     ROUTE_VIA => {
                         let via = next_hop(table, route.next_hop);
                         json!({ "to": to, "port": name(route.port), "type": "static", "via": via })
                     }
                     ROUTE_LOCAL => json!({ "to": to, "port": name(route.port), "type": "local" }),
-                    ROUTE_BROADCAST => json!({ "to": to, "port": name(route.port), "type": "broadcast" }),
+                    ROUTE_BROADCAST => {
+                        json!({ "to": to, "port": name(route.port), "type": "broadcast" })
+                    }
                     _ => json!({ "to": to, "port": name(route.port), "type": "connected" }),
                 });
             }
         }
         let mut neighbors = Vec::new();
         for (key, values) in tables.entries("static_neighbors") {
-            let value = values.first().and_then(|value| bytemuck::try_pod_read_unaligned::<StaticNeighbor>(value).ok());
-            let (Some((port, address)), Some(value)) = (neighbor_address(&key), value) else { continue };
+            let value = values
+                .first()
+                .and_then(|value| bytemuck::try_pod_read_unaligned::<StaticNeighbor>(value).ok());
+            let (Some((port, address)), Some(value)) = (neighbor_address(&key), value) else {
+                continue;
+            };
             let mac = MacAddr(value.mac.bytes());
-            neighbors.push(json!({ "address": address, "mac": mac, "port": name(port), "state": "static" }));
+            neighbors.push(
+                json!({ "address": address, "mac": mac, "port": name(port), "state": "static" }),
+            );
         }
         let now = tables.now();
         for (key, values) in tables.entries("neighbors") {
-            let value = values.first().and_then(|value| bytemuck::try_pod_read_unaligned::<Neighbor>(value).ok());
-            let (Some((port, address)), Some(value)) = (neighbor_address(&key), value) else { continue };
+            let value = values
+                .first()
+                .and_then(|value| bytemuck::try_pod_read_unaligned::<Neighbor>(value).ok());
+            let (Some((port, address)), Some(value)) = (neighbor_address(&key), value) else {
+                continue;
+            };
             let age = now.saturating_sub(value.confirmed);
             let entry = if value.confirmed == 0 {
                 json!({ "address": address, "port": name(port), "state": "incomplete" })
             } else {
-                let state = match age {
-                    ..=REACHABLE_TIME => "reachable",
-                    ..=STALE_TIME => "stale",
-                    _ => "expired",
+                let state = if age <= REACHABLE_TIME {
+                    "reachable"
+                } else if age <= STALE_TIME {
+                    "stale"
+                } else {
+                    "expired"
                 };
                 let mac = MacAddr(value.mac.bytes());
                 json!({ "address": address, "mac": mac, "port": name(port), "state": state, "age": age / 1_000_000_000 })
@@ -121,7 +189,10 @@ impl CubeDriver for Driver {
             neighbors.push(entry);
         }
         neighbors.sort_by_key(|entry| (entry["port"].to_string(), entry["address"].to_string()));
-        serde_json::Map::from_iter([("routes".to_owned(), routes.into()), ("neighbors".to_owned(), neighbors.into())])
+        serde_json::Map::from_iter([
+            ("routes".to_owned(), routes.into()),
+            ("neighbors".to_owned(), neighbors.into()),
+        ])
     }
 }
 
@@ -137,10 +208,17 @@ fn router_port(context: &Context<'_>, spec: &Spec, name: &Name) -> RouterPort {
     let topology = &context.graph.topology().topology().metadata.name;
     let mac = port_mac(topology, context.name, spec, name).0;
     let port = &spec.ports[name];
-    let first = |v4: bool| port.addresses.iter().map(InterfaceAddress::address).find(|address| address.is_ipv4() == v4);
+    let first = |v4: bool| {
+        port.addresses
+            .iter()
+            .map(InterfaceAddress::address)
+            .find(|address| address.is_ipv4() == v4)
+    };
     RouterPort {
         mac: Mac::new(mac),
-        mtu: port.mtu.map_or(DEFAULT_MTU, |mtu| u16::try_from(mtu.get()).unwrap_or(u16::MAX)),
+        mtu: port.mtu.map_or(DEFAULT_MTU, |mtu| {
+            u16::try_from(mtu.get()).unwrap_or(u16::MAX)
+        }),
         address_v4: match first(true) {
             Some(IpAddr::V4(address)) => V4::new(address.octets()),
             _ => V4::default(),
@@ -155,7 +233,24 @@ fn router_port(context: &Context<'_>, spec: &Spec, name: &Name) -> RouterPort {
 
 /// The modified EUI-64 address (RFC 4291, 2.5.6 and appendix A).
 fn link_local([a, b, c, d, e, f]: [u8; 6]) -> [u8; 16] {
-    [0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f]
+    [
+        0xfe,
+        0x80,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        a ^ 2,
+        b,
+        c,
+        0xff,
+        0xfe,
+        d,
+        e,
+        f,
+    ]
 }
 
 /// Both route tables.
@@ -171,16 +266,32 @@ impl Routes {
         let mut routes = Self::default();
         for route in &spec.routes {
             let behind = spec.ports.iter().find(|(_, port)| {
-                port.addresses.iter().any(|address| address.network().contains(route.via))
+                port.addresses
+                    .iter()
+                    .any(|address| address.network().contains(route.via))
             });
-            let Some(port) = behind.and_then(|(name, _)| context.port(name)) else { continue };
-            routes.add(&route.to.prefix(route.via), ROUTE_VIA, port, Some(route.via));
+            let Some(port) = behind.and_then(|(name, _)| context.port(name)) else {
+                continue;
+            };
+            routes.add(
+                &route.to.prefix(route.via),
+                ROUTE_VIA,
+                port,
+                Some(route.via),
+            );
         }
         for (name, port) in &spec.ports {
-            let Some(index) = context.port(name) else { continue };
+            let Some(index) = context.port(name) else {
+                continue;
+            };
             // In reverse, so that the first address of a network is the one that speaks on it.
             for address in port.addresses.iter().rev() {
-                routes.add(&address.network(), ROUTE_CONNECTED, index, Some(address.address()));
+                routes.add(
+                    &address.network(),
+                    ROUTE_CONNECTED,
+                    index,
+                    Some(address.address()),
+                );
             }
             for address in &port.addresses {
                 routes.add_own(address, index);
@@ -195,7 +306,9 @@ impl Routes {
         if let IpAddr::V4(v4) = address.address()
             && address.length() < 31
         {
-            let mask = u32::MAX.checked_shr(u32::from(address.length())).unwrap_or(0);
+            let mask = u32::MAX
+                .checked_shr(u32::from(address.length()))
+                .unwrap_or(0);
             for broadcast in [u32::from(v4) & !mask, u32::from(v4) | mask] {
                 if let Some(prefix) = Prefix::containing(Ipv4Addr::from(broadcast).into(), 32) {
                     self.add(&prefix, ROUTE_BROADCAST, port, None);
@@ -210,13 +323,29 @@ impl Routes {
 
     fn add(&mut self, to: &Prefix, kind: u32, port: u32, next_hop: Option<IpAddr>) {
         let length = u32::from(to.length());
-        let route = Route { kind, port, next_hop: next_hop.map_or(V6::UNSPECIFIED, words) };
+        let route = Route {
+            kind,
+            port,
+            next_hop: next_hop.map_or(V6::UNSPECIFIED, words),
+        };
         match to.address() {
             IpAddr::V4(address) => {
-                self.v4.insert(bytes(&RouteKeyV4 { length, address: V4::new(address.octets()) }), bytes(&route));
+                self.v4.insert(
+                    bytes(&RouteKeyV4 {
+                        length,
+                        address: V4::new(address.octets()),
+                    }),
+                    bytes(&route),
+                );
             }
             IpAddr::V6(address) => {
-                self.v6.insert(bytes(&RouteKeyV6 { length, address: V6::new(address.octets()) }), bytes(&route));
+                self.v6.insert(
+                    bytes(&RouteKeyV6 {
+                        length,
+                        address: V6::new(address.octets()),
+                    }),
+                    bytes(&route),
+                );
             }
         }
     }
@@ -227,14 +356,23 @@ impl Routes {
 fn neighbors(context: &Context<'_>, spec: &Spec) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let mut neighbors = BTreeMap::new();
     let mut add = |port: &Name, address: IpAddr, mac: MacAddr| {
-        let Some(index) = context.port(port) else { return };
-        let value = StaticNeighbor { mac: Mac::new(mac.0), pad: 0 };
+        let Some(index) = context.port(port) else {
+            return;
+        };
+        let value = StaticNeighbor {
+            mac: Mac::new(mac.0),
+            pad: 0,
+        };
         neighbors.insert(bytes(&neighbor_key(index, address)), bytes(&value));
     };
     for (name, port) in &spec.ports {
         for endpoint in context.graph.link_neighbors(context.name, name) {
             for (address, mac) in stations(context, endpoint) {
-                if port.addresses.iter().any(|own| own.network().contains(address)) {
+                if port
+                    .addresses
+                    .iter()
+                    .any(|own| own.network().contains(address))
+                {
                     add(name, address, mac);
                 }
             }
@@ -250,19 +388,35 @@ fn neighbors(context: &Context<'_>, spec: &Spec) -> BTreeMap<Vec<u8>, Vec<u8>> {
 fn stations(context: &Context<'_>, endpoint: &Endpoint) -> Vec<(IpAddr, MacAddr)> {
     let topology = context.graph.topology().topology();
     match endpoint {
-        Endpoint::Namespace { namespace, interface } => {
-            let Some(settings) =
-                topology.spec.namespaces.get(namespace).and_then(|namespace| namespace.interfaces.get(interface))
+        Endpoint::Namespace {
+            namespace,
+            interface,
+        } => {
+            let Some(settings) = topology
+                .spec
+                .namespaces
+                .get(namespace)
+                .and_then(|namespace| namespace.interfaces.get(interface))
             else {
                 return Vec::new();
             };
-            let mac = settings.mac.unwrap_or_else(|| default_mac(&topology.metadata.name, &endpoint.to_string()));
-            settings.addresses.iter().map(|address| (address.address(), mac)).collect()
+            let mac = settings
+                .mac
+                .unwrap_or_else(|| default_mac(&topology.metadata.name, &endpoint.to_string()));
+            settings
+                .addresses
+                .iter()
+                .map(|address| (address.address(), mac))
+                .collect()
         }
         Endpoint::Port { cube, port } => match context.graph.cube(cube) {
             Some(Cube::Router(spec)) => {
                 let mac = port_mac(&topology.metadata.name, cube, spec, port);
-                let addresses = spec.ports.get(port).into_iter().flat_map(|port| &port.addresses);
+                let addresses = spec
+                    .ports
+                    .get(port)
+                    .into_iter()
+                    .flat_map(|port| &port.addresses);
                 addresses.map(|address| (address.address(), mac)).collect()
             }
             _ => Vec::new(),

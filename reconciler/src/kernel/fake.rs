@@ -28,7 +28,13 @@ pub struct FakeKernel {
 impl FakeKernel {
     /// A host with these interfaces.
     pub fn new(topology: Name, interfaces: impl IntoIterator<Item = InterfaceName>) -> Self {
-        let mut this = Self { topology, state: Observed::default(), next_id: 1, history: Vec::new(), fail_at: None };
+        let mut this = Self {
+            topology,
+            state: Observed::default(),
+            next_id: 1,
+            history: Vec::new(),
+            fail_at: None,
+        };
         for name in interfaces {
             this.add_interface(name, false);
         }
@@ -65,11 +71,23 @@ impl FakeKernel {
 
     fn add_interface(&mut self, name: InterfaceName, ours: bool) {
         let ifindex = self.id();
-        self.state.interfaces.insert(name, observed::Interface { ifindex, ours, up: true });
+        self.state.interfaces.insert(
+            name,
+            observed::Interface {
+                ifindex,
+                ours,
+                up: true,
+            },
+        );
     }
 
     fn forget_index(&mut self, ifindex: u32) {
-        for link in self.state.links.values_mut().filter(|link| link.ifindex == ifindex) {
+        for link in self
+            .state
+            .links
+            .values_mut()
+            .filter(|link| link.ifindex == ifindex)
+        {
             link.ifindex = 0;
         }
     }
@@ -79,10 +97,19 @@ impl FakeKernel {
             return refuse("pin", path, "File exists");
         }
         let fingerprint = program
-            .fingerprint(|name| self.state.ifindex(name), |map| self.state.maps.get(map).map(|map| map.id))
-            .ok_or_else(|| Error::Call(format!("load program {path}: a map or an interface is missing")))?;
+            .fingerprint(
+                |name| self.state.ifindex(name),
+                |map| self.state.maps.get(map).map(|map| map.id),
+            )
+            .ok_or_else(|| {
+                Error::Call(format!(
+                    "load program {path}: a map or an interface is missing"
+                ))
+            })?;
         let id = self.id();
-        self.state.programs.insert(path.clone(), observed::Program { id, fingerprint });
+        self.state
+            .programs
+            .insert(path.clone(), observed::Program { id, fingerprint });
         Ok(())
     }
 
@@ -102,7 +129,15 @@ impl FakeKernel {
             return refuse("attach to", &attachment.interface, "No such device");
         };
         let id = self.id();
-        self.state.links.insert(path.clone(), observed::Link { id, program, ifindex, point: Some(attachment.point) });
+        self.state.links.insert(
+            path.clone(),
+            observed::Link {
+                id,
+                program,
+                ifindex,
+                point: Some(attachment.point),
+            },
+        );
         Ok(())
     }
 
@@ -151,7 +186,14 @@ impl FakeKernel {
             }
         }
         let id = self.id();
-        self.state.maps.insert(path.clone(), observed::Map { id, shape: Some(map.shape), entries: Some(entries) });
+        self.state.maps.insert(
+            path.clone(),
+            observed::Map {
+                id,
+                shape: Some(map.shape),
+                entries: Some(entries),
+            },
+        );
         Ok(())
     }
 
@@ -207,8 +249,16 @@ impl Kernel for FakeKernel {
     }
 
     fn read(&mut self, map: &PinPath) -> Result<Vec<Entry>> {
-        let entries = self.state.maps.get(map).and_then(|map| map.entries.clone()).unwrap_or_default();
-        Ok(entries.into_iter().map(|(key, value)| (key, vec![value])).collect())
+        let entries = self
+            .state
+            .maps
+            .get(map)
+            .and_then(|map| map.entries.clone())
+            .unwrap_or_default();
+        Ok(entries
+            .into_iter()
+            .map(|(key, value)| (key, vec![value]))
+            .collect())
     }
 
     fn now(&self) -> u64 {
@@ -230,24 +280,39 @@ impl Kernel for FakeKernel {
             Op::DeleteNamespace(name) => {
                 self.state.namespaces.remove(name);
                 let is_inside = |veth: &observed::Veth| {
-                    veth.peer.as_ref().is_some_and(|peer| peer.namespace.as_ref() == Some(name))
+                    veth.peer
+                        .as_ref()
+                        .is_some_and(|peer| peer.namespace.as_ref() == Some(name))
                 };
-                let inside: Vec<_> =
-                    self.state.veths.iter().filter(|(_, veth)| is_inside(veth)).map(|(name, _)| name.clone()).collect();
+                let inside: Vec<_> = self
+                    .state
+                    .veths
+                    .iter()
+                    .filter(|(_, veth)| is_inside(veth))
+                    .map(|(name, _)| name.clone())
+                    .collect();
                 self.delete_veths(&inside);
             }
             Op::CreateVeth(name, veth) => {
                 if self.state.interfaces.contains_key(name) {
                     return refuse("create veth", name, "File exists");
                 }
-                if veth.peer.namespace.as_ref().is_some_and(|namespace| !self.state.namespaces.contains_key(namespace)) {
+                if veth
+                    .peer
+                    .namespace
+                    .as_ref()
+                    .is_some_and(|namespace| !self.state.namespaces.contains_key(namespace))
+                {
                     return refuse("create veth", name, "no such namespace");
                 }
                 self.add_interface(name.clone(), true);
                 if veth.peer.namespace.is_none() {
                     self.add_interface(veth.peer.name.clone(), true);
                 }
-                let veth = observed::Veth { alias: veth.alias.clone(), peer: Some(veth.peer.clone()) };
+                let veth = observed::Veth {
+                    alias: veth.alias.clone(),
+                    peer: Some(veth.peer.clone()),
+                };
                 self.state.veths.insert(name.clone(), veth);
             }
             Op::ConfigureVeth { name, to, .. } => match self.state.veths.get_mut(name) {
@@ -270,10 +335,16 @@ impl Kernel for FakeKernel {
                 self.state.slots.remove(slot);
             }
             Op::Attach(path, attachment) => self.attach(path, attachment)?,
-            Op::UpdateLink { link, program, expected } => {
+            Op::UpdateLink {
+                link,
+                program,
+                expected,
+            } => {
                 let program = self.program_id(program)?;
                 match self.state.links.get_mut(link) {
-                    Some(link) if *expected == 0 || link.program == *expected => link.program = program,
+                    Some(link) if *expected == 0 || link.program == *expected => {
+                        link.program = program
+                    }
                     Some(_) => return refuse("update link", link, "Operation not permitted"),
                     None => return refuse("open", link, "No such file or directory"),
                 }
@@ -292,7 +363,9 @@ impl FakeKernel {
     fn delete_veths<'a>(&mut self, names: impl IntoIterator<Item = &'a InterfaceName>) {
         for name in names {
             let far = self.state.veths.remove(name).and_then(|veth| veth.peer);
-            let far = far.filter(|peer| peer.namespace.is_none()).map(|peer| peer.name);
+            let far = far
+                .filter(|peer| peer.namespace.is_none())
+                .map(|peer| peer.name);
             for end in std::iter::once(name.clone()).chain(far) {
                 self.unplug(&end);
             }

@@ -138,7 +138,11 @@ fn learn(mac: Mac, input: u32, now: u64) {
     if unsafe { STATIC_FDB.get(&key) }.is_some() {
         return;
     }
-    let entry = FdbEntry { port: input, pad: 0, seen: now };
+    let entry = FdbEntry {
+        port: input,
+        pad: 0,
+        seen: now,
+    };
     if FDB.insert(&key, &entry, 0).is_err() {
         make_room(now);
     }
@@ -165,7 +169,9 @@ fn lookup(mac: Mac, now: u64) -> Option<u32> {
 /// not learned and frames for them are flooded; stations that are known stay known.
 #[inline(always)]
 fn make_room(now: u64) {
-    let Some(state) = STATE.get_ptr_mut(0) else { return };
+    let Some(state) = STATE.get_ptr_mut(0) else {
+        return;
+    };
     // SAFETY: the entry is always there; a lost race costs one sweep or one count.
     unsafe {
         (*state).full += 1;
@@ -184,7 +190,12 @@ fn make_room(now: u64) {
 }
 
 /// Callback of `bpf_for_each_map_elem` (Linux 5.13).
-extern "C" fn forget_aged(_map: *mut c_void, key: *const FdbKey, entry: *const FdbEntry, now: *const u64) -> i64 {
+extern "C" fn forget_aged(
+    _map: *mut c_void,
+    key: *const FdbKey,
+    entry: *const FdbEntry,
+    now: *const u64,
+) -> i64 {
     // SAFETY: the kernel hands valid pointers to the callback.
     unsafe {
         if clock::elapsed(*now, (*entry).seen) > SETTINGS.load().aging_time {
@@ -235,8 +246,12 @@ fn flood(packet: &Tc, input: u32) -> Result<Verdict> {
 extern "C" fn flood_to(index: u64, flood: *mut Flood) -> i64 {
     // SAFETY: the kernel hands the pointer on that `flood` gave it.
     let flood = unsafe { &mut *flood };
-    let Some(output) = FLOOD.get(index as u32 + 1).copied() else { return 1 };
-    let Ok(port) = standard::port(output) else { return 0 };
+    let Some(output) = FLOOD.get(index as u32 + 1).copied() else {
+        return 1;
+    };
+    let Ok(port) = standard::port(output) else {
+        return 0;
+    };
     if output == flood.input || port.flags & flood.isolated != 0 {
         return 0;
     }

@@ -22,7 +22,8 @@ use ebpf_programs::{
     tc::Tc,
     transparent::{self, TransparentCube},
     wire::{
-        ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Ethernet, Ipv4, Ipv6,
+        ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Ethernet,
+        Ipv4, Ipv6,
     },
     xdp::Xdp,
 };
@@ -63,14 +64,30 @@ impl TransparentCube for DdosMitigator {
             ETHERTYPE_IPV4 => {
                 let ip = packet.load::<Ipv4>(offset)?;
                 SOURCES_V4
-                    .get(&PrefixV4 { length: 32, address: ip.source })
-                    .or_else(|| DESTINATIONS_V4.get(&PrefixV4 { length: 32, address: ip.destination }))
+                    .get(&PrefixV4 {
+                        length: 32,
+                        address: ip.source,
+                    })
+                    .or_else(|| {
+                        DESTINATIONS_V4.get(&PrefixV4 {
+                            length: 32,
+                            address: ip.destination,
+                        })
+                    })
             }
             ETHERTYPE_IPV6 => {
                 let ip = packet.load::<Ipv6>(offset)?;
                 SOURCES_V6
-                    .get(&PrefixV6 { length: 128, address: ip.source })
-                    .or_else(|| DESTINATIONS_V6.get(&PrefixV6 { length: 128, address: ip.destination }))
+                    .get(&PrefixV6 {
+                        length: 128,
+                        address: ip.source,
+                    })
+                    .or_else(|| {
+                        DESTINATIONS_V6.get(&PrefixV6 {
+                            length: 128,
+                            address: ip.destination,
+                        })
+                    })
             }
             _ => None,
         };
@@ -111,7 +128,10 @@ fn hit(entry: HitKey, size: Size) {
         }
         return;
     }
-    let first = Hits { packets: size.packets(), bytes: size.bytes() };
+    let first = Hits {
+        packets: size.packets(),
+        bytes: size.bytes(),
+    };
     // A full table costs a count, never a verdict.
     let _uncounted = HITS.insert(&entry, &first, 0);
 }

@@ -17,7 +17,10 @@ use ebpf_programs::{
 };
 
 #[unsafe(no_mangle)]
-static SETTINGS: Global<Settings> = Global::new(Settings { forward: 0, ports: [0, 0] });
+static SETTINGS: Global<Settings> = Global::new(Settings {
+    forward: 0,
+    ports: [0, 0],
+});
 
 #[classifier]
 pub fn on_tc(context: TcContext) -> i32 {
@@ -38,7 +41,11 @@ impl StandardCube for Hello {
         if settings.forward == 0 {
             return Err(DropReason::Policy);
         }
-        let output = if input == settings.ports[0] { settings.ports[1] } else { settings.ports[0] };
+        let output = if input == settings.ports[0] {
+            settings.ports[1]
+        } else {
+            settings.ports[0]
+        };
         if output == input {
             return Err(DropReason::NotLinked);
         }

@@ -9,7 +9,12 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 use ebpf_abi::{chain::Direction, counters::DropReason, hello_transparent::Settings};
-use ebpf_programs::{Packet, Result, tc::Tc, transparent::{self, TransparentCube}, xdp::Xdp};
+use ebpf_programs::{
+    Packet, Result,
+    tc::Tc,
+    transparent::{self, TransparentCube},
+    xdp::Xdp,
+};
 
 #[unsafe(no_mangle)]
 static SETTINGS: Global<Settings> = Global::new(Settings { drop: [0, 0] });
@@ -34,6 +39,10 @@ impl TransparentCube for HelloTransparent {
             Direction::Ingress => drop_ingress,
             Direction::Egress => drop_egress,
         };
-        if drop != 0 { Err(DropReason::Policy) } else { Ok(()) }
+        if drop != 0 {
+            Err(DropReason::Policy)
+        } else {
+            Ok(())
+        }
     }
 }

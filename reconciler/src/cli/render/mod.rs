@@ -67,7 +67,7 @@ fn label(action: Action) -> (&'static str, &'static str) {
 fn values(change: &Change) -> String {
     match (&change.before, &change.after) {
         (Value::Null, value) | (value, Value::Null) if is_nothing(value) => String::new(),
-        (Value::Null, value) | (value, Value::Null) => value.to_string(),
+        (Value::Null, value) | (value, Value::Null) => shortened(value.to_string()),
         (Value::Object(before), Value::Object(after)) => {
             let mut fields: Vec<&String> = before.keys().chain(after.keys()).collect();
             fields.sort();
@@ -90,6 +90,16 @@ fn values(change: &Change) -> String {
                 .join(", ")
         }
         (before, after) => format!("{before} -> {after}"),
+    }
+}
+
+/// Longest value in a line; JSON has all of it.
+const VALUE_LENGTH: usize = 160;
+
+fn shortened(text: String) -> String {
+    match text.char_indices().nth(VALUE_LENGTH) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
     }
 }
 

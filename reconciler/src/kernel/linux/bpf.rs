@@ -5,7 +5,10 @@
 //! pinned map without comparing it, and has no batch calls and no link update that names the
 //! program it expects. See `docs/decisions/0003-loader.md`.
 
-#![expect(unsafe_code, reason = "system calls; each block states why it is sound")]
+#![expect(
+    unsafe_code,
+    reason = "system calls; each block states why it is sound"
+)]
 
 use std::{
     ffi::{CString, OsStr},
@@ -170,7 +173,13 @@ struct ElementAttr {
 
 impl ElementAttr {
     fn new(map: BorrowedFd<'_>, key: *const u8, value: *const u8) -> Self {
-        Self { map_fd: map.as_raw_fd() as u32, pad: 0, key: key as u64, value: value as u64, flags: 0 }
+        Self {
+            map_fd: map.as_raw_fd() as u32,
+            pad: 0,
+            key: key as u64,
+            value: value as u64,
+            flags: 0,
+        }
     }
 }
 
@@ -205,7 +214,11 @@ pub fn delete(map: BorrowedFd<'_>, key: &[u8]) -> io::Result<()> {
 }
 
 /// The key after `key`, or the first.
-pub fn next_key(map: BorrowedFd<'_>, key: Option<&[u8]>, size: usize) -> io::Result<Option<Vec<u8>>> {
+pub fn next_key(
+    map: BorrowedFd<'_>,
+    key: Option<&[u8]>,
+    size: usize,
+) -> io::Result<Option<Vec<u8>>> {
     let mut next = vec![0u8; size];
     let key = key.map_or(std::ptr::null(), <[u8]>::as_ptr);
     let attr = ElementAttr::new(map, key, next.as_mut_ptr());
@@ -411,15 +424,25 @@ struct PathAttr {
 /// Pins an object to a path in bpffs.
 pub fn pin(fd: BorrowedFd<'_>, path: &Path) -> Result<()> {
     let name = c_path(path).map_err(fail("pin", path.display()))?;
-    let attr = PathAttr { pathname: name.as_ptr() as u64, bpf_fd: fd.as_raw_fd() as u32, file_flags: 0 };
+    let attr = PathAttr {
+        pathname: name.as_ptr() as u64,
+        bpf_fd: fd.as_raw_fd() as u32,
+        file_flags: 0,
+    };
     // SAFETY: `name` is a C string that outlives the call.
-    unsafe { bpf(OBJ_PIN, &mut [attr]) }.map(drop).map_err(fail("pin", path.display()))
+    unsafe { bpf(OBJ_PIN, &mut [attr]) }
+        .map(drop)
+        .map_err(fail("pin", path.display()))
 }
 
 /// Opens a pinned object.
 pub fn open(path: &Path) -> Result<OwnedFd> {
     let name = c_path(path).map_err(fail("open", path.display()))?;
-    let attr = PathAttr { pathname: name.as_ptr() as u64, bpf_fd: 0, file_flags: 0 };
+    let attr = PathAttr {
+        pathname: name.as_ptr() as u64,
+        bpf_fd: 0,
+        file_flags: 0,
+    };
     // SAFETY: `name` is a C string that outlives the call.
     unsafe { bpf_fd(OBJ_GET, attr) }.map_err(fail("open", path.display()))
 }
@@ -456,7 +479,11 @@ pub fn create_link(program: BorrowedFd<'_>, target: LinkTarget) -> io::Result<Ow
 }
 
 /// Replaces a link's program in one step, if it still is the expected one.
-pub fn update_link(link: BorrowedFd<'_>, new: BorrowedFd<'_>, expected: Option<BorrowedFd<'_>>) -> io::Result<()> {
+pub fn update_link(
+    link: BorrowedFd<'_>,
+    new: BorrowedFd<'_>,
+    expected: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
     #[repr(C)]
     #[derive(Clone, Copy, Pod, Zeroable)]
     struct Attr {
@@ -608,7 +635,11 @@ pub fn program_by_id(id: u32) -> Result<OwnedFd> {
 }
 
 /// Runs a program once on a packet: its verdict, and the packet as it left it.
-pub fn test_run(program: BorrowedFd<'_>, packet: &[u8], context: &mut [u8]) -> io::Result<(u32, Vec<u8>)> {
+pub fn test_run(
+    program: BorrowedFd<'_>,
+    packet: &[u8],
+    context: &mut [u8],
+) -> io::Result<(u32, Vec<u8>)> {
     #[repr(C)]
     #[derive(Clone, Copy, Pod, Zeroable)]
     struct Attr {
@@ -648,14 +679,21 @@ pub fn test_run(program: BorrowedFd<'_>, packet: &[u8], context: &mut [u8]) -> i
 fn object_name(name: &str) -> [u8; 16] {
     let mut bytes = [0; 16];
     for (to, from) in bytes[..15].iter_mut().zip(name.bytes()) {
-        *to = if from.is_ascii_alphanumeric() || from == b'.' { from } else { b'_' };
+        *to = if from.is_ascii_alphanumeric() || from == b'.' {
+            from
+        } else {
+            b'_'
+        };
     }
     bytes
 }
 
 /// A name as the kernel returns it.
 pub fn name_of(name: &[u8; 16]) -> String {
-    let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+    let end = name
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(name.len());
     String::from_utf8_lossy(&name[..end]).into_owned()
 }
 
@@ -665,7 +703,12 @@ fn c_path(path: &Path) -> io::Result<CString> {
 }
 
 fn fail(call: &'static str, object: impl ToString) -> impl FnOnce(io::Error) -> Error {
-    move |source| Error { call, object: object.to_string(), source, log: None }
+    move |source| Error {
+        call,
+        object: object.to_string(),
+        source,
+        log: None,
+    }
 }
 
 /// # Safety
@@ -681,7 +724,8 @@ unsafe fn bpf_fd<T: Pod>(command: u32, attr: T) -> io::Result<OwnedFd> {
 /// Pointers inside `attr` must be valid as the command demands.
 unsafe fn bpf<T: Pod>(command: u32, attr: &mut [T; 1]) -> io::Result<i32> {
     // SAFETY: `attr` is valid for its size; the kernel takes missing fields as zero.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attr.as_mut_ptr(), size_of::<T>()) };
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, attr.as_mut_ptr(), size_of::<T>()) };
     match result {
         -1 => Err(io::Error::last_os_error()),
         result => Ok(result as i32),

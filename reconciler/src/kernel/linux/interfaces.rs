@@ -35,16 +35,22 @@ impl Interfaces {
         if self.host.is_none() {
             self.host = Some(Netlink::host().map_err(failed)?);
         }
-        self.host.as_mut().ok_or_else(|| Error::Call("no netlink socket".to_owned()))
+        self.host
+            .as_mut()
+            .ok_or_else(|| Error::Call("no netlink socket".to_owned()))
     }
 
     fn at(&mut self, space: Option<&Name>) -> Result<&mut Netlink> {
-        let Some(space) = space else { return self.host() };
+        let Some(space) = space else {
+            return self.host();
+        };
         if !self.inside.contains_key(space) {
             let socket = Netlink::in_namespace(space.as_str()).map_err(failed)?;
             self.inside.insert(space.clone(), socket);
         }
-        self.inside.get_mut(space).ok_or_else(|| Error::Call(format!("no netlink socket in namespace {space}")))
+        self.inside
+            .get_mut(space)
+            .ok_or_else(|| Error::Call(format!("no netlink socket in namespace {space}")))
     }
 
     /// Reads the host's interfaces, the namespaces, and our pairs with their far ends.
@@ -54,8 +60,13 @@ impl Interfaces {
         let links = self.host()?.links().map_err(failed)?;
         let mark = mark(topology);
         let prefix = format!("{mark}:");
-        let ours = |link: &LinkInfo| link.alias.as_ref().is_some_and(|alias| alias.starts_with(&prefix));
-        let by_index: BTreeMap<u32, &LinkInfo> = links.iter().map(|link| (link.index, link)).collect();
+        let ours = |link: &LinkInfo| {
+            link.alias
+                .as_ref()
+                .is_some_and(|alias| alias.starts_with(&prefix))
+        };
+        let by_index: BTreeMap<u32, &LinkInfo> =
+            links.iter().map(|link| (link.index, link)).collect();
         let far_ends: BTreeSet<u32> = links
             .iter()
             .filter(|link| ours(link) && portal(link, &prefix))
@@ -63,19 +74,32 @@ impl Interfaces {
             .collect();
         for link in &links {
             // Interfaces with names of no topology's concern (spaces, colons) cannot be linked.
-            let Ok(name) = link.name.parse::<InterfaceName>() else { continue };
+            let Ok(name) = link.name.parse::<InterfaceName>() else {
+                continue;
+            };
             let mine = ours(link) || far_ends.contains(&link.index);
-            observed.interfaces.insert(name, observed::Interface { ifindex: link.index, ours: mine, up: link.up });
+            observed.interfaces.insert(
+                name,
+                observed::Interface {
+                    ifindex: link.index,
+                    ours: mine,
+                    up: link.up,
+                },
+            );
         }
         let mut spaces = BTreeMap::new();
         for name in namespace_names() {
             let space = Space::read(&name);
-            let marked = space.as_ref().is_some_and(|space| space.mark() == Some(&mark));
+            let marked = space
+                .as_ref()
+                .is_some_and(|space| space.mark() == Some(&mark));
             observed.namespaces.insert(name.clone(), marked);
             spaces.extend(space.map(|space| (name, space)));
         }
         for link in links.iter().filter(|link| ours(link)) {
-            let (Ok(name), Some(alias)) = (link.name.parse(), link.alias.clone()) else { continue };
+            let (Ok(name), Some(alias)) = (link.name.parse(), link.alias.clone()) else {
+                continue;
+            };
             let peer = if portal(link, &prefix) {
                 far_in_host(self.host()?, link, &by_index)
             } else {
@@ -102,13 +126,18 @@ impl Interfaces {
     fn prepare_namespace(&mut self, topology: &Name, name: &Name) -> Result<()> {
         // Addresses are usable at once, those that the kernel makes too. Without IPv6 there is
         // nothing to set.
-        let _no_ipv6 = netns::write_sysctl(Some(name.as_str()), "net/ipv6/conf/default/accept_dad", "0");
+        let _no_ipv6 =
+            netns::write_sysctl(Some(name.as_str()), "net/ipv6/conf/default/accept_dad", "0");
         let socket = self.at(Some(name))?;
         let links = socket.links().map_err(failed)?;
         let Some(loopback) = links.iter().find(|link| link.loopback) else {
-            return Err(Error::Call(format!("namespace {name} has no loopback interface")));
+            return Err(Error::Call(format!(
+                "namespace {name} has no loopback interface"
+            )));
         };
-        socket.set_alias(loopback.index, &mark(topology)).map_err(failed)?;
+        socket
+            .set_alias(loopback.index, &mark(topology))
+            .map_err(failed)?;
         socket.set_up(loopback.index).map_err(failed)
     }
 
@@ -121,7 +150,10 @@ impl Interfaces {
     /// Makes a pair, configures the far end, sets both up.
     pub fn create_veth(&mut self, name: &InterfaceName, veth: &Veth) -> Result<()> {
         let space = veth.peer.namespace.as_ref();
-        let fd = space.map(|space| netns::open(space.as_str())).transpose().map_err(namespace_failed)?;
+        let fd = space
+            .map(|space| netns::open(space.as_str()))
+            .transpose()
+            .map_err(namespace_failed)?;
         let request = VethRequest {
             name: name.as_str(),
             alias: &veth.alias,
@@ -153,7 +185,11 @@ impl Interfaces {
         if peer.gro {
             socket.set_gro(peer.name.as_str(), true).map_err(failed)?;
         }
-        let empty = VethPeer { addresses: BTreeSet::new(), routes: BTreeSet::new(), ..peer.clone() };
+        let empty = VethPeer {
+            addresses: BTreeSet::new(),
+            routes: BTreeSet::new(),
+            ..peer.clone()
+        };
         change_addresses(socket, index, &empty, peer)
     }
 
@@ -161,7 +197,10 @@ impl Interfaces {
     pub fn configure_veth(&mut self, from: &VethPeer, to: &VethPeer) -> Result<()> {
         let socket = self.at(to.namespace.as_ref())?;
         let Some(link) = socket.link(to.name.as_str()).map_err(failed)? else {
-            return Err(Error::Call(format!("configure {}: no such interface", to.name)));
+            return Err(Error::Call(format!(
+                "configure {}: no such interface",
+                to.name
+            )));
         };
         if from.mac != to.mac
             && let Some(mac) = to.mac
@@ -196,7 +235,11 @@ impl Interfaces {
             .map_err(failed)?
             .into_iter()
             .filter(|link| names.contains(link.name.as_str()))
-            .filter(|link| link.alias.as_ref().is_some_and(|alias| alias.starts_with(&prefix)))
+            .filter(|link| {
+                link.alias
+                    .as_ref()
+                    .is_some_and(|alias| alias.starts_with(&prefix))
+            })
             .map(|link| link.index)
             .collect();
         match ours.as_slice() {
@@ -209,10 +252,17 @@ impl Interfaces {
 
 /// True for a pair between programs: its alias names a port, not a namespace's interface.
 fn portal(link: &LinkInfo, prefix: &str) -> bool {
-    link.alias.as_ref().and_then(|alias| alias.strip_prefix(prefix)).is_some_and(|what| what.contains(':'))
+    link.alias
+        .as_ref()
+        .and_then(|alias| alias.strip_prefix(prefix))
+        .is_some_and(|what| what.contains(':'))
 }
 
-fn far_in_host(host: &mut Netlink, link: &LinkInfo, by_index: &BTreeMap<u32, &LinkInfo>) -> Option<VethPeer> {
+fn far_in_host(
+    host: &mut Netlink,
+    link: &LinkInfo,
+    by_index: &BTreeMap<u32, &LinkInfo>,
+) -> Option<VethPeer> {
     let far = by_index.get(&link.peer_index?)?;
     Some(VethPeer {
         namespace: None,
@@ -225,11 +275,24 @@ fn far_in_host(host: &mut Netlink, link: &LinkInfo, by_index: &BTreeMap<u32, &Li
     })
 }
 
-fn far_in_namespace(spaces: &BTreeMap<Name, Space>, link: &LinkInfo, what: &str) -> Option<VethPeer> {
+fn far_in_namespace(
+    spaces: &BTreeMap<Name, Space>,
+    link: &LinkInfo,
+    what: &str,
+) -> Option<VethPeer> {
     let (namespace, name) = what.split_once('/')?;
     let (namespace, space) = spaces.get_key_value(namespace)?;
-    let far = space.links.get(&link.peer_index?).filter(|far| far.name == name)?;
-    let addresses = space.addresses.get(&far.index).into_iter().flatten().copied().collect();
+    let far = space
+        .links
+        .get(&link.peer_index?)
+        .filter(|far| far.name == name)?;
+    let addresses = space
+        .addresses
+        .get(&far.index)
+        .into_iter()
+        .flatten()
+        .copied()
+        .collect();
     let routes = space.routes.get(&far.index).into_iter().flatten();
     Some(VethPeer {
         namespace: Some(namespace.clone()),
@@ -237,7 +300,9 @@ fn far_in_namespace(spaces: &BTreeMap<Name, Space>, link: &LinkInfo, what: &str)
         mac: far.mac.map(MacAddr),
         mtu: far.mtu,
         addresses,
-        routes: routes.map(|route| (route.destination.0, route.destination.1, route.via)).collect(),
+        routes: routes
+            .map(|route| (route.destination.0, route.destination.1, route.via))
+            .collect(),
         gro: false,
     })
 }
@@ -253,33 +318,65 @@ impl Space {
     /// `None` if the namespace is gone or is none.
     fn read(name: &Name) -> Option<Self> {
         let mut socket = Netlink::in_namespace(name.as_str()).ok()?;
-        let links = socket.links().ok()?.into_iter().map(|link| (link.index, link)).collect();
-        Some(Self { links, addresses: socket.all_addresses().ok()?, routes: socket.all_routes().ok()? })
+        let links = socket
+            .links()
+            .ok()?
+            .into_iter()
+            .map(|link| (link.index, link))
+            .collect();
+        Some(Self {
+            links,
+            addresses: socket.all_addresses().ok()?,
+            routes: socket.all_routes().ok()?,
+        })
     }
 
     /// Our mark is the alias of the loopback interface.
     fn mark(&self) -> Option<&String> {
-        self.links.values().find(|link| link.loopback)?.alias.as_ref()
+        self.links
+            .values()
+            .find(|link| link.loopback)?
+            .alias
+            .as_ref()
     }
 }
 
 /// Named namespaces whose names a topology could use.
 fn namespace_names() -> Vec<Name> {
-    let Ok(entries) = std::fs::read_dir("/run/netns") else { return Vec::new() };
-    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    let Ok(entries) = std::fs::read_dir("/run/netns") else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
 }
 
 /// Routes go before the addresses they depend on, and come after them.
-fn change_addresses(socket: &mut Netlink, index: u32, from: &VethPeer, to: &VethPeer) -> Result<()> {
-    let route = |(address, length, via): &(_, u8, _)| RouteInfo { destination: (*address, *length), via: *via };
+fn change_addresses(
+    socket: &mut Netlink,
+    index: u32,
+    from: &VethPeer,
+    to: &VethPeer,
+) -> Result<()> {
+    let route = |(address, length, via): &(_, u8, _)| RouteInfo {
+        destination: (*address, *length),
+        via: *via,
+    };
     for gone in from.routes.difference(&to.routes).map(route) {
-        socket.delete_route(index, gone.destination, gone.via).map_err(failed)?;
+        socket
+            .delete_route(index, gone.destination, gone.via)
+            .map_err(failed)?;
     }
     for (address, length) in from.addresses.difference(&to.addresses) {
-        socket.delete_address(index, *address, *length).map_err(failed)?;
+        socket
+            .delete_address(index, *address, *length)
+            .map_err(failed)?;
     }
     for (address, length) in to.addresses.difference(&from.addresses) {
-        socket.add_address(index, *address, *length).map_err(failed)?;
+        socket
+            .add_address(index, *address, *length)
+            .map_err(failed)?;
     }
     if to.routes.is_empty() {
         return Ok(());
@@ -292,7 +389,9 @@ fn change_addresses(socket: &mut Netlink, index: u32, from: &VethPeer, to: &Veth
         .map(|route| (route.destination.0, route.destination.1, route.via))
         .collect();
     for new in to.routes.difference(&running).map(route) {
-        socket.add_route(index, new.destination, new.via).map_err(failed)?;
+        socket
+            .add_route(index, new.destination, new.via)
+            .map_err(failed)?;
     }
     Ok(())
 }
@@ -300,7 +399,7 @@ fn change_addresses(socket: &mut Netlink, index: u32, from: &VethPeer, to: &Veth
 fn failed(error: netlink::Error) -> Error {
     let text = error.to_string();
     match error {
-        netlink::Error::Refused { errno, .. } if errno as i32 == libc::EPERM => Error::Permission(text),
+        netlink::Error::Refused { errno, .. } if errno == libc::EPERM => Error::Permission(text),
         _ => Error::Call(text),
     }
 }

@@ -56,13 +56,17 @@ impl Lock {
                 }
                 Err((mut unlocked, Errno::EWOULDBLOCK)) => {
                     if Instant::now() >= deadline {
-                        return Err(LockError::Busy { holder: read_holder(&mut unlocked) });
+                        return Err(LockError::Busy {
+                            holder: read_holder(&mut unlocked),
+                        });
                     }
                     std::thread::sleep(RETRY);
                     file = unlocked;
                 }
                 Err((_, errno)) => {
-                    return Err(kernel::Error::Call(format!("lock {}: {errno}", path.display())).into());
+                    return Err(
+                        kernel::Error::Call(format!("lock {}: {errno}", path.display())).into(),
+                    );
                 }
             }
         }

@@ -19,7 +19,11 @@ const BATCH: u32 = 4096;
 /// CPUs there may ever be: a value of a map per CPU has a part for each.
 static POSSIBLE_CPUS: LazyLock<usize> = LazyLock::new(|| {
     let text = std::fs::read_to_string("/sys/devices/system/cpu/possible").unwrap_or_default();
-    let last = text.trim().rsplit(['-', ',']).next().and_then(|last| last.parse::<usize>().ok());
+    let last = text
+        .trim()
+        .rsplit(['-', ','])
+        .next()
+        .and_then(|last| last.parse::<usize>().ok());
     last.map_or(1, |last| last + 1)
 });
 
@@ -55,21 +59,35 @@ pub fn shape(info: &MapInfo) -> Option<MapShape> {
         (MapType::LpmTrie, F_NO_PREALLOC, MapKind::LpmTrie),
         (MapType::ProgramArray, 0, MapKind::ProgramArray),
     ];
-    let (_, _, kind) =
-        kinds.into_iter().find(|(map_type, flags, _)| *map_type as u32 == info.map_type && *flags == info.map_flags)?;
-    Some(MapShape { kind, key_size: info.key_size, value_size: info.value_size, max_entries: info.max_entries })
+    let (_, _, kind) = kinds.into_iter().find(|(map_type, flags, _)| {
+        *map_type as u32 == info.map_type && *flags == info.map_flags
+    })?;
+    Some(MapShape {
+        kind,
+        key_size: info.key_size,
+        value_size: info.value_size,
+        max_entries: info.max_entries,
+    })
 }
 
 /// Writes entries, many with one call.
 pub fn put(map: BorrowedFd<'_>, entries: &BTreeMap<Vec<u8>, Vec<u8>>) -> io::Result<()> {
     // One call for a few entries is not worth the copies.
     if entries.len() < 8 {
-        return entries.iter().try_for_each(|(key, value)| bpf::update(map, key, value));
+        return entries
+            .iter()
+            .try_for_each(|(key, value)| bpf::update(map, key, value));
     }
     let entries: Vec<_> = entries.iter().collect();
     for batch in entries.chunks(BATCH as usize) {
-        let keys: Vec<u8> = batch.iter().flat_map(|(key, _)| key.iter().copied()).collect();
-        let values: Vec<u8> = batch.iter().flat_map(|(_, value)| value.iter().copied()).collect();
+        let keys: Vec<u8> = batch
+            .iter()
+            .flat_map(|(key, _)| key.iter().copied())
+            .collect();
+        let values: Vec<u8> = batch
+            .iter()
+            .flat_map(|(_, value)| value.iter().copied())
+            .collect();
         bpf::update_batch(map, &keys, &values, batch.len() as u32)?;
     }
     Ok(())
@@ -79,7 +97,11 @@ pub fn put(map: BorrowedFd<'_>, entries: &BTreeMap<Vec<u8>, Vec<u8>>) -> io::Res
 pub fn delete(map: BorrowedFd<'_>, shape: &MapShape, keys: &BTreeSet<Vec<u8>>) -> io::Result<()> {
     let zero = vec![0; user_value_size(shape)];
     keys.iter().try_for_each(|key| {
-        if shape.is_array() { bpf::update(map, key, &zero) } else { bpf::delete(map, key) }
+        if shape.is_array() {
+            bpf::update(map, key, &zero)
+        } else {
+            bpf::delete(map, key)
+        }
     })
 }
 
@@ -87,8 +109,15 @@ pub fn delete(map: BorrowedFd<'_>, shape: &MapShape, keys: &BTreeSet<Vec<u8>>) -
 pub fn read(map: BorrowedFd<'_>, shape: &MapShape) -> io::Result<Vec<Entry>> {
     let (key_size, value_size) = (shape.key_size as usize, user_value_size(shape));
     let split = |value: &[u8]| -> Vec<Vec<u8>> {
-        let part = if is_per_cpu(shape) { per_cpu_size(shape) } else { value_size };
-        value.chunks(part.max(1)).map(|part| part[..shape.value_size as usize].to_vec()).collect()
+        let part = if is_per_cpu(shape) {
+            per_cpu_size(shape)
+        } else {
+            value_size
+        };
+        value
+            .chunks(part.max(1))
+            .map(|part| part[..shape.value_size as usize].to_vec())
+            .collect()
     };
     let mut entries = Vec::new();
     for (key, value) in read_raw(map, shape, key_size, value_size)? {
@@ -121,7 +150,11 @@ fn read_raw(
     }
 }
 
-fn read_one_by_one(map: BorrowedFd<'_>, key_size: usize, value_size: usize) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+fn read_one_by_one(
+    map: BorrowedFd<'_>,
+    key_size: usize,
+    value_size: usize,
+) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let mut entries = Vec::new();
     let mut key = None;
     while let Some(next) = bpf::next_key(map, key.as_deref(), key_size)? {
@@ -157,5 +190,9 @@ fn per_cpu_size(shape: &MapShape) -> usize {
 
 /// Bytes of a value as the bpf(2) call takes it.
 fn user_value_size(shape: &MapShape) -> usize {
-    if is_per_cpu(shape) { per_cpu_size(shape) * *POSSIBLE_CPUS } else { shape.value_size as usize }
+    if is_per_cpu(shape) {
+        per_cpu_size(shape) * *POSSIBLE_CPUS
+    } else {
+        shape.value_size as usize
+    }
 }

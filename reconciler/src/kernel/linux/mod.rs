@@ -63,7 +63,10 @@ pub struct LinuxKernel {
 
 /// Topologies that have something in this bpffs.
 pub fn topologies(root: &Path) -> Result<Vec<Name>> {
-    Ok(pins::topologies(root)?.iter().filter_map(|name| name.parse().ok()).collect())
+    Ok(pins::topologies(root)?
+        .iter()
+        .filter_map(|name| name.parse().ok())
+        .collect())
 }
 
 impl LinuxKernel {
@@ -91,7 +94,9 @@ impl LinuxKernel {
         }
         let mut loaded = 0;
         for step in steps {
-            let Op::LoadProgram(path, program) = &step.op else { continue };
+            let Op::LoadProgram(path, program) = &step.op else {
+                continue;
+            };
             let mut maps = BTreeMap::new();
             for (name, pin) in &program.maps {
                 let map = match shapes.get(pin) {
@@ -101,7 +106,9 @@ impl LinuxKernel {
                 maps.insert(*name, map);
             }
             // Interfaces that the plan makes have no index yet; any will do for the verifier.
-            self.load(path, program, &maps, |this, name| Ok(this.ifindex(name).unwrap_or(1)))?;
+            self.load(path, program, &maps, |this, name| {
+                Ok(this.ifindex(name).unwrap_or(1))
+            })?;
             loaded += 1;
         }
         Ok(loaded)
@@ -165,12 +172,17 @@ impl LinuxKernel {
         ifindex: impl Fn(&mut Self, &InterfaceName) -> Result<u32>,
     ) -> Result<OwnedFd> {
         let mut indices = BTreeMap::new();
-        for (_, name) in program.globals.values().flat_map(|template| &template.ifindexes) {
+        for (_, name) in program
+            .globals
+            .values()
+            .flat_map(|template| &template.ifindexes)
+        {
             indices.insert(name.clone(), ifindex(self, name)?);
         }
         let mut ids = BTreeMap::new();
         for (name, fd) in maps {
-            let info: MapInfo = bpf::info(fd.as_fd()).map_err(|error| io("read map of", pin, &error))?;
+            let info: MapInfo =
+                bpf::info(fd.as_fd()).map_err(|error| io("read map of", pin, &error))?;
             ids.insert(program.maps[name].clone(), info.id);
         }
         let of = |name: &InterfaceName| indices.get(name).copied();
@@ -182,7 +194,10 @@ impl LinuxKernel {
             .iter()
             .filter_map(|(name, template)| Some(((*name).to_owned(), template.resolve(of)?)))
             .collect();
-        let fds = maps.iter().map(|(name, fd)| ((*name).to_owned(), fd.as_fd())).collect();
+        let fds = maps
+            .iter()
+            .map(|(name, fd)| ((*name).to_owned(), fd.as_fd()))
+            .collect();
         self.template(program.object)?
             .load(program.hook.entry_point(), &fingerprint, &globals, &fds)
             .map_err(|error| refused(pin, error))
@@ -190,8 +205,10 @@ impl LinuxKernel {
 
     fn template(&mut self, object: &'static str) -> Result<&ObjectTemplate> {
         if !self.templates.contains_key(object) {
-            let bytes = objects::find(object).ok_or_else(|| Error::Call(format!("there is no object {object}")))?;
-            let template = ObjectTemplate::parse(object, bytes).map_err(|error| Error::Call(error.to_string()))?;
+            let bytes = objects::find(object)
+                .ok_or_else(|| Error::Call(format!("there is no object {object}")))?;
+            let template = ObjectTemplate::parse(object, bytes)
+                .map_err(|error| Error::Call(error.to_string()))?;
             self.templates.insert(object, template);
         }
         Ok(&self.templates[object])
@@ -208,8 +225,15 @@ impl LinuxKernel {
             AttachPoint::Xdp => (ATTACH_XDP, XDP_DRIVER),
             AttachPoint::XdpGeneric => (ATTACH_XDP, XDP_GENERIC),
         };
-        let link = bpf::create_link(program.as_fd(), LinkTarget { ifindex, attach_type, flags })
-            .map_err(|error| attach_failed(attachment, &error))?;
+        let link = bpf::create_link(
+            program.as_fd(),
+            LinkTarget {
+                ifindex,
+                attach_type,
+                flags,
+            },
+        )
+        .map_err(|error| attach_failed(attachment, &error))?;
         self.pin(&link, pin)
     }
 
@@ -230,7 +254,9 @@ impl LinuxKernel {
         let fd = self.open(link)?;
         // A link whose interface is gone is detached already.
         match bpf::detach_link(fd.as_fd()) {
-            Err(error) if error.raw_os_error() != Some(libc::ENODEV) => return Err(io("detach", link, &error)),
+            Err(error) if error.raw_os_error() != Some(libc::ENODEV) => {
+                return Err(io("detach", link, &error));
+            }
             _ => {}
         }
         self.pins.remove(link)
@@ -268,12 +294,20 @@ impl LinuxKernel {
             let failed = |error: std::io::Error| io("read", &pin, &error);
             if pin.name().starts_with("program-") {
                 let info: ProgramInfo = bpf::info(fd.as_fd()).map_err(failed)?;
-                let program = observed::Program { id: info.id, fingerprint: bpf::name_of(&info.name) };
+                let program = observed::Program {
+                    id: info.id,
+                    fingerprint: bpf::name_of(&info.name),
+                };
                 observed.programs.insert(pin, program);
             } else if pin.name().starts_with("link-") {
                 let info: LinkInfo = bpf::info(fd.as_fd()).map_err(failed)?;
                 let point = attach_point(&info, pin.name());
-                let link = observed::Link { id: info.id, program: info.prog_id, ifindex: info.ifindex, point };
+                let link = observed::Link {
+                    id: info.id,
+                    program: info.prog_id,
+                    ifindex: info.ifindex,
+                    point,
+                };
                 observed.links.insert(pin, link);
             } else {
                 let info: MapInfo = bpf::info(fd.as_fd()).map_err(failed)?;
@@ -281,11 +315,23 @@ impl LinuxKernel {
                 let entries = match shape.filter(|_| interest.contents.contains(&pin)) {
                     Some(shape) => {
                         let entries = maps::read(fd.as_fd(), &shape).map_err(failed)?;
-                        Some(entries.into_iter().map(|(key, values)| (key, values.concat())).collect())
+                        Some(
+                            entries
+                                .into_iter()
+                                .map(|(key, values)| (key, values.concat()))
+                                .collect(),
+                        )
                     }
                     None => None,
                 };
-                observed.maps.insert(pin, observed::Map { id: info.id, shape, entries });
+                observed.maps.insert(
+                    pin,
+                    observed::Map {
+                        id: info.id,
+                        shape,
+                        entries,
+                    },
+                );
             }
         }
         self.observe_slots(interest, observed)
@@ -293,13 +339,20 @@ impl LinuxKernel {
 
     fn observe_slots(&self, interest: &Interest, observed: &mut Observed) -> Result<()> {
         let mut open: Option<(&PinPath, OwnedFd)> = None;
-        for slot in interest.slots.iter().filter(|slot| observed.maps.contains_key(&slot.map)) {
+        for slot in interest
+            .slots
+            .iter()
+            .filter(|slot| observed.maps.contains_key(&slot.map))
+        {
             let map = match open.take() {
                 Some((path, fd)) if *path == slot.map => fd,
                 _ => self.open(&slot.map)?,
             };
-            let value = bpf::lookup(map.as_fd(), &slot.index.to_ne_bytes(), 4).map_err(|error| io("read slot", slot, &error))?;
-            if let Some(id) = value.and_then(|value| Some(u32::from_ne_bytes(value.try_into().ok()?))) {
+            let value = bpf::lookup(map.as_fd(), &slot.index.to_ne_bytes(), 4)
+                .map_err(|error| io("read slot", slot, &error))?;
+            if let Some(id) =
+                value.and_then(|value| Some(u32::from_ne_bytes(value.try_into().ok()?)))
+            {
                 observed.slots.insert(slot.clone(), id);
             }
             open = Some((&slot.map, map));
@@ -318,7 +371,10 @@ impl Kernel for LinuxKernel {
     }
 
     fn observe(&mut self, interest: &Interest) -> Result<Observed> {
-        let mut observed = Observed { record: record::read(&self.pins)?, ..Observed::default() };
+        let mut observed = Observed {
+            record: record::read(&self.pins)?,
+            ..Observed::default()
+        };
         self.interfaces.observe(&self.topology, &mut observed)?;
         self.observe_pins(interest, &mut observed)?;
         self.indices.clear();
@@ -332,8 +388,9 @@ impl Kernel for LinuxKernel {
     }
 
     fn now(&self) -> u64 {
-        clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)
-            .map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
+        clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map_or(0, |time| {
+            time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
+        })
     }
 
     fn apply(&mut self, op: &Op) -> Result<()> {
@@ -344,7 +401,9 @@ impl Kernel for LinuxKernel {
                 self.indices.clear();
                 self.interfaces.create_veth(name, veth)
             }
-            Op::ConfigureVeth { from, to, .. } => self.interfaces.configure_veth(&from.peer, &to.peer),
+            Op::ConfigureVeth { from, to, .. } => {
+                self.interfaces.configure_veth(&from.peer, &to.peer)
+            }
             Op::DeleteVeths(names) => {
                 self.indices.clear();
                 self.interfaces.delete_veths(&self.topology, names)
@@ -366,13 +425,18 @@ impl Kernel for LinuxKernel {
                 }
                 maps::put(fd.as_fd(), &resolved).map_err(|error| io("write map", map, &error))?;
                 let shape = self.shape(map, &fd)?;
-                maps::delete(fd.as_fd(), &shape, delete).map_err(|error| io("write map", map, &error))
+                maps::delete(fd.as_fd(), &shape, delete)
+                    .map_err(|error| io("write map", map, &error))
             }
             Op::LoadProgram(pin, program) => self.load_program(pin, program),
             Op::SetSlot(slot, program) => self.set_slot(slot, Some(program)),
             Op::ClearSlot(slot) => self.set_slot(slot, None),
             Op::Attach(pin, attachment) => self.attach(pin, attachment),
-            Op::UpdateLink { link, program, expected } => self.update_link(link, program, *expected),
+            Op::UpdateLink {
+                link,
+                program,
+                expected,
+            } => self.update_link(link, program, *expected),
             Op::Detach(pin) => self.detach(pin),
             Op::Rename { from, to } => self.pins.rename(from, to),
             Op::Unpin(pin) => self.pins.remove(pin),
@@ -390,7 +454,9 @@ fn attach_point(info: &LinkInfo, name: &str) -> Option<AttachPoint> {
     match (info.link_type, info.attach_type) {
         (LINK_TCX, TCX_INGRESS) => Some(AttachPoint::TcIngress),
         (LINK_TCX, TCX_EGRESS) => Some(AttachPoint::TcEgress),
-        (LINK_XDP, _) if name.ends_with(AttachPoint::XdpGeneric.name()) => Some(AttachPoint::XdpGeneric),
+        (LINK_XDP, _) if name.ends_with(AttachPoint::XdpGeneric.name()) => {
+            Some(AttachPoint::XdpGeneric)
+        }
         (LINK_XDP, _) => Some(AttachPoint::Xdp),
         _ => None,
     }

@@ -46,7 +46,10 @@ pub struct Template {
 impl Template {
     /// Parses an object file and loads its BTF: once per kind and run of `pcn`.
     pub fn parse(name: &str, elf: &[u8]) -> Result<Self, Error> {
-        let failed = |problem: String| Error::Object { object: name.to_owned(), problem };
+        let failed = |problem: String| Error::Object {
+            object: name.to_owned(),
+            problem,
+        };
         let mut object = Object::parse(elf).map_err(|error| failed(error.to_string()))?;
         let btf = match object
             .fixup_and_sanitize_btf(&kernel_btf())
@@ -55,8 +58,17 @@ impl Template {
             Some(btf) => load_btf(name, btf)?,
             None => None,
         };
-        let text_sections = object.functions.keys().map(|(section, _)| *section).collect();
-        Ok(Self { name: name.to_owned(), object, text_sections, btf })
+        let text_sections = object
+            .functions
+            .keys()
+            .map(|(section, _)| *section)
+            .collect();
+        Ok(Self {
+            name: name.to_owned(),
+            object,
+            text_sections,
+            btf,
+        })
     }
 
     /// Loads one entry point with its constants, onto maps that exist.
@@ -73,7 +85,12 @@ impl Template {
         let mut object = self.object.clone();
         object.programs.retain(|program, _| program == entry_point);
         object
-            .patch_map_data(globals.iter().map(|(name, value)| (name.as_str(), (value.as_slice(), true))).collect())
+            .patch_map_data(
+                globals
+                    .iter()
+                    .map(|(name, value)| (name.as_str(), (value.as_slice(), true)))
+                    .collect(),
+            )
             .map_err(|error| self.failed(error))?;
         let rodata = self.read_only_data(&object)?;
         let fds: Vec<(String, i32)> = object
@@ -91,9 +108,15 @@ impl Template {
             .collect();
         let map_objects = object.maps.clone();
         object
-            .relocate_maps(fds.iter().map(|(name, fd)| (name.as_str(), *fd, &map_objects[name])), &self.text_sections)
+            .relocate_maps(
+                fds.iter()
+                    .map(|(name, fd)| (name.as_str(), *fd, &map_objects[name])),
+                &self.text_sections,
+            )
             .map_err(|error| self.failed(error))?;
-        object.relocate_calls(&self.text_sections).map_err(|error| self.failed(error))?;
+        object
+            .relocate_calls(&self.text_sections)
+            .map_err(|error| self.failed(error))?;
         let program = object
             .programs
             .get(entry_point)
@@ -131,7 +154,10 @@ impl Template {
     }
 
     fn failed(&self, problem: impl ToString) -> Error {
-        Error::Object { object: self.name.clone(), problem: problem.to_string() }
+        Error::Object {
+            object: self.name.clone(),
+            problem: problem.to_string(),
+        }
     }
 }
 
@@ -159,7 +185,16 @@ fn instruction_bytes(instructions: &[aya_obj::generated::bpf_insn]) -> Vec<u8> {
         .flat_map(|i| {
             let [off0, off1] = i.off.to_ne_bytes();
             let [imm0, imm1, imm2, imm3] = i.imm.to_ne_bytes();
-            [i.code, i.dst_reg() | (i.src_reg() << 4), off0, off1, imm0, imm1, imm2, imm3]
+            [
+                i.code,
+                i.dst_reg() | (i.src_reg() << 4),
+                off0,
+                off1,
+                imm0,
+                imm1,
+                imm2,
+                imm3,
+            ]
         })
         .collect()
 }

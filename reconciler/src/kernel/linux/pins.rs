@@ -29,7 +29,9 @@ pub struct Pins {
 impl Pins {
     /// The directory of a topology below `root`.
     pub fn new(root: &Path, topology: &str) -> Self {
-        Self { directory: root.join(topology) }
+        Self {
+            directory: root.join(topology),
+        }
     }
 
     /// The path of an object.
@@ -58,7 +60,9 @@ impl Pins {
             };
             for entry in entries {
                 let entry = entry.map_err(|error| failed("list", &directory, &error))?;
-                let kind = entry.file_type().map_err(|error| failed("list", &entry.path(), &error))?;
+                let kind = entry
+                    .file_type()
+                    .map_err(|error| failed("list", &entry.path(), &error))?;
                 if kind.is_dir() {
                     directories.push(entry.path());
                 } else if kind.is_file()
@@ -75,7 +79,9 @@ impl Pins {
     pub fn remove(&self, pin: &PinPath) -> Result<()> {
         let path = self.path(pin);
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("unpin", &path, &error)),
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(failed("unpin", &path, &error))
+            }
             _ => {
                 self.remove_empty_parents(&path);
                 Ok(())
@@ -92,7 +98,9 @@ impl Pins {
     /// Removes the whole directory: what is left in it is ours.
     pub fn remove_all(&self) -> Result<()> {
         match fs::remove_dir_all(&self.directory) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", &self.directory, &error)),
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(failed("remove", &self.directory, &error))
+            }
             _ => Ok(()),
         }
     }
@@ -126,15 +134,24 @@ pub fn topologies(root: &Path) -> Result<Vec<String>> {
 
 /// Makes sure that `root` is in a bpffs: mounts one where the kernel wants it if need be.
 pub fn ensure_mounted(root: &Path) -> Result<()> {
-    let existing = root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let existing = root
+        .ancestors()
+        .find(|path| path.exists())
+        .unwrap_or(Path::new("/"));
     if is_bpffs(existing) {
         return Ok(());
     }
     let point = Path::new("/sys/fs/bpf");
     let target = if root.starts_with(point) { point } else { root };
     fs::create_dir_all(target).map_err(|error| failed("create", target, &error))?;
-    mount(Some("bpf"), target, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
-        .map_err(|errno| failed("mount bpffs on", target, &errno.into()))
+    mount(
+        Some("bpf"),
+        target,
+        Some("bpf"),
+        MsFlags::empty(),
+        Some("mode=0700"),
+    )
+    .map_err(|errno| failed("mount bpffs on", target, &errno.into()))
 }
 
 /// True if a path is in a bpffs.
@@ -147,7 +164,12 @@ pub fn is_bpffs(path: &Path) -> bool {
 fn create_directories(path: &Path) -> Result<()> {
     match fs::metadata(path) {
         Ok(metadata) if metadata.uid() == nix::unistd::geteuid().as_raw() => return Ok(()),
-        Ok(_) => return Err(Error::Foreign(format!("{} belongs to another user", path.display()))),
+        Ok(_) => {
+            return Err(Error::Foreign(format!(
+                "{} belongs to another user",
+                path.display()
+            )));
+        }
         Err(_) => {}
     }
     fs::DirBuilder::new()

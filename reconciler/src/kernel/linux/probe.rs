@@ -26,7 +26,11 @@ pub const MINIMUM: (u32, u32) = (6, 6);
 
 /// Asks for each feature.
 pub fn probes() -> Vec<Probe> {
-    let probe = |name, needs, result| Probe { name, needs, result };
+    let probe = |name, needs, result| Probe {
+        name,
+        needs,
+        result,
+    };
     vec![
         probe("tcx links", "Linux 6.6", release()),
         probe("bpf(2)", "CAP_BPF and CAP_NET_ADMIN", map(MapKind::Array)),
@@ -52,12 +56,26 @@ fn release() -> Result<(), String> {
 }
 
 fn shape(kind: MapKind) -> MapShape {
-    MapShape { kind, key_size: 8, value_size: 8, max_entries: 1 }
+    MapShape {
+        kind,
+        key_size: 8,
+        value_size: 8,
+        max_entries: 1,
+    }
 }
 
 fn map(kind: MapKind) -> Result<(), String> {
-    let shape = if kind == MapKind::Array { MapShape { key_size: 4, ..shape(kind) } } else { shape(kind) };
-    maps::create("probe", shape).map(drop).map_err(|error| error.to_string())
+    let shape = if kind == MapKind::Array {
+        MapShape {
+            key_size: 4,
+            ..shape(kind)
+        }
+    } else {
+        shape(kind)
+    };
+    maps::create("probe", shape)
+        .map(drop)
+        .map_err(|error| error.to_string())
 }
 
 fn batches() -> Result<(), String> {

@@ -20,16 +20,29 @@ pub fn path() -> PinPath {
 /// Reads the record, if there is one.
 pub fn read(pins: &Pins) -> Result<Option<Record>> {
     let path = pins.path(&path());
-    if !path.exists() {
-        return Ok(None);
+    match path.try_exists() {
+        Ok(true) => {}
+        Ok(false) => return Ok(None),
+        Err(error) => {
+            return Err(Error::Permission(format!(
+                "read {}: {error}",
+                path.display()
+            )));
+        }
     }
     let map = bpf::open(&path).map_err(call)?;
-    let info: bpf::MapInfo = bpf::info(map.as_fd()).map_err(|error| Error::Call(format!("read {}: {error}", path.display())))?;
+    let info: bpf::MapInfo = bpf::info(map.as_fd())
+        .map_err(|error| Error::Call(format!("read {}: {error}", path.display())))?;
     let broken = |why: &str| Error::Call(format!("record {}: {why}", path.display()));
     let shape = maps::shape(&info).ok_or_else(|| broken("not a map of ours"))?;
     let entries = maps::read(map.as_fd(), &shape).map_err(|error| broken(&error.to_string()))?;
-    let bytes: Vec<u8> = entries.into_iter().flat_map(|(_, values)| values.into_iter().flatten()).collect();
-    let (length, content) = bytes.split_first_chunk::<8>().ok_or_else(|| broken("it is empty"))?;
+    let bytes: Vec<u8> = entries
+        .into_iter()
+        .flat_map(|(_, values)| values.into_iter().flatten())
+        .collect();
+    let (length, content) = bytes
+        .split_first_chunk::<8>()
+        .ok_or_else(|| broken("it is empty"))?;
     let content = usize::try_from(u64::from_le_bytes(*length))
         .ok()
         .and_then(|length| content.get(..length))
@@ -44,7 +57,8 @@ pub fn read(pins: &Pins) -> Result<Option<Record>> {
 /// Writes the record beside the old one, then over it.
 pub fn write(pins: &Pins, record: &Record) -> Result<()> {
     let path = path();
-    let content = serde_json::to_vec(record).map_err(|error| Error::Call(format!("write record: {error}")))?;
+    let content = serde_json::to_vec(record)
+        .map_err(|error| Error::Call(format!("write record: {error}")))?;
     let mut bytes = (content.len() as u64).to_le_bytes().to_vec();
     bytes.extend(content);
     let chunks: BTreeMap<Vec<u8>, Vec<u8>> = (0u32..)
@@ -62,7 +76,8 @@ pub fn write(pins: &Pins, record: &Record) -> Result<()> {
         max_entries: chunks.len() as u32,
     };
     let map = maps::create("record", shape).map_err(call)?;
-    maps::put(map.as_fd(), &chunks).map_err(|error| Error::Call(format!("fill record: {error}")))?;
+    maps::put(map.as_fd(), &chunks)
+        .map_err(|error| Error::Call(format!("fill record: {error}")))?;
     pins.remove(&path.staged())?;
     bpf::pin(map.as_fd(), &pins.prepare(&path.staged())?).map_err(call)?;
     pins.rename(&path.staged(), &path)
@@ -73,7 +88,10 @@ fn newer(content: &[u8]) -> Option<Error> {
     let value: serde_json::Value = serde_json::from_slice(content).ok()?;
     let layout = u32::try_from(value["layoutVersion"].as_u64()?).ok()?;
     (layout > ebpf_abi::LAYOUT_VERSION).then(|| Error::Newer {
-        topology: value["topology"]["metadata"]["name"].as_str().unwrap_or_default().to_owned(),
+        topology: value["topology"]["metadata"]["name"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned(),
         version: value["pcnVersion"].as_str().unwrap_or_default().to_owned(),
         layout,
     })

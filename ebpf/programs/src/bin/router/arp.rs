@@ -31,7 +31,9 @@ pub fn receive<P: Packet>(packet: &P, input: &Input) -> Result<Verdict> {
         return Ok(Verdict::Consumed);
     }
     match route_v4(arp.target()) {
-        Some(route) if route.kind == ROUTE_LOCAL && route.port == input.index => answer(packet, input, &arp),
+        Some(route) if route.kind == ROUTE_LOCAL && route.port == input.index => {
+            answer(packet, input, &arp)
+        }
         _ => Ok(Verdict::Consumed),
     }
 }
@@ -44,28 +46,49 @@ fn answer<P: Packet>(packet: &P, input: &Input, request: &Arp) -> Result<Verdict
     let mac = input.port.mac;
     packet.store(
         0,
-        Ethernet { destination: input.station, source: mac, ethertype: ETHERTYPE_ARP },
+        Ethernet {
+            destination: input.station,
+            source: mac,
+            ethertype: ETHERTYPE_ARP,
+        },
     )?;
     packet.store(
         ETHERNET_LENGTH,
-        Arp::new(Arp::REPLY, (mac, request.target()), (request.sender_mac, request.sender())),
+        Arp::new(
+            Arp::REPLY,
+            (mac, request.target()),
+            (request.sender_mac, request.sender()),
+        ),
     )?;
     Ok(Verdict::Emit(input.index))
 }
 
 /// Turns the packet into a question for `target`; `lost` says why the packet itself is.
 #[inline(always)]
-pub fn ask<P: Packet>(packet: &mut P, output: u32, target: V4, lost: Option<DropReason>) -> Result<Verdict> {
+pub fn ask<P: Packet>(
+    packet: &mut P,
+    output: u32,
+    target: V4,
+    lost: Option<DropReason>,
+) -> Result<Verdict> {
     let port = router_port(output)?;
     // Ethernet frames have 60 bytes at least.
     packet.blank::<60>()?;
     packet.store(
         0,
-        Ethernet { destination: Mac::BROADCAST, source: port.mac, ethertype: ETHERTYPE_ARP },
+        Ethernet {
+            destination: Mac::BROADCAST,
+            source: port.mac,
+            ethertype: ETHERTYPE_ARP,
+        },
     )?;
     packet.store(
         ETHERNET_LENGTH,
-        Arp::new(Arp::REQUEST, (port.mac, own_address(port.address_v4, target)), (Mac::default(), target)),
+        Arp::new(
+            Arp::REQUEST,
+            (port.mac, own_address(port.address_v4, target)),
+            (Mac::default(), target),
+        ),
     )?;
     Ok(Verdict::Instead(output, lost))
 }

@@ -11,7 +11,8 @@ use ebpf_programs::{
     Packet, Result, clock,
     standard::{self, Verdict},
     wire::{
-        ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Icmp, Ipv4, Ipv6, PROTOCOL_ICMP, PROTOCOL_ICMPV6,
+        ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Icmp, Ipv4, Ipv6, PROTOCOL_ICMP,
+        PROTOCOL_ICMPV6,
     },
 };
 
@@ -43,7 +44,12 @@ pub struct Error {
 /// Turns an IPv4 packet into an ICMP error about itself (RFC 792). The caller has checked that
 /// the packet may cause one.
 #[inline(always)]
-pub fn report_v4<P: Packet>(packet: &mut P, input: &Input, offending: &Ipv4, error: Error) -> Result<Verdict> {
+pub fn report_v4<P: Packet>(
+    packet: &mut P,
+    input: &Input,
+    offending: &Ipv4,
+    error: Error,
+) -> Result<Verdict> {
     const HEADERS: usize = size_of::<Ipv4>() + size_of::<Icmp>();
     if input.port.address_v4 == V4::default() {
         return Err(error.reason);
@@ -76,21 +82,36 @@ pub fn report_v4<P: Packet>(packet: &mut P, input: &Input, offending: &Ipv4, err
     packet.store(ETHERNET_LENGTH, ip)?;
     packet.store(
         ETHERNET_LENGTH + size_of::<Ipv4>(),
-        Icmp { checksum: checksum::finish(sum), ..icmp },
+        Icmp {
+            checksum: checksum::finish(sum),
+            ..icmp
+        },
     )?;
     Ok(Verdict::Instead(input.index, Some(error.reason)))
 }
 
 /// Turns an IPv6 packet into an ICMPv6 error about itself (RFC 4443, 2.4).
 #[inline(always)]
-pub fn report_v6<P: Packet>(packet: &mut P, input: &Input, offending: &Ipv6, error: Error) -> Result<Verdict> {
+pub fn report_v6<P: Packet>(
+    packet: &mut P,
+    input: &Input,
+    offending: &Ipv6,
+    error: Error,
+) -> Result<Verdict> {
     const HEADERS: usize = size_of::<Ipv6>() + size_of::<Icmp>();
-    let source = if input.port.address_v6 == V6::UNSPECIFIED { input.port.link_local } else { input.port.address_v6 };
+    let source = if input.port.address_v6 == V6::UNSPECIFIED {
+        input.port.link_local
+    } else {
+        input.port.address_v6
+    };
     if standard::only_via_tc::<P>(input.index) {
         return Ok(Verdict::HandOver);
     }
     spend()?;
-    let quoted = quoted_length(u32::from(offending.payload_length.get()) + size_of::<Ipv6>() as u32, QUOTE_V6);
+    let quoted = quoted_length(
+        u32::from(offending.payload_length.get()) + size_of::<Ipv6>() as u32,
+        QUOTE_V6,
+    );
     packet.prepend(HEADERS as u32)?;
     packet.resize(quoted + (ETHERNET_LENGTH + HEADERS) as u32)?;
     let icmp = header(error);
@@ -98,7 +119,10 @@ pub fn report_v6<P: Packet>(packet: &mut P, input: &Input, offending: &Ipv6, err
     let sum = quotation_sum(packet, ETHERNET_LENGTH + HEADERS, quoted)? + icmp_sum(&icmp);
     // The pseudo-header (RFC 8200, 8.1).
     let sum = checksum::add_v6(checksum::add_v6(sum, source), offending.source);
-    let sum = checksum::add16(checksum::add16(sum, Be16::new(length as u16)), Be16::new(PROTOCOL_ICMPV6.into()));
+    let sum = checksum::add16(
+        checksum::add16(sum, Be16::new(length as u16)),
+        Be16::new(PROTOCOL_ICMPV6.into()),
+    );
     packet.store(0, ethernet(input, ETHERTYPE_IPV6))?;
     packet.store(
         ETHERNET_LENGTH,
@@ -114,7 +138,10 @@ pub fn report_v6<P: Packet>(packet: &mut P, input: &Input, offending: &Ipv6, err
     )?;
     packet.store(
         ETHERNET_LENGTH + size_of::<Ipv6>(),
-        Icmp { checksum: checksum::finish(sum), ..icmp },
+        Icmp {
+            checksum: checksum::finish(sum),
+            ..icmp
+        },
     )?;
     Ok(Verdict::Instead(input.index, Some(error.reason)))
 }
@@ -122,7 +149,11 @@ pub fn report_v6<P: Packet>(packet: &mut P, input: &Input, offending: &Ipv6, err
 /// The header that brings an answer back to the station the packet came from.
 #[inline(always)]
 pub fn ethernet(input: &Input, ethertype: Be16) -> Ethernet {
-    Ethernet { destination: input.station, source: input.port.mac, ethertype }
+    Ethernet {
+        destination: input.station,
+        source: input.port.mac,
+        ethertype,
+    }
 }
 
 #[inline(always)]
@@ -147,7 +178,11 @@ fn header(error: Error) -> Icmp {
 /// Bytes of the packet that an error quotes: not the padding of its frame.
 #[inline(always)]
 fn quoted_length(length: u32, limit: usize) -> u32 {
-    if length > limit as u32 { limit as u32 } else { length }
+    if length > limit as u32 {
+        limit as u32
+    } else {
+        length
+    }
 }
 
 /// The sum over `length` bytes from `offset`.
@@ -182,10 +217,18 @@ fn spend() -> Result<()> {
     // SAFETY: the entry belongs to this CPU.
     unsafe {
         let elapsed = now - (*budget).refilled;
-        let earned = if elapsed > NANOSECONDS { ICMP_BURST } else { elapsed * ICMP_RATE / NANOSECONDS };
+        let earned = if elapsed > NANOSECONDS {
+            ICMP_BURST
+        } else {
+            elapsed * ICMP_RATE / NANOSECONDS
+        };
         if earned > 0 {
             let tokens = (*budget).tokens + earned;
-            (*budget).tokens = if tokens > ICMP_BURST { ICMP_BURST } else { tokens };
+            (*budget).tokens = if tokens > ICMP_BURST {
+                ICMP_BURST
+            } else {
+                tokens
+            };
             (*budget).refilled = now;
         }
         if (*budget).tokens == 0 {

@@ -10,9 +10,10 @@ use ebpf_programs::{
     Packet, Result,
     standard::{self, Verdict},
     wire::{
-        ETHERNET_LENGTH, ETHERTYPE_IPV4, Ethernet, ICMP_ECHO, ICMP_ECHO_REPLY, ICMP_FRAGMENTATION_NEEDED,
-        ICMP_TIME_EXCEEDED, ICMP_UNREACHABLE, ICMP_UNREACHABLE_HOST, ICMP_UNREACHABLE_NET, ICMP_UNREACHABLE_PORT,
-        ICMP_UNREACHABLE_PROTOCOL, Icmp, Ipv4, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP,
+        ETHERNET_LENGTH, ETHERTYPE_IPV4, Ethernet, ICMP_ECHO, ICMP_ECHO_REPLY,
+        ICMP_FRAGMENTATION_NEEDED, ICMP_TIME_EXCEEDED, ICMP_UNREACHABLE, ICMP_UNREACHABLE_HOST,
+        ICMP_UNREACHABLE_NET, ICMP_UNREACHABLE_PORT, ICMP_UNREACHABLE_PROTOCOL, Icmp, Ipv4,
+        PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP,
     },
 };
 
@@ -29,9 +30,16 @@ pub fn receive<P: Packet>(packet: &mut P, input: &Input) -> Result<Verdict> {
     check(packet, input, &ip)?;
     match route(packet, input, &ip)? {
         Outcome::Verdict(verdict) => Ok(verdict),
-        Outcome::Ask(output, next_hop) => arp::ask(packet, output, next_hop, Some(DropReason::NeighborUnresolved)),
+        Outcome::Ask(output, next_hop) => arp::ask(
+            packet,
+            output,
+            next_hop,
+            Some(DropReason::NeighborUnresolved),
+        ),
         // Without the question nothing is lost.
-        Outcome::AskAgain(output, next_hop) => arp::ask(packet, output, next_hop, None).or(Ok(Verdict::Consumed)),
+        Outcome::AskAgain(output, next_hop) => {
+            arp::ask(packet, output, next_hop, None).or(Ok(Verdict::Consumed))
+        }
         Outcome::Report(error) => report(packet, input, &ip, error),
     }
 }
@@ -47,7 +55,12 @@ fn route<P: Packet>(packet: &P, input: &Input, ip: &Ipv4) -> Result<Outcome<V4>>
         _ => {}
     }
     if ip.ttl <= 1 {
-        let error = Error { kind: ICMP_TIME_EXCEEDED, code: 0, rest: 0, reason: DropReason::TtlExceeded };
+        let error = Error {
+            kind: ICMP_TIME_EXCEEDED,
+            code: 0,
+            rest: 0,
+            reason: DropReason::TtlExceeded,
+        };
         return Ok(Outcome::Report(error));
     }
     let next_hop = if route.kind == ROUTE_CONNECTED {
@@ -79,7 +92,12 @@ fn forward<P: Packet>(packet: &P, ip: &Ipv4, output: u32, next_hop: V4) -> Resul
         // RFC 1812, 3.3.2 would keep the packet; a program in the kernel cannot.
         Resolution::Ask => return Ok(Outcome::Ask(output, next_hop)),
         Resolution::Waiting => return Err(DropReason::NeighborUnresolved),
-        Resolution::Unreachable => return Ok(unreachable(ICMP_UNREACHABLE_HOST, DropReason::NeighborUnresolved)),
+        Resolution::Unreachable => {
+            return Ok(unreachable(
+                ICMP_UNREACHABLE_HOST,
+                DropReason::NeighborUnresolved,
+            ));
+        }
     };
     rewrite(packet, ip, mac, port.mac)?;
     // The packet goes on as a copy, and itself becomes the question.
@@ -92,10 +110,24 @@ fn forward<P: Packet>(packet: &P, ip: &Ipv4, output: u32, next_hop: V4) -> Resul
 /// Rewrites the headers for the next hop (RFC 1812, 5.3.1).
 #[inline(always)]
 fn rewrite<P: Packet>(packet: &P, ip: &Ipv4, destination: Mac, source: Mac) -> Result<()> {
-    packet.store(0, Ethernet { destination, source, ethertype: ETHERTYPE_IPV4 })?;
+    packet.store(
+        0,
+        Ethernet {
+            destination,
+            source,
+            ethertype: ETHERTYPE_IPV4,
+        },
+    )?;
     let ttl = ip.ttl - 1;
-    let checksum = checksum::update(ip.checksum, pair(ip.ttl, ip.protocol), pair(ttl, ip.protocol));
-    packet.store(ETHERNET_LENGTH + core::mem::offset_of!(Ipv4, ttl), [pair(ttl, ip.protocol), checksum])
+    let checksum = checksum::update(
+        ip.checksum,
+        pair(ip.ttl, ip.protocol),
+        pair(ttl, ip.protocol),
+    );
+    packet.store(
+        ETHERNET_LENGTH + core::mem::offset_of!(Ipv4, ttl),
+        [pair(ttl, ip.protocol), checksum],
+    )
 }
 
 /// RFC 1812, 5.2.2 (header), 5.3.7 (martians) and 5.3.4 (broadcast frames).
@@ -159,8 +191,15 @@ fn is_no_host(address: V4) -> bool {
 fn deliver<P: Packet>(packet: &P, input: &Input, ip: &Ipv4) -> Result<Outcome<V4>> {
     match ip.protocol {
         PROTOCOL_ICMP => {}
-        PROTOCOL_UDP | PROTOCOL_TCP => return Ok(unreachable(ICMP_UNREACHABLE_PORT, DropReason::Unsupported)),
-        _ => return Ok(unreachable(ICMP_UNREACHABLE_PROTOCOL, DropReason::Unsupported)),
+        PROTOCOL_UDP | PROTOCOL_TCP => {
+            return Ok(unreachable(ICMP_UNREACHABLE_PORT, DropReason::Unsupported));
+        }
+        _ => {
+            return Ok(unreachable(
+                ICMP_UNREACHABLE_PROTOCOL,
+                DropReason::Unsupported,
+            ));
+        }
     }
     // Fragments would have to be put together first; nor are options echoed (RFC 1122, 3.2.2.6).
     let fragment = ip.fragment.get() & !Ipv4::DONT_FRAGMENT;
@@ -176,7 +215,11 @@ fn deliver<P: Packet>(packet: &P, input: &Input, ip: &Ipv4) -> Result<Outcome<V4
         return Ok(Outcome::Verdict(Verdict::HandOver));
     }
     packet.store(0, icmp::ethernet(input, ETHERTYPE_IPV4))?;
-    let checksum = checksum::update(ip.checksum, pair(ip.ttl, ip.protocol), pair(TTL, ip.protocol));
+    let checksum = checksum::update(
+        ip.checksum,
+        pair(ip.ttl, ip.protocol),
+        pair(TTL, ip.protocol),
+    );
     packet.store(
         ETHERNET_LENGTH,
         Ipv4 {
@@ -187,8 +230,19 @@ fn deliver<P: Packet>(packet: &P, input: &Input, ip: &Ipv4) -> Result<Outcome<V4
             ..*ip
         },
     )?;
-    let checksum = checksum::update(echo.checksum, pair(ICMP_ECHO, echo.code), pair(ICMP_ECHO_REPLY, echo.code));
-    packet.store(ICMP, Icmp { kind: ICMP_ECHO_REPLY, checksum, ..echo })?;
+    let checksum = checksum::update(
+        echo.checksum,
+        pair(ICMP_ECHO, echo.code),
+        pair(ICMP_ECHO_REPLY, echo.code),
+    );
+    packet.store(
+        ICMP,
+        Icmp {
+            kind: ICMP_ECHO_REPLY,
+            checksum,
+            ..echo
+        },
+    )?;
     Ok(Outcome::Verdict(Verdict::Emit(input.index)))
 }
 
@@ -208,7 +262,12 @@ fn too_big(ip: &Ipv4, mtu: u16) -> Result<Outcome<V4>> {
 
 #[inline(always)]
 fn unreachable(code: u8, reason: DropReason) -> Outcome<V4> {
-    Outcome::Report(Error { kind: ICMP_UNREACHABLE, code, rest: 0, reason })
+    Outcome::Report(Error {
+        kind: ICMP_UNREACHABLE,
+        code,
+        rest: 0,
+        reason,
+    })
 }
 
 /// Reports an error, unless the packet must not cause one: an error itself, or a fragment that

@@ -10,10 +10,11 @@ use ebpf_programs::{
     Packet, Result,
     standard::{self, Verdict},
     wire::{
-        ETHERNET_LENGTH, ETHERTYPE_IPV6, Ethernet, ICMPV6_ADDRESS_UNREACHABLE, ICMPV6_ECHO, ICMPV6_ECHO_REPLY,
-        ICMPV6_NEIGHBOR_ADVERTISEMENT, ICMPV6_NEIGHBOR_SOLICITATION, ICMPV6_NO_ROUTE, ICMPV6_PACKET_TOO_BIG,
-        ICMPV6_PARAMETER_PROBLEM, ICMPV6_PORT_UNREACHABLE, ICMPV6_TIME_EXCEEDED, ICMPV6_UNREACHABLE, Icmp, Ipv6,
-        PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP,
+        ETHERNET_LENGTH, ETHERTYPE_IPV6, Ethernet, ICMPV6_ADDRESS_UNREACHABLE, ICMPV6_ECHO,
+        ICMPV6_ECHO_REPLY, ICMPV6_NEIGHBOR_ADVERTISEMENT, ICMPV6_NEIGHBOR_SOLICITATION,
+        ICMPV6_NO_ROUTE, ICMPV6_PACKET_TOO_BIG, ICMPV6_PARAMETER_PROBLEM, ICMPV6_PORT_UNREACHABLE,
+        ICMPV6_TIME_EXCEEDED, ICMPV6_UNREACHABLE, Icmp, Ipv6, PROTOCOL_ICMPV6, PROTOCOL_TCP,
+        PROTOCOL_UDP,
     },
 };
 
@@ -43,9 +44,16 @@ pub fn receive<P: Packet>(packet: &mut P, input: &Input) -> Result<Verdict> {
     }
     match route(packet, input, &ip)? {
         Outcome::Verdict(verdict) => Ok(verdict),
-        Outcome::Ask(output, next_hop) => ndp::ask(packet, output, next_hop, Some(DropReason::NeighborUnresolved)),
+        Outcome::Ask(output, next_hop) => ndp::ask(
+            packet,
+            output,
+            next_hop,
+            Some(DropReason::NeighborUnresolved),
+        ),
         // Without the question nothing is lost.
-        Outcome::AskAgain(output, next_hop) => ndp::ask(packet, output, next_hop, None).or(Ok(Verdict::Consumed)),
+        Outcome::AskAgain(output, next_hop) => {
+            ndp::ask(packet, output, next_hop, None).or(Ok(Verdict::Consumed))
+        }
         Outcome::Report(error) => report(packet, input, &ip, error),
     }
 }
@@ -82,10 +90,19 @@ fn route<P: Packet>(packet: &P, input: &Input, ip: &Ipv6) -> Result<Outcome<V6>>
         return Err(DropReason::NotForwarded);
     }
     if ip.hop_limit <= 1 {
-        let error = Error { kind: ICMPV6_TIME_EXCEEDED, code: 0, rest: 0, reason: DropReason::TtlExceeded };
+        let error = Error {
+            kind: ICMPV6_TIME_EXCEEDED,
+            code: 0,
+            rest: 0,
+            reason: DropReason::TtlExceeded,
+        };
         return Ok(Outcome::Report(error));
     }
-    let next_hop = if route.kind == ROUTE_CONNECTED { ip.destination } else { route.next_hop };
+    let next_hop = if route.kind == ROUTE_CONNECTED {
+        ip.destination
+    } else {
+        route.next_hop
+    };
     forward(packet, ip, route.port, next_hop)
 }
 
@@ -115,7 +132,12 @@ fn forward<P: Packet>(packet: &P, ip: &Ipv6, output: u32, next_hop: V6) -> Resul
         Resolution::Stale(mac) => (mac, true),
         Resolution::Ask => return Ok(Outcome::Ask(output, next_hop)),
         Resolution::Waiting => return Err(DropReason::NeighborUnresolved),
-        Resolution::Unreachable => return Ok(unreachable(ICMPV6_ADDRESS_UNREACHABLE, DropReason::NeighborUnresolved)),
+        Resolution::Unreachable => {
+            return Ok(unreachable(
+                ICMPV6_ADDRESS_UNREACHABLE,
+                DropReason::NeighborUnresolved,
+            ));
+        }
     };
     rewrite(packet, ip, mac, port.mac)?;
     // The packet goes on as a copy, and itself becomes the question.
@@ -127,8 +149,18 @@ fn forward<P: Packet>(packet: &P, ip: &Ipv6, output: u32, next_hop: V6) -> Resul
 
 #[inline(always)]
 fn rewrite<P: Packet>(packet: &P, ip: &Ipv6, destination: Mac, source: Mac) -> Result<()> {
-    packet.store(0, Ethernet { destination, source, ethertype: ETHERTYPE_IPV6 })?;
-    packet.store(ETHERNET_LENGTH + core::mem::offset_of!(Ipv6, hop_limit), ip.hop_limit - 1)
+    packet.store(
+        0,
+        Ethernet {
+            destination,
+            source,
+            ethertype: ETHERTYPE_IPV6,
+        },
+    )?;
+    packet.store(
+        ETHERNET_LENGTH + core::mem::offset_of!(Ipv6, hop_limit),
+        ip.hop_limit - 1,
+    )
 }
 
 #[inline(always)]
@@ -149,7 +181,12 @@ fn check<P: Packet>(packet: &P, ip: &Ipv6) -> Result<()> {
 fn deliver<P: Packet>(packet: &P, input: &Input, ip: &Ipv6) -> Result<Outcome<V6>> {
     match ip.next_header {
         PROTOCOL_ICMPV6 => {}
-        PROTOCOL_UDP | PROTOCOL_TCP => return Ok(unreachable(ICMPV6_PORT_UNREACHABLE, DropReason::Unsupported)),
+        PROTOCOL_UDP | PROTOCOL_TCP => {
+            return Ok(unreachable(
+                ICMPV6_PORT_UNREACHABLE,
+                DropReason::Unsupported,
+            ));
+        }
         _ => {
             // Unrecognized next header; the pointer is to that field (RFC 4443, 3.4).
             let error = Error {
@@ -171,18 +208,35 @@ fn deliver<P: Packet>(packet: &P, input: &Input, ip: &Ipv6) -> Result<Outcome<V6
     packet.store(0, icmp::ethernet(input, ETHERTYPE_IPV6))?;
     packet.store(
         ETHERNET_LENGTH,
-        Ipv6 { hop_limit: TTL, source: ip.destination, destination: ip.source, ..*ip },
+        Ipv6 {
+            hop_limit: TTL,
+            source: ip.destination,
+            destination: ip.source,
+            ..*ip
+        },
     )?;
     // The pseudo-header's sum does not change when its addresses change places.
     let word = |kind: u8| Be16::new(u16::from_be_bytes([kind, echo.code]));
     let checksum = checksum::update(echo.checksum, word(ICMPV6_ECHO), word(ICMPV6_ECHO_REPLY));
-    packet.store(PAYLOAD, Icmp { kind: ICMPV6_ECHO_REPLY, checksum, ..echo })?;
+    packet.store(
+        PAYLOAD,
+        Icmp {
+            kind: ICMPV6_ECHO_REPLY,
+            checksum,
+            ..echo
+        },
+    )?;
     Ok(Outcome::Verdict(Verdict::Emit(input.index)))
 }
 
 #[inline(always)]
 fn unreachable(code: u8, reason: DropReason) -> Outcome<V6> {
-    Outcome::Report(Error { kind: ICMPV6_UNREACHABLE, code, rest: 0, reason })
+    Outcome::Report(Error {
+        kind: ICMPV6_UNREACHABLE,
+        code,
+        rest: 0,
+        reason,
+    })
 }
 
 /// Reports an error, unless the packet is one itself (RFC 4443, 2.4 e). Groups and packets

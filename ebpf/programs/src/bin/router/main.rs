@@ -80,7 +80,12 @@ impl StandardCube for Router {
         if packet.tagged() {
             return Err(DropReason::Unsupported);
         }
-        let input = Input { index, port, station: ethernet.source, group };
+        let input = Input {
+            index,
+            port,
+            station: ethernet.source,
+            group,
+        };
         match ethernet.ethertype {
             ETHERTYPE_IPV4 => ipv4::receive(packet, &input),
             ETHERTYPE_IPV6 => ipv6::receive(packet, &input),
@@ -107,7 +112,9 @@ fn segment_header<P: Packet>(packet: &P, protocol: u8, offset: usize) -> u32 {
     /// Data offset and reserved bits (RFC 9293, 3.1).
     const DATA_OFFSET: usize = 12;
     match protocol {
-        PROTOCOL_TCP => packet.load::<u8>(offset + DATA_OFFSET).map_or(20, |offset| u32::from(offset >> 4) * 4),
+        PROTOCOL_TCP => packet
+            .load::<u8>(offset + DATA_OFFSET)
+            .map_or(20, |offset| u32::from(offset >> 4) * 4),
         _ => 8,
     }
 }
@@ -119,10 +126,16 @@ fn router_port(index: u32) -> Result<&'static RouterPort> {
 
 #[inline(always)]
 fn route_v4(address: V4) -> Option<&'static Route> {
-    ROUTES_V4.get(&RouteKeyV4 { length: 32, address })
+    ROUTES_V4.get(&RouteKeyV4 {
+        length: 32,
+        address,
+    })
 }
 
 #[inline(always)]
 fn route_v6(address: V6) -> Option<&'static Route> {
-    ROUTES_V6.get(&RouteKeyV6 { length: 128, address })
+    ROUTES_V6.get(&RouteKeyV6 {
+        length: 128,
+        address,
+    })
 }

@@ -11,16 +11,13 @@ use ebpf_programs::{
     Packet, Result,
     standard::{self, Verdict},
     wire::{
-        ETHERNET_LENGTH, ETHERTYPE_IPV6, Ethernet, ICMPV6_NEIGHBOR_ADVERTISEMENT, ICMPV6_NEIGHBOR_SOLICITATION, Icmp,
-        Ipv6, LinkLayerOption, NeighborMessage, PROTOCOL_ICMPV6,
+        ETHERNET_LENGTH, ETHERTYPE_IPV6, Ethernet, ICMPV6_NEIGHBOR_ADVERTISEMENT,
+        ICMPV6_NEIGHBOR_SOLICITATION, Icmp, Ipv6, LinkLayerOption, NeighborMessage,
+        PROTOCOL_ICMPV6,
     },
 };
 
-use crate::{
-    Input,
-    ipv6::PAYLOAD,
-    neighbor, route_v6, router_port,
-};
+use crate::{Input, ipv6::PAYLOAD, neighbor, route_v6, router_port};
 
 /// Bytes of a frame with a neighbour message.
 const FRAME: usize = PAYLOAD + size_of::<NeighborMessage>();
@@ -41,7 +38,8 @@ pub fn solicitation<P: Packet>(packet: &mut P, input: &Input, ip: &Ipv6) -> Resu
         learn(input, ip.source, mac);
     }
     let ours = target == input.port.link_local
-        || route_v6(target).is_some_and(|route| route.kind == ROUTE_LOCAL && route.port == input.index);
+        || route_v6(target)
+            .is_some_and(|route| route.kind == ROUTE_LOCAL && route.port == input.index);
     if !ours {
         return Ok(Verdict::Consumed);
     }
@@ -57,11 +55,26 @@ pub fn solicitation<P: Packet>(packet: &mut P, input: &Input, ip: &Ipv6) -> Resu
     };
     packet.resize(FRAME as u32)?;
     let message = NeighborMessage {
-        icmp: Icmp { kind: ICMPV6_NEIGHBOR_ADVERTISEMENT, code: 0, checksum: Be16::default(), rest: [Be16::new(flags), Be16::default()] },
+        icmp: Icmp {
+            kind: ICMPV6_NEIGHBOR_ADVERTISEMENT,
+            code: 0,
+            checksum: Be16::default(),
+            rest: [Be16::new(flags), Be16::default()],
+        },
         target,
-        option: LinkLayerOption { kind_length: LinkLayerOption::TARGET, mac: input.port.mac },
+        option: LinkLayerOption {
+            kind_length: LinkLayerOption::TARGET,
+            mac: input.port.mac,
+        },
     };
-    write(packet, input.port.mac, station, target, destination, message)?;
+    write(
+        packet,
+        input.port.mac,
+        station,
+        target,
+        destination,
+        message,
+    )?;
     Ok(Verdict::Emit(input.index))
 }
 
@@ -79,7 +92,11 @@ fn target<P: Packet>(packet: &P, ip: &Ipv6) -> Result<V6> {
     let length = usize::from(ip.payload_length.get());
     let code = packet.load::<u8>(PAYLOAD + 1)?;
     let target = packet.load::<V6>(PAYLOAD + size_of::<Icmp>())?;
-    if ip.hop_limit != HOP_LIMIT || code != 0 || length < size_of::<Icmp>() + 16 || target.is_multicast() {
+    if ip.hop_limit != HOP_LIMIT
+        || code != 0
+        || length < size_of::<Icmp>() + 16
+        || target.is_multicast()
+    {
         return Err(DropReason::Malformed);
     }
     Ok(target)
@@ -92,14 +109,17 @@ fn link_layer_address<P: Packet>(packet: &P, ip: &Ipv6, kind: Be16) -> Option<Ma
     if usize::from(ip.payload_length.get()) < size_of::<NeighborMessage>() {
         return None;
     }
-    let option = packet.load::<LinkLayerOption>(PAYLOAD + size_of::<Icmp>() + 16).ok()?;
+    let option = packet
+        .load::<LinkLayerOption>(PAYLOAD + size_of::<Icmp>() + 16)
+        .ok()?;
     (option.kind_length == kind).then_some(option.mac)
 }
 
 #[inline(always)]
 fn learn(input: &Input, address: V6, mac: Mac) {
     let on_link = (address.is_link_local() && address != input.port.link_local)
-        || route_v6(address).is_some_and(|route| route.kind == ROUTE_CONNECTED && route.port == input.index);
+        || route_v6(address)
+            .is_some_and(|route| route.kind == ROUTE_CONNECTED && route.port == input.index);
     if on_link && !mac.is_group() {
         neighbor::learn(&neighbor::key_v6(input.index, address), mac);
     }
@@ -107,7 +127,12 @@ fn learn(input: &Input, address: V6, mac: Mac) {
 
 /// Turns the packet into a question for `target`; `lost` says why the packet itself is.
 #[inline(always)]
-pub fn ask<P: Packet>(packet: &mut P, output: u32, target: V6, lost: Option<DropReason>) -> Result<Verdict> {
+pub fn ask<P: Packet>(
+    packet: &mut P,
+    output: u32,
+    target: V6,
+    lost: Option<DropReason>,
+) -> Result<Verdict> {
     let port = router_port(output)?;
     packet.blank::<FRAME>()?;
     // The solicited-node address and its link-layer address (RFC 4291, 2.7.1; RFC 2464, 7).
@@ -117,11 +142,26 @@ pub fn ask<P: Packet>(packet: &mut P, output: u32, target: V6, lost: Option<Drop
     let destination = V6([group, zero, one, u32::from_ne_bytes([0xff, a, b, c])]);
     let station = Mac::new([0x33, 0x33, 0xff, a, b, c]);
     let message = NeighborMessage {
-        icmp: Icmp { kind: ICMPV6_NEIGHBOR_SOLICITATION, code: 0, checksum: Be16::default(), rest: [Be16::default(); 2] },
+        icmp: Icmp {
+            kind: ICMPV6_NEIGHBOR_SOLICITATION,
+            code: 0,
+            checksum: Be16::default(),
+            rest: [Be16::default(); 2],
+        },
         target,
-        option: LinkLayerOption { kind_length: LinkLayerOption::SOURCE, mac: port.mac },
+        option: LinkLayerOption {
+            kind_length: LinkLayerOption::SOURCE,
+            mac: port.mac,
+        },
     };
-    write(packet, port.mac, station, port.link_local, destination, message)?;
+    write(
+        packet,
+        port.mac,
+        station,
+        port.link_local,
+        destination,
+        message,
+    )?;
     Ok(Verdict::Instead(output, lost))
 }
 
@@ -144,14 +184,21 @@ fn write<P: Packet>(
     let Mac([first, second, third]) = option.mac;
     let sum = checksum::add16(0, Be16::new(u16::from_be_bytes([icmp.kind, icmp.code])));
     let sum = checksum::add16(checksum::add16(sum, icmp.rest[0]), icmp.rest[1]);
-    let sum = checksum::add16(checksum::add16(sum, Be16::new(LENGTH)), Be16::new(PROTOCOL_ICMPV6.into()));
+    let sum = checksum::add16(
+        checksum::add16(sum, Be16::new(LENGTH)),
+        Be16::new(PROTOCOL_ICMPV6.into()),
+    );
     let sum = checksum::add_v6(checksum::add_v6(sum, source), destination);
     let sum = checksum::add16(checksum::add_v6(sum, message.target), option.kind_length);
     let sum = sum + u64::from(first) + u64::from(second) + u64::from(third);
     message.icmp.checksum = checksum::finish(sum);
     packet.store(
         0,
-        Ethernet { destination: station, source: mac, ethertype: ETHERTYPE_IPV6 },
+        Ethernet {
+            destination: station,
+            source: mac,
+            ethertype: ETHERTYPE_IPV6,
+        },
     )?;
     packet.store(
         ETHERNET_LENGTH,

@@ -8,8 +8,8 @@ use aya_ebpf::{
 use ebpf_abi::{
     address::{Mac, V4, V6},
     router::{
-        MAX_SOLICIT, NEIGHBORS as CAPACITY, Neighbor, NeighborKey, REACHABLE_TIME, RETRANS_TIMER, STALE_TIME,
-        StaticNeighbor, UNREACHABLE_TIME,
+        MAX_SOLICIT, NEIGHBORS as CAPACITY, Neighbor, NeighborKey, REACHABLE_TIME, RETRANS_TIMER,
+        STALE_TIME, StaticNeighbor, UNREACHABLE_TIME,
     },
 };
 use ebpf_programs::clock;
@@ -17,7 +17,8 @@ use ebpf_programs::clock;
 #[map(name = "neighbors")]
 static NEIGHBORS: LruHashMap<NeighborKey, Neighbor> = LruHashMap::with_max_entries(CAPACITY, 0);
 #[map(name = "static_neighbors")]
-static STATIC_NEIGHBORS: HashMap<NeighborKey, StaticNeighbor> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+static STATIC_NEIGHBORS: HashMap<NeighborKey, StaticNeighbor> =
+    HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 
 /// What is known of a neighbour.
 pub enum Resolution {
@@ -35,12 +36,20 @@ pub enum Resolution {
 
 #[inline(always)]
 pub fn key_v4(port: u32, address: V4) -> NeighborKey {
-    NeighborKey { port: port as u16, family: 4, address: V6::from_v4(address) }
+    NeighborKey {
+        port: port as u16,
+        family: 4,
+        address: V6::from_v4(address),
+    }
 }
 
 #[inline(always)]
 pub fn key_v6(port: u32, address: V6) -> NeighborKey {
-    NeighborKey { port: port as u16, family: 6, address }
+    NeighborKey {
+        port: port as u16,
+        family: 6,
+        address,
+    }
 }
 
 #[inline(always)]
@@ -51,7 +60,12 @@ pub fn resolve(key: &NeighborKey) -> Resolution {
     }
     let now = clock::now();
     let Some(neighbor) = NEIGHBORS.get_ptr_mut(key) else {
-        let asked = Neighbor { mac: Mac::default(), asked: 1, asked_at: now, confirmed: 0 };
+        let asked = Neighbor {
+            mac: Mac::default(),
+            asked: 1,
+            asked_at: now,
+            confirmed: 0,
+        };
         return match NEIGHBORS.insert(key, &asked, 0) {
             Ok(()) => Resolution::Ask,
             Err(_) => Resolution::Waiting,
@@ -96,7 +110,12 @@ pub fn learn(key: &NeighborKey, mac: Mac) {
         }
         return;
     }
-    let neighbor = Neighbor { mac, asked: 0, asked_at: now, confirmed: now };
+    let neighbor = Neighbor {
+        mac,
+        asked: 0,
+        asked_at: now,
+        confirmed: now,
+    };
     // A full table: the neighbour is asked for when it is needed.
     let _not_noted = NEIGHBORS.insert(key, &neighbor, 0);
 }

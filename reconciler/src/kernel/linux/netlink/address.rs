@@ -32,7 +32,11 @@ impl Netlink {
         question.header.index = index;
         let call = format_args!("list addresses of interface {index}");
         let found = self.list(libc::RTM_GETADDR, &question, call, read_address)?;
-        let mut found: Vec<_> = found.into_iter().filter(|(of, _)| *of == index).map(|(_, address)| address).collect();
+        let mut found: Vec<_> = found
+            .into_iter()
+            .filter(|(of, _)| *of == index)
+            .map(|(_, address)| address)
+            .collect();
         found.sort_unstable();
         Ok(found)
     }
@@ -45,7 +49,12 @@ impl Netlink {
     pub fn all_addresses(&mut self) -> Result<BTreeMap<u32, Vec<(IpAddr, u8)>>, Error> {
         let question = AddressMessage::default();
         let mut all: BTreeMap<u32, Vec<_>> = BTreeMap::new();
-        for (index, address) in self.list(libc::RTM_GETADDR, &question, format_args!("list addresses"), read_address)? {
+        for (index, address) in self.list(
+            libc::RTM_GETADDR,
+            &question,
+            format_args!("list addresses"),
+            read_address,
+        )? {
             all.entry(index).or_default().push(address);
         }
         Ok(all)

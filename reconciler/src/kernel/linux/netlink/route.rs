@@ -44,7 +44,11 @@ impl Netlink {
     pub fn routes(&mut self, index: u32) -> Result<Vec<RouteInfo>, Error> {
         let call = format_args!("list routes of interface {index}");
         let found = self.dump_routes(&[RouteAttribute::Oif(index)], call)?;
-        let mut found: Vec<_> = found.into_iter().filter(|(of, _)| *of == index).map(|(_, route)| route).collect();
+        let mut found: Vec<_> = found
+            .into_iter()
+            .filter(|(of, _)| *of == index)
+            .map(|(_, route)| route)
+            .collect();
         found.sort_unstable();
         Ok(found)
     }
@@ -73,7 +77,9 @@ impl Netlink {
             question.header.address_family = family;
             question.header.protocol = RouteProtocol::Other(ROUTE_PROTOCOL);
             question.attributes.extend_from_slice(filter);
-            found.extend(self.list(libc::RTM_GETROUTE, &question, call, |message| read_route(message, family))?);
+            found.extend(self.list(libc::RTM_GETROUTE, &question, call, |message| {
+                read_route(message, family)
+            })?);
         }
         Ok(found)
     }
@@ -138,7 +144,10 @@ fn about(index: u32, (ip, prefix_len): (IpAddr, u8), via: IpAddr) -> RouteMessag
 }
 
 /// Reads a message about a route of ours: the index of the interface it leads out of, and the route.
-fn read_route(message: &[u8], family: AddressFamily) -> Result<Option<(u32, RouteInfo)>, DecodeError> {
+fn read_route(
+    message: &[u8],
+    family: AddressFamily,
+) -> Result<Option<(u32, RouteInfo)>, DecodeError> {
     let header = RouteHeader::parse(message)?;
     // The kernel filters too, but one without IPv6 answers with other families.
     let ours = header.protocol == RouteProtocol::Other(ROUTE_PROTOCOL)
