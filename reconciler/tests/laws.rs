@@ -153,8 +153,8 @@ impl Shape {
         }
         if let Some(attached) = &self.router {
             let mut ports = String::from("out: { addresses: [192.0.2.1/24] }");
-            for b in 0..self.bridges.len() {
-                if attached[b] {
+            for (b, attached) in attached.iter().enumerate().take(self.bridges.len()) {
+                if *attached {
                     ports +=
                         &format!(", p{b}: {{ addresses: [10.{b}.0.254/24, 'fd00:{b}::fe/64'] }}");
                     links += &format!("    - [r:p{b}, b{b}:up]\n");

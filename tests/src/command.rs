@@ -4,6 +4,7 @@ use std::{
     fmt,
     io::{Read, Write},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -61,7 +62,14 @@ impl Run {
 pub struct Running {
     line: String,
     child: Child,
-    output: Vec<JoinHandle<String>>,
+    stdout: Pipe,
+    stderr: Pipe,
+}
+
+/// What came out of a pipe, while it comes.
+struct Pipe {
+    text: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
 }
 
 /// Starts a command from the words of a line.
@@ -101,22 +109,34 @@ pub fn start_command(mut command: Command, line: &str, input: &str) -> Running {
         // One that does not read to the end has its reasons; its exit code tells.
         let _closed = stdin.write_all(input.as_bytes());
     }
-    let mut output = Vec::new();
-    output.extend(child.stdout.take().map(read));
-    output.extend(child.stderr.take().map(read));
-    Running {
-        line: line.to_owned(),
-        child,
-        output,
-    }
+    let stdout = Pipe::new(child.stdout.take().expect("it is piped"));
+    let stderr = Pipe::new(child.stderr.take().expect("it is piped"));
+    Running { line: line.to_owned(), child, stdout, stderr }
 }
 
-fn read(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let _broken = pipe.read_to_end(&mut bytes);
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
+impl Pipe {
+    fn new(mut pipe: impl Read + Send + 'static) -> Self {
+        let text = Arc::new(Mutex::new(Vec::new()));
+        let copy = Arc::clone(&text);
+        let reader = thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = pipe.read(&mut buffer) {
+                copy.lock().expect("readers do not panic").extend(&buffer[..count]);
+            }
+        });
+        Self { text, reader: Some(reader) }
+    }
+
+    fn so_far(&self) -> String {
+        String::from_utf8_lossy(&self.text.lock().expect("readers do not panic")).into_owned()
+    }
+
+    fn all(&mut self) -> String {
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("a pipe can be read");
+        }
+        self.so_far()
+    }
 }
 
 impl Running {
@@ -132,9 +152,9 @@ impl Running {
         self.finish(status)
     }
 
-    /// The process.
-    pub fn id(&self) -> u32 {
-        self.child.id()
+    /// What it wrote to standard error up to now.
+    pub fn stderr(&self) -> String {
+        self.stderr.so_far()
     }
 
     /// True if it has not ended.
@@ -154,20 +174,8 @@ impl Running {
     }
 
     fn finish(&mut self, status: Option<ExitStatus>) -> Run {
-        let mut texts = self
-            .output
-            .drain(..)
-            .map(|thread| thread.join().expect("a pipe can be read"));
-        let (stdout, stderr) = (
-            texts.next().unwrap_or_default(),
-            texts.next().unwrap_or_default(),
-        );
-        Run {
-            line: self.line.clone(),
-            code: status.and_then(|status| status.code()),
-            stdout,
-            stderr,
-        }
+        let (stdout, stderr) = (self.stdout.all(), self.stderr.all());
+        Run { line: self.line.clone(), code: status.and_then(|status| status.code()), stdout, stderr }
     }
 }
 

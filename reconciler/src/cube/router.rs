@@ -1,23 +1,25 @@
-//! Driver of `router`.
+//! Driver of `router`: its tables and ports.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-};
+mod neighbors;
+mod routes;
+mod show;
+
+use std::{collections::BTreeMap, net::IpAddr};
 
 use ebpf_abi::{
     address::{Mac, V4, V6},
     router::{
-        IcmpBudget, NEIGHBORS, Neighbor, NeighborKey, REACHABLE_TIME, ROUTE_BROADCAST,
-        ROUTE_CONNECTED, ROUTE_LOCAL, ROUTE_VIA, Route, RouteKeyV4, RouteKeyV6, RouterPort,
-        STALE_TIME, StaticNeighbor,
+        IcmpBudget, NEIGHBORS, Neighbor, NeighborKey, Route, RouteKeyV4, RouteKeyV6, RouterPort,
+        StaticNeighbor,
     },
 };
-use serde_json::{Value, json};
-use topology_schema::{
-    Cube, Endpoint, InterfaceAddress, MacAddr, Name, Prefix, cube::router::Spec,
-};
+use serde_json::Value;
+use topology_schema::{Cube, InterfaceAddress, MacAddr, Name, cube::router::Spec};
 
+use self::{
+    neighbors::{neighbor_address, neighbors},
+    routes::{Routes, destination},
+};
 use super::{Context, CubeDriver, Lowered, Table, Tables, default_mac, index, room_for};
 use crate::resource::MapKind;
 
@@ -124,75 +126,7 @@ impl CubeDriver for Driver {
         tables: &dyn Tables,
         ports: &BTreeMap<u32, String>,
     ) -> serde_json::Map<String, Value> {
-        let name = |port: u32| {
-            ports
-                .get(&port)
-                .map_or_else(|| format!("#{port}"), Clone::clone)
-        };
-        let mut routes = Vec::new();
-        for table in ["routes_v4", "routes_v6"] {
-            for (key, values) in tables.entries(table) {
-                let value = values
-                    .first()
-                    .and_then(|value| bytemuck::try_pod_read_unaligned::<Route>(value).ok());
-                let (Some(to), Some(route)) = (destination(table, &key), value) else {
-                    continue;
-                };
-                routes.push(match route.kind {
-                    ROUTE_VIA => {
-                        let via = next_hop(table, route.next_hop);
-                        json!({ "to": to, "port": name(route.port), "type": "static", "via": via })
-                    }
-                    ROUTE_LOCAL => json!({ "to": to, "port": name(route.port), "type": "local" }),
-                    ROUTE_BROADCAST => {
-                        json!({ "to": to, "port": name(route.port), "type": "broadcast" })
-                    }
-                    _ => json!({ "to": to, "port": name(route.port), "type": "connected" }),
-                });
-            }
-        }
-        let mut neighbors = Vec::new();
-        for (key, values) in tables.entries("static_neighbors") {
-            let value = values
-                .first()
-                .and_then(|value| bytemuck::try_pod_read_unaligned::<StaticNeighbor>(value).ok());
-            let (Some((port, address)), Some(value)) = (neighbor_address(&key), value) else {
-                continue;
-            };
-            let mac = MacAddr(value.mac.bytes());
-            neighbors.push(
-                json!({ "address": address, "mac": mac, "port": name(port), "state": "static" }),
-            );
-        }
-        let now = tables.now();
-        for (key, values) in tables.entries("neighbors") {
-            let value = values
-                .first()
-                .and_then(|value| bytemuck::try_pod_read_unaligned::<Neighbor>(value).ok());
-            let (Some((port, address)), Some(value)) = (neighbor_address(&key), value) else {
-                continue;
-            };
-            let age = now.saturating_sub(value.confirmed);
-            let entry = if value.confirmed == 0 {
-                json!({ "address": address, "port": name(port), "state": "incomplete" })
-            } else {
-                let state = if age <= REACHABLE_TIME {
-                    "reachable"
-                } else if age <= STALE_TIME {
-                    "stale"
-                } else {
-                    "expired"
-                };
-                let mac = MacAddr(value.mac.bytes());
-                json!({ "address": address, "mac": mac, "port": name(port), "state": state, "age": age / 1_000_000_000 })
-            };
-            neighbors.push(entry);
-        }
-        neighbors.sort_by_key(|entry| (entry["port"].to_string(), entry["address"].to_string()));
-        serde_json::Map::from_iter([
-            ("routes".to_owned(), routes.into()),
-            ("neighbors".to_owned(), neighbors.into()),
-        ])
+        show::show(tables, ports)
     }
 }
 
@@ -251,214 +185,6 @@ fn link_local([a, b, c, d, e, f]: [u8; 6]) -> [u8; 16] {
         e,
         f,
     ]
-}
-
-/// Both route tables.
-#[derive(Default)]
-struct Routes {
-    v4: BTreeMap<Vec<u8>, Vec<u8>>,
-    v6: BTreeMap<Vec<u8>, Vec<u8>>,
-}
-
-impl Routes {
-    /// Static routes first: where a connected network is the same, that one counts.
-    fn of(context: &Context<'_>, spec: &Spec) -> Self {
-        let mut routes = Self::default();
-        for route in &spec.routes {
-            let behind = spec.ports.iter().find(|(_, port)| {
-                port.addresses
-                    .iter()
-                    .any(|address| address.network().contains(route.via))
-            });
-            let Some(port) = behind.and_then(|(name, _)| context.port(name)) else {
-                continue;
-            };
-            routes.add(
-                &route.to.prefix(route.via),
-                ROUTE_VIA,
-                port,
-                Some(route.via),
-            );
-        }
-        for (name, port) in &spec.ports {
-            let Some(index) = context.port(name) else {
-                continue;
-            };
-            // In reverse, so that the first address of a network is the one that speaks on it.
-            for address in port.addresses.iter().rev() {
-                routes.add(
-                    &address.network(),
-                    ROUTE_CONNECTED,
-                    index,
-                    Some(address.address()),
-                );
-            }
-            for address in &port.addresses {
-                routes.add_own(address, index);
-            }
-        }
-        routes
-    }
-
-    /// The host routes of an address: itself, and the broadcast addresses of its network
-    /// (RFC 1812, 5.3.5.2; a /31 has none, RFC 3021).
-    fn add_own(&mut self, address: &InterfaceAddress, port: u32) {
-        if let IpAddr::V4(v4) = address.address()
-            && address.length() < 31
-        {
-            let mask = u32::MAX
-                .checked_shr(u32::from(address.length()))
-                .unwrap_or(0);
-            for broadcast in [u32::from(v4) & !mask, u32::from(v4) | mask] {
-                if let Some(prefix) = Prefix::containing(Ipv4Addr::from(broadcast).into(), 32) {
-                    self.add(&prefix, ROUTE_BROADCAST, port, None);
-                }
-            }
-        }
-        let length = if address.address().is_ipv4() { 32 } else { 128 };
-        if let Some(prefix) = Prefix::containing(address.address(), length) {
-            self.add(&prefix, ROUTE_LOCAL, port, None);
-        }
-    }
-
-    fn add(&mut self, to: &Prefix, kind: u32, port: u32, next_hop: Option<IpAddr>) {
-        let length = u32::from(to.length());
-        let route = Route {
-            kind,
-            port,
-            next_hop: next_hop.map_or(V6::UNSPECIFIED, words),
-        };
-        match to.address() {
-            IpAddr::V4(address) => {
-                self.v4.insert(
-                    bytes(&RouteKeyV4 {
-                        length,
-                        address: V4::new(address.octets()),
-                    }),
-                    bytes(&route),
-                );
-            }
-            IpAddr::V6(address) => {
-                self.v6.insert(
-                    bytes(&RouteKeyV6 {
-                        length,
-                        address: V6::new(address.octets()),
-                    }),
-                    bytes(&route),
-                );
-            }
-        }
-    }
-}
-
-/// The neighbours that need no question: those the file lists, and the hosts and routers of the
-/// topology itself.
-fn neighbors(context: &Context<'_>, spec: &Spec) -> BTreeMap<Vec<u8>, Vec<u8>> {
-    let mut neighbors = BTreeMap::new();
-    let mut add = |port: &Name, address: IpAddr, mac: MacAddr| {
-        let Some(index) = context.port(port) else {
-            return;
-        };
-        let value = StaticNeighbor {
-            mac: Mac::new(mac.0),
-            pad: 0,
-        };
-        neighbors.insert(bytes(&neighbor_key(index, address)), bytes(&value));
-    };
-    for (name, port) in &spec.ports {
-        for endpoint in context.graph.link_neighbors(context.name, name) {
-            for (address, mac) in stations(context, endpoint) {
-                if port
-                    .addresses
-                    .iter()
-                    .any(|own| own.network().contains(address))
-                {
-                    add(name, address, mac);
-                }
-            }
-        }
-    }
-    for neighbor in &spec.neighbors {
-        add(&neighbor.port, neighbor.address, neighbor.mac);
-    }
-    neighbors
-}
-
-/// The addresses of an endpoint that the topology itself defines.
-fn stations(context: &Context<'_>, endpoint: &Endpoint) -> Vec<(IpAddr, MacAddr)> {
-    let topology = context.graph.topology().topology();
-    match endpoint {
-        Endpoint::Namespace {
-            namespace,
-            interface,
-        } => {
-            let Some(settings) = topology
-                .spec
-                .namespaces
-                .get(namespace)
-                .and_then(|namespace| namespace.interfaces.get(interface))
-            else {
-                return Vec::new();
-            };
-            let mac = settings
-                .mac
-                .unwrap_or_else(|| default_mac(&topology.metadata.name, &endpoint.to_string()));
-            settings
-                .addresses
-                .iter()
-                .map(|address| (address.address(), mac))
-                .collect()
-        }
-        Endpoint::Port { cube, port } => match context.graph.cube(cube) {
-            Some(Cube::Router(spec)) => {
-                let mac = port_mac(&topology.metadata.name, cube, spec, port);
-                let addresses = spec
-                    .ports
-                    .get(port)
-                    .into_iter()
-                    .flat_map(|port| &port.addresses);
-                addresses.map(|address| (address.address(), mac)).collect()
-            }
-            _ => Vec::new(),
-        },
-        Endpoint::Host(_) => Vec::new(),
-    }
-}
-
-fn neighbor_key(port: u32, address: IpAddr) -> NeighborKey {
-    NeighborKey {
-        port: port as u16,
-        family: if address.is_ipv4() { 4 } else { 6 },
-        address: words(address),
-    }
-}
-
-fn neighbor_address(key: &[u8]) -> Option<(u32, IpAddr)> {
-    let key = bytemuck::try_pod_read_unaligned::<NeighborKey>(key).ok()?;
-    let address = match key.family {
-        4 => Ipv4Addr::from(key.address.v4().bytes()).into(),
-        _ => Ipv6Addr::from(key.address.bytes()).into(),
-    };
-    Some((key.port.into(), address))
-}
-
-fn destination(table: &str, key: &[u8]) -> Option<Prefix> {
-    let (length, address) = if table == "routes_v4" {
-        let key = bytemuck::try_pod_read_unaligned::<RouteKeyV4>(key).ok()?;
-        (key.length, Ipv4Addr::from(key.address.bytes()).into())
-    } else {
-        let key = bytemuck::try_pod_read_unaligned::<RouteKeyV6>(key).ok()?;
-        (key.length, Ipv6Addr::from(key.address.bytes()).into())
-    };
-    Prefix::containing(address, u8::try_from(length).ok()?)
-}
-
-fn next_hop(table: &str, address: V6) -> IpAddr {
-    if table == "routes_v4" {
-        Ipv4Addr::from(address.v4().bytes()).into()
-    } else {
-        Ipv6Addr::from(address.bytes()).into()
-    }
 }
 
 fn words(address: IpAddr) -> V6 {

@@ -2,8 +2,7 @@
 //! go when the test's thread ends, however it ends. So tests run side by side, names in them are
 //! what the examples call them, and what is there before and after can be compared exactly.
 //!
-//! Only the kernel's ids are shared. Objects are therefore told by how they are reached from the
-//! pins of the test ([`objects`]).
+//! Only the kernel's ids are shared. Objects are therefore told by their pins ([`objects`]).
 
 mod footprint;
 pub mod objects;
@@ -184,7 +183,7 @@ impl Lab {
 
     /// Takes note of what is there, to see later that it is gone.
     pub fn note_objects(&self) {
-        self.seen.borrow_mut().add_reachable(Path::new(BPFFS));
+        self.seen.borrow_mut().add_pinned(Path::new(BPFFS));
     }
 
     fn destroy_all(&self) {

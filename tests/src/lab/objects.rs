@@ -1,5 +1,9 @@
-//! The kernel's objects of one lab, told from those of others by how they are reached: from pins,
-//! and from pinned programs to their maps.
+//! The kernel's objects of one lab, told from those of others by their pins.
+//!
+//! Maps that only programs hold (their read-only globals) go with the programs and need no look.
+//! And they get none on purpose: a process that opens maps by id, like `bpftool prog show`, while
+//! the last pin of a program array goes makes the kernel schedule the clearing of the array twice
+//! and run it once (`prog_array_map_clear`), so that the array is never freed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,9 +13,7 @@ use std::{
 };
 
 use reconciler::kernel::linux::bpf::{self, Kind, LinkInfo, MapInfo, ProgramInfo};
-use serde_json::Value;
-
-use crate::{command::run, wait};
+use crate::wait;
 
 /// Ids by pin.
 pub type Ids = BTreeMap<String, u32>;
@@ -73,9 +75,8 @@ fn pin(root: &Path, path: &Path) -> Option<Pin> {
 }
 
 impl Objects {
-    /// Adds what can be reached from the pins below a directory.
-    pub(super) fn add_reachable(&mut self, root: &Path) {
-        let known = self.programs.clone();
+    /// Adds what is pinned below a directory.
+    pub(super) fn add_pinned(&mut self, root: &Path) {
         for Pin { kind, id, .. } in pins(root) {
             let set = match kind {
                 Kind::Program => &mut self.programs,
@@ -83,22 +84,6 @@ impl Objects {
                 Kind::Link => &mut self.links,
             };
             set.insert(id);
-        }
-        if self.programs == known {
-            return;
-        }
-        // Read-only globals are in maps that nothing pins.
-        let programs = run("bpftool -j prog show").expect(0).json();
-        for program in programs.as_array().into_iter().flatten() {
-            if number(&program["id"]).is_some_and(|id| self.programs.contains(&id)) {
-                self.maps.extend(
-                    program["map_ids"]
-                        .as_array()
-                        .into_iter()
-                        .flatten()
-                        .filter_map(number),
-                );
-            }
         }
     }
 
@@ -124,8 +109,4 @@ impl Objects {
             );
         }
     }
-}
-
-fn number(value: &Value) -> Option<u32> {
-    value.as_u64()?.try_into().ok()
 }

@@ -111,34 +111,11 @@ impl Interfaces {
         Ok(())
     }
 
-    /// Makes a namespace and marks it.
+    /// Makes a namespace and marks it. It has the mark before it has its name: without, it would
+    /// not be ours to delete later.
     pub fn create_namespace(&mut self, topology: &Name, name: &Name) -> Result<()> {
-        netns::create(name.as_str()).map_err(namespace_failed)?;
         self.inside.remove(name);
-        let marked = self.prepare_namespace(topology, name);
-        if marked.is_err() {
-            // Without the mark it would not be ours to delete later.
-            self.delete_namespace(name)?;
-        }
-        marked
-    }
-
-    fn prepare_namespace(&mut self, topology: &Name, name: &Name) -> Result<()> {
-        // Addresses are usable at once, those that the kernel makes too. Without IPv6 there is
-        // nothing to set.
-        let _no_ipv6 =
-            netns::write_sysctl(Some(name.as_str()), "net/ipv6/conf/default/accept_dad", "0");
-        let socket = self.at(Some(name))?;
-        let links = socket.links().map_err(failed)?;
-        let Some(loopback) = links.iter().find(|link| link.loopback) else {
-            return Err(Error::Call(format!(
-                "namespace {name} has no loopback interface"
-            )));
-        };
-        socket
-            .set_alias(loopback.index, &mark(topology))
-            .map_err(failed)?;
-        socket.set_up(loopback.index).map_err(failed)
+        netns::create_with(name.as_str(), || prepare_namespace(topology))
     }
 
     /// Deletes a namespace.
@@ -213,6 +190,8 @@ impl Interfaces {
         if from.mtu != to.mtu {
             socket.set_mtu(link.index, to.mtu).map_err(failed)?;
         }
+        // Routes go with an interface that somebody set down, and cannot come back before it is up.
+        socket.set_up(link.index).map_err(failed)?;
         change_addresses(socket, link.index, from, to)?;
         // The near end takes frames as large as the far end sends.
         match link.peer_index {
@@ -273,6 +252,26 @@ fn far_in_host(
         routes: BTreeSet::new(),
         gro: host.gro(&far.name).unwrap_or(false),
     })
+}
+
+/// Inside a new namespace.
+fn prepare_namespace(topology: &Name) -> Result<()> {
+    // Addresses are usable at once, those that the kernel makes too. Without IPv6 there is
+    // nothing to set.
+    let _no_ipv6 = netns::write_sysctl(None, "net/ipv6/conf/default/accept_dad", "0");
+    let mut socket = Netlink::host().map_err(failed)?;
+    let links = socket.links().map_err(failed)?;
+    let Some(loopback) = links.iter().find(|link| link.loopback) else {
+        return Err(Error::Call("a new namespace has no loopback interface".to_owned()));
+    };
+    socket.set_alias(loopback.index, &mark(topology)).map_err(failed)?;
+    socket.set_up(loopback.index).map_err(failed)
+}
+
+impl From<netns::Error> for Error {
+    fn from(error: netns::Error) -> Self {
+        namespace_failed(error)
+    }
 }
 
 fn far_in_namespace(

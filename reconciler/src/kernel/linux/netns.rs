@@ -84,6 +84,19 @@ impl Error {
 ///
 /// [`Error::is_exists`] if there is such a namespace; otherwise the call that failed, and then no file stays behind.
 pub fn create(name: &str) -> Result<(), Error> {
+    create_with(name, || Ok(()))
+}
+
+/// The same, and does something inside before the namespace has its name: a creator that is killed leaves either
+/// nothing or a namespace that is prepared.
+///
+/// # Errors
+///
+/// As for [`create`]; or that of `prepare`, and then there is no such namespace.
+pub fn create_with<E: From<Error> + Send>(
+    name: &str,
+    prepare: impl FnOnce() -> Result<(), E> + Send,
+) -> Result<(), E> {
     let path = path(name)?;
     // Held until the namespace is mounted: two creators of one name cannot meet between file and mount.
     let _lock = prepare_directory()?;
@@ -97,9 +110,10 @@ pub fn create(name: &str) -> Result<(), Error> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_leftover(&path) => {}
         other => drop(other.map_err(failed("create", &path))?),
     }
-    let mounted = on_a_thread(name, || {
+    let mounted = on_a_thread(name, || -> Result<(), E> {
         unshare(CloneFlags::CLONE_NEWNET)
             .map_err(failed("unshare the network for namespace", name))?;
+        prepare()?;
         mount(
             Some(OF_THIS_THREAD),
             &path,
@@ -107,9 +121,10 @@ pub fn create(name: &str) -> Result<(), Error> {
             MsFlags::MS_BIND,
             None::<&str>,
         )
-        .map_err(failed("bind mount a new network namespace on", &path))
+        .map_err(failed("bind mount a new network namespace on", &path))?;
+        Ok(())
     });
-    mounted.and_then(|mounted| mounted).inspect_err(|_| {
+    mounted.map_err(E::from).and_then(|mounted| mounted).inspect_err(|_| {
         // The first error is the one to tell; a file that stays is taken over by the next creator.
         let _ = fs::remove_file(&path);
     })

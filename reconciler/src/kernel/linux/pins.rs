@@ -105,11 +105,12 @@ impl Pins {
         }
     }
 
-    /// Directories that became empty go, up to the topology's own.
+    /// Directories that became empty go, the topology's own too: it stands for a topology that
+    /// is there.
     fn remove_empty_parents(&self, path: &Path) {
         let mut parent = path.parent();
         while let Some(directory) = parent
-            && directory != self.directory
+            && directory.starts_with(&self.directory)
             && fs::remove_dir(directory).is_ok()
         {
             parent = directory.parent();

@@ -1,0 +1,174 @@
+//! Stacks: the programs of transparent cubes on ports and interfaces.
+
+use std::collections::BTreeSet;
+
+use ebpf_abi::{
+    chain::{Direction, InterfaceChain, MAX_STACK},
+    transparent,
+};
+use topology_schema::{Endpoint, Name};
+
+use super::Builder;
+use crate::{
+    address::Address,
+    cube::driver_for,
+    resource::{Hook, PinPath, Program},
+    wiring::{self, Hop},
+};
+
+impl Builder<'_, '_> {
+    /// The programs of stacks on ports: one per transparent cube, direction and hook.
+    pub(super) fn stacks(&mut self) {
+        let graph = self.graph;
+        for (endpoint, stack) in crate::allocation::stacks(graph) {
+            match &endpoint {
+                Endpoint::Port { cube, port } => {
+                    if graph.peer(&endpoint).is_none() {
+                        continue;
+                    }
+                    let Some(index) = self.allocation.port(cube, port) else {
+                        continue;
+                    };
+                    let chain = wiring::chain_of(self.allocation, cube);
+                    for hook in self.hooks(cube) {
+                        let map = wiring::cube_chain(cube, *hook);
+                        let after = |direction, position| chain.after(index, direction, position);
+                        let inwards = wiring::own_program(cube, *hook);
+                        self.stack(
+                            &endpoint,
+                            stack,
+                            *hook,
+                            Direction::Ingress,
+                            &map,
+                            &after,
+                            &inwards,
+                        );
+                        let outwards = self.hop_out(&endpoint, *hook);
+                        self.stack(
+                            &endpoint,
+                            stack,
+                            *hook,
+                            Direction::Egress,
+                            &map,
+                            &after,
+                            &outwards,
+                        );
+                    }
+                }
+                Endpoint::Host(interface) if self.present.contains(interface) => {
+                    let hook = wiring::hook_of(graph.hook(interface));
+                    let after = InterfaceChain::at;
+                    let owner = Address::interface(interface);
+                    for hook in BTreeSet::from([hook, Hook::Tc]) {
+                        self.slots_map(
+                            &owner,
+                            wiring::interface_chain(interface, hook),
+                            InterfaceChain::LEN,
+                        );
+                    }
+                    let map = wiring::interface_chain(interface, hook);
+                    let inwards = self.hop_in(&endpoint, hook);
+                    self.stack(
+                        &endpoint,
+                        stack,
+                        hook,
+                        Direction::Ingress,
+                        &map,
+                        &after,
+                        &inwards,
+                    );
+                    let map = wiring::interface_chain(interface, Hook::Tc);
+                    self.stack(
+                        &endpoint,
+                        stack,
+                        Hook::Tc,
+                        Direction::Egress,
+                        &map,
+                        &after,
+                        &Hop::Pass,
+                    );
+                }
+                Endpoint::Host(_) | Endpoint::Namespace { .. } => {}
+            }
+        }
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one stack is described by all of these"
+    )]
+    fn stack(
+        &mut self,
+        endpoint: &Endpoint,
+        stack: &[Name],
+        hook: Hook,
+        direction: Direction,
+        chain: &PinPath,
+        after: &dyn Fn(Direction, u32) -> u32,
+        end: &Hop,
+    ) {
+        let order = wiring::in_order(stack, direction);
+        for (at, name) in order.iter().enumerate() {
+            let (Some(position), Some(attachment), Some(cube)) = (
+                self.allocation.position(endpoint, name),
+                self.allocation.attachment(name, endpoint),
+                self.graph.cube(name),
+            ) else {
+                continue;
+            };
+            let next = match order.get(at + 1) {
+                Some(next) => {
+                    Hop::Program(wiring::stack_program(endpoint, next, direction, hook), 0)
+                }
+                None => end.clone(),
+            };
+            let slot = after(direction, position);
+            let owner = Address::cube(name);
+            if let Hop::Program(program, _) = &next {
+                self.slot(&owner, chain.clone(), slot, program.clone());
+            }
+            let driver = driver_for(cube.kind());
+            let mut globals = self.globals(name);
+            globals.insert(
+                "ATTACHMENT",
+                wiring::attachment(
+                    direction,
+                    transparent::counter_index(attachment, direction),
+                    slot,
+                    &next,
+                ),
+            );
+            let program = Program {
+                owner,
+                object: driver.object(),
+                hook,
+                globals,
+                maps: self.cube_maps(name, std::slice::from_ref(chain)),
+            };
+            self.desired.programs.insert(
+                wiring::stack_program(endpoint, name, direction, hook),
+                program,
+            );
+        }
+    }
+
+    pub(super) fn first_of_stack(
+        &mut self,
+        owner: &Address,
+        endpoint: &Endpoint,
+        stack: &[Name],
+        direction: Direction,
+        chain: &PinPath,
+        hook: Hook,
+    ) {
+        if let Some(first) = wiring::in_order(stack, direction).first() {
+            let program = wiring::stack_program(endpoint, first, direction, hook);
+            self.slot(
+                owner,
+                chain.clone(),
+                InterfaceChain::at(direction, MAX_STACK),
+                program,
+            );
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What the kernel says of its objects, and finding them by id.
+
+#![expect(
+    unsafe_code,
+    reason = "system calls; each block states why it is sound"
+)]
+
+use std::{
+    io,
+    mem::offset_of,
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
+};
+
+use bytemuck::{Pod, Zeroable};
+
+use super::{
+    LINK_GET_NEXT_ID, MAP_GET_NEXT_ID, OBJ_GET_INFO_BY_FD, PROG_GET_FD_BY_ID, PROG_GET_NEXT_ID,
+    Result, bpf, bpf_fd, fail,
+};
+
+/// What the kernel says of a map.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct MapInfo {
+    /// `enum bpf_map_type`.
+    pub map_type: u32,
+    /// Unique while the machine runs.
+    pub id: u32,
+    /// Bytes.
+    pub key_size: u32,
+    /// Bytes.
+    pub value_size: u32,
+    /// Entries.
+    pub max_entries: u32,
+    /// `BPF_F_*`.
+    pub map_flags: u32,
+    /// Zero-terminated.
+    pub name: [u8; 16],
+}
+
+/// What the kernel says of a program.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct ProgramInfo {
+    /// `enum bpf_prog_type`.
+    pub program_type: u32,
+    /// Unique while the machine runs.
+    pub id: u32,
+    /// Hash over the instructions.
+    pub tag: [u8; 8],
+    jited_prog_len: u32,
+    xlated_prog_len: u32,
+    jited_prog_insns: u64,
+    xlated_prog_insns: u64,
+    load_time: u64,
+    created_by_uid: u32,
+    nr_map_ids: u32,
+    map_ids: u64,
+    /// Zero-terminated.
+    pub name: [u8; 16],
+}
+
+/// What the kernel says of a link.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct LinkInfo {
+    /// `enum bpf_link_type`.
+    pub link_type: u32,
+    /// Unique while the machine runs.
+    pub id: u32,
+    /// The attached program.
+    pub prog_id: u32,
+    pad: u32,
+    /// Interface; 0 once it is gone.
+    pub ifindex: u32,
+    /// `enum bpf_attach_type` (tcx only).
+    pub attach_type: u32,
+}
+
+/// Reads an object's information.
+pub fn info<T: Pod>(fd: BorrowedFd<'_>) -> io::Result<T> {
+    #[repr(C)]
+    #[derive(Clone, Copy, Pod, Zeroable)]
+    struct Attr {
+        bpf_fd: u32,
+        info_len: u32,
+        info: u64,
+    }
+    let mut info = T::zeroed();
+    let attr = Attr {
+        bpf_fd: fd.as_raw_fd() as u32,
+        info_len: size_of::<T>() as u32,
+        info: (&raw mut info) as u64,
+    };
+    // SAFETY: the kernel writes at most `info_len` bytes, and `T` is plain data.
+    unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut [attr]) }?;
+    Ok(info)
+}
+
+/// Kinds of object with ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Programs.
+    Program,
+    /// Maps.
+    Map,
+    /// Links.
+    Link,
+}
+
+/// All ids of a kind, ours or not.
+pub fn ids(kind: Kind) -> io::Result<Vec<u32>> {
+    #[repr(C)]
+    #[derive(Clone, Copy, Pod, Zeroable)]
+    struct Attr {
+        start_id: u32,
+        next_id: u32,
+        open_flags: u32,
+    }
+    let command = match kind {
+        Kind::Program => PROG_GET_NEXT_ID,
+        Kind::Map => MAP_GET_NEXT_ID,
+        Kind::Link => LINK_GET_NEXT_ID,
+    };
+    let mut ids = Vec::new();
+    let mut attr = [Attr::zeroed()];
+    loop {
+        // SAFETY: the attributes hold no pointers.
+        match unsafe { bpf(command, &mut attr) } {
+            Ok(_) => {
+                ids.push(attr[0].next_id);
+                attr[0].start_id = attr[0].next_id;
+            }
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(ids),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Opens a program by its id.
+pub fn program_by_id(id: u32) -> Result<OwnedFd> {
+    // SAFETY: the attributes hold no pointers.
+    unsafe { bpf_fd(PROG_GET_FD_BY_ID, [id, 0, 0]) }.map_err(fail("open program", id))
+}
+
+const _: () = assert!(offset_of!(ProgramInfo, name) == 64);
+const _: () = assert!(offset_of!(MapInfo, name) == 24);

@@ -1,0 +1,187 @@
+//! The bpf(2) system call: one function per command, typed attributes, errors that name the
+//! call and the object.
+//!
+//! Why not `aya`'s loader: it creates every map and parses ELF and BTF on each load, reuses a
+//! pinned map without comparing it, and has no batch calls and no link update that names the
+//! program it expects. See `docs/decisions/0003-loader.md`.
+
+mod info;
+mod link;
+mod map;
+mod program;
+
+use std::{
+    ffi::{CString, OsStr},
+    io,
+    os::{
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
+};
+
+use bytemuck::{Pod, Zeroable};
+
+pub use self::{
+    info::{Kind, LinkInfo, MapInfo, ProgramInfo, ids, info, program_by_id},
+    link::{LinkTarget, create_link, detach_link, update_link},
+    map::{
+        F_NO_PREALLOC, MapAttributes, MapType, create_frozen, create_map, delete, lookup,
+        lookup_batch, next_key, update, update_batch,
+    },
+    program::{ProgramBtf, ProgramRequest, load_btf, load_program, test_run},
+};
+
+/// A failed system call.
+#[derive(Debug, thiserror::Error)]
+#[error("{call} {object}: {source}")]
+pub struct Error {
+    /// What was asked of the kernel.
+    pub call: &'static str,
+    /// Of which object.
+    pub object: String,
+    /// Its answer.
+    pub source: io::Error,
+    /// The verifier's log, for a refused program.
+    pub log: Option<String>,
+}
+
+impl Error {
+    /// The kernel's error number.
+    pub fn errno(&self) -> i32 {
+        self.source.raw_os_error().unwrap_or(0)
+    }
+}
+
+/// Result of a bpf(2) call.
+pub type Result<T> = std::result::Result<T, Error>;
+
+// Commands of `enum bpf_cmd` (include/uapi/linux/bpf.h).
+const MAP_CREATE: u32 = 0;
+const MAP_LOOKUP_ELEM: u32 = 1;
+const MAP_UPDATE_ELEM: u32 = 2;
+const MAP_DELETE_ELEM: u32 = 3;
+const MAP_GET_NEXT_KEY: u32 = 4;
+const PROG_LOAD: u32 = 5;
+const OBJ_PIN: u32 = 6;
+const OBJ_GET: u32 = 7;
+const PROG_TEST_RUN: u32 = 10;
+const PROG_GET_NEXT_ID: u32 = 11;
+const MAP_GET_NEXT_ID: u32 = 12;
+const PROG_GET_FD_BY_ID: u32 = 13;
+const OBJ_GET_INFO_BY_FD: u32 = 15;
+const BTF_LOAD: u32 = 18;
+const MAP_FREEZE: u32 = 22;
+const MAP_LOOKUP_BATCH: u32 = 24;
+const MAP_UPDATE_BATCH: u32 = 26;
+const LINK_CREATE: u32 = 28;
+const LINK_UPDATE: u32 = 29;
+const LINK_GET_NEXT_ID: u32 = 31;
+const LINK_DETACH: u32 = 34;
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct PathAttr {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
+/// Pins an object to a path in bpffs.
+#[expect(
+    unsafe_code,
+    reason = "system calls; each block states why it is sound"
+)]
+pub fn pin(fd: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    let name = c_path(path).map_err(fail("pin", path.display()))?;
+    let attr = PathAttr {
+        pathname: name.as_ptr() as u64,
+        bpf_fd: fd.as_raw_fd() as u32,
+        file_flags: 0,
+    };
+    // SAFETY: `name` is a C string that outlives the call.
+    unsafe { bpf(OBJ_PIN, &mut [attr]) }
+        .map(drop)
+        .map_err(fail("pin", path.display()))
+}
+
+/// Opens a pinned object.
+#[expect(
+    unsafe_code,
+    reason = "system calls; each block states why it is sound"
+)]
+pub fn open(path: &Path) -> Result<OwnedFd> {
+    let name = c_path(path).map_err(fail("open", path.display()))?;
+    let attr = PathAttr {
+        pathname: name.as_ptr() as u64,
+        bpf_fd: 0,
+        file_flags: 0,
+    };
+    // SAFETY: `name` is a C string that outlives the call.
+    unsafe { bpf_fd(OBJ_GET, attr) }.map_err(fail("open", path.display()))
+}
+
+/// The part of a name that the kernel keeps: 15 bytes of `[A-Za-z0-9_.]`.
+fn object_name(name: &str) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    for (to, from) in bytes[..15].iter_mut().zip(name.bytes()) {
+        *to = if from.is_ascii_alphanumeric() || from == b'.' {
+            from
+        } else {
+            b'_'
+        };
+    }
+    bytes
+}
+
+/// A name as the kernel returns it.
+pub fn name_of(name: &[u8; 16]) -> String {
+    let end = name
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(name.len());
+    String::from_utf8_lossy(&name[..end]).into_owned()
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    let path: &OsStr = path.as_ref();
+    CString::new(path.as_bytes()).map_err(io::Error::from)
+}
+
+fn fail(call: &'static str, object: impl ToString) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error {
+        call,
+        object: object.to_string(),
+        source,
+        log: None,
+    }
+}
+
+/// # Safety
+/// Pointers inside `attr` must be valid as the command demands.
+#[expect(
+    unsafe_code,
+    reason = "system calls; each block states why it is sound"
+)]
+unsafe fn bpf_fd<T: Pod>(command: u32, attr: T) -> io::Result<OwnedFd> {
+    // SAFETY: as the caller promises.
+    let fd = unsafe { bpf(command, &mut [attr]) }?;
+    // SAFETY: a command that makes an object returns a descriptor that is ours.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// # Safety
+/// Pointers inside `attr` must be valid as the command demands.
+#[expect(
+    unsafe_code,
+    reason = "system calls; each block states why it is sound"
+)]
+unsafe fn bpf<T: Pod>(command: u32, attr: &mut [T; 1]) -> io::Result<i32> {
+    // SAFETY: `attr` is valid for its size; the kernel takes missing fields as zero.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, attr.as_mut_ptr(), size_of::<T>()) };
+    match result {
+        -1 => Err(io::Error::last_os_error()),
+        result => Ok(result as i32),
+    }
+}

@@ -1,0 +1,113 @@
+//! Observation: what is pinned, and what is in the slots.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::{
+    LinuxKernel, TCX_EGRESS, TCX_INGRESS,
+    bpf::{self, LinkInfo, MapInfo, ProgramInfo},
+    io, maps, record,
+};
+use crate::{
+    kernel::Result,
+    observed::{self, Interest, Observed},
+    resource::{AttachPoint, PinPath},
+};
+
+/// `BPF_LINK_TYPE_XDP`
+const LINK_XDP: u32 = 6;
+/// `BPF_LINK_TYPE_TCX`
+const LINK_TCX: u32 = 11;
+
+impl LinuxKernel {
+    pub(super) fn observe_pins(&self, interest: &Interest, observed: &mut Observed) -> Result<()> {
+        for pin in self.pins.list()? {
+            if pin.is_staged() {
+                observed.leftovers.insert(pin);
+                continue;
+            }
+            if pin == record::path() {
+                continue;
+            }
+            let fd = self.open(&pin)?;
+            let failed = |error: std::io::Error| io("read", &pin, &error);
+            if pin.name().starts_with("program-") {
+                let info: ProgramInfo = bpf::info(fd.as_fd()).map_err(failed)?;
+                let program = observed::Program {
+                    id: info.id,
+                    fingerprint: bpf::name_of(&info.name),
+                };
+                observed.programs.insert(pin, program);
+            } else if pin.name().starts_with("link-") {
+                let info: LinkInfo = bpf::info(fd.as_fd()).map_err(failed)?;
+                let point = attach_point(&info, pin.name());
+                let link = observed::Link {
+                    id: info.id,
+                    program: info.prog_id,
+                    ifindex: info.ifindex,
+                    point,
+                };
+                observed.links.insert(pin, link);
+            } else {
+                let info: MapInfo = bpf::info(fd.as_fd()).map_err(failed)?;
+                let shape = maps::shape(&info);
+                let entries = match shape.filter(|_| interest.contents.contains(&pin)) {
+                    Some(shape) => {
+                        let entries = maps::read(fd.as_fd(), &shape).map_err(failed)?;
+                        Some(
+                            entries
+                                .into_iter()
+                                .map(|(key, values)| (key, values.concat()))
+                                .collect(),
+                        )
+                    }
+                    None => None,
+                };
+                observed.maps.insert(
+                    pin,
+                    observed::Map {
+                        id: info.id,
+                        shape,
+                        entries,
+                    },
+                );
+            }
+        }
+        self.observe_slots(interest, observed)
+    }
+
+    fn observe_slots(&self, interest: &Interest, observed: &mut Observed) -> Result<()> {
+        let mut open: Option<(&PinPath, OwnedFd)> = None;
+        for slot in interest
+            .slots
+            .iter()
+            .filter(|slot| observed.maps.contains_key(&slot.map))
+        {
+            let map = match open.take() {
+                Some((path, fd)) if *path == slot.map => fd,
+                _ => self.open(&slot.map)?,
+            };
+            let value = bpf::lookup(map.as_fd(), &slot.index.to_ne_bytes(), 4)
+                .map_err(|error| io("read slot", slot, &error))?;
+            if let Some(id) =
+                value.and_then(|value| Some(u32::from_ne_bytes(value.try_into().ok()?)))
+            {
+                observed.slots.insert(slot.clone(), id);
+            }
+            open = Some((&slot.map, map));
+        }
+        Ok(())
+    }
+}
+
+/// The kernel does not say in which mode XDP runs; the pin's name does.
+fn attach_point(info: &LinkInfo, name: &str) -> Option<AttachPoint> {
+    match (info.link_type, info.attach_type) {
+        (LINK_TCX, TCX_INGRESS) => Some(AttachPoint::TcIngress),
+        (LINK_TCX, TCX_EGRESS) => Some(AttachPoint::TcEgress),
+        (LINK_XDP, _) if name.ends_with(AttachPoint::XdpGeneric.name()) => {
+            Some(AttachPoint::XdpGeneric)
+        }
+        (LINK_XDP, _) => Some(AttachPoint::Xdp),
+        _ => None,
+    }
+}

@@ -1,0 +1,221 @@
+//! Programs: loading, putting into slots, attaching.
+
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use topology_schema::InterfaceName;
+
+use super::{
+    LinuxKernel, TCX_EGRESS, TCX_INGRESS,
+    bpf::{self, LinkTarget, MapInfo},
+    call, io, maps,
+    object::{self, Template as ObjectTemplate},
+};
+use crate::{
+    kernel::{Error, Result},
+    objects,
+    plan::{Op, Step},
+    resource::{AttachPoint, Attachment, PinPath, Program, Slot},
+};
+
+/// `BPF_XDP`
+const ATTACH_XDP: u32 = 37;
+/// `XDP_FLAGS_SKB_MODE`
+const XDP_GENERIC: u32 = 1 << 1;
+/// `XDP_FLAGS_DRV_MODE`
+const XDP_DRIVER: u32 = 1 << 2;
+
+impl LinuxKernel {
+    /// Loads the programs of a plan onto throw-away maps and lets them go again: the verifier's
+    /// opinion without a change. Says how many.
+    pub fn verify(&mut self, steps: &[Step]) -> Result<usize> {
+        let mut shapes = BTreeMap::new();
+        for step in steps {
+            if let Op::CreateMap(path, map) = &step.op {
+                shapes.insert(path.clone(), map.shape);
+            }
+        }
+        let mut loaded = 0;
+        for step in steps {
+            let Op::LoadProgram(path, program) = &step.op else {
+                continue;
+            };
+            let mut maps = BTreeMap::new();
+            for (name, pin) in &program.maps {
+                let map = match shapes.get(pin) {
+                    Some(shape) => maps::create(pin.name(), *shape).map_err(call)?,
+                    None => self.open(pin)?,
+                };
+                maps.insert(*name, map);
+            }
+            // Interfaces that the plan makes have no index yet; any will do for the verifier.
+            self.load(path, program, &maps, |this, name| {
+                Ok(this.ifindex(name).unwrap_or(1))
+            })?;
+            loaded += 1;
+        }
+        Ok(loaded)
+    }
+
+    pub(super) fn load_program(&mut self, pin: &PinPath, program: &Program) -> Result<()> {
+        let mut maps = BTreeMap::new();
+        for (name, path) in &program.maps {
+            maps.insert(*name, self.open(path)?);
+        }
+        let fd = self.load(pin, program, &maps, Self::ifindex)?;
+        self.pin(&fd, pin)
+    }
+
+    fn load(
+        &mut self,
+        pin: &PinPath,
+        program: &Program,
+        maps: &BTreeMap<&'static str, OwnedFd>,
+        ifindex: impl Fn(&mut Self, &InterfaceName) -> Result<u32>,
+    ) -> Result<OwnedFd> {
+        let mut indices = BTreeMap::new();
+        for (_, name) in program
+            .globals
+            .values()
+            .flat_map(|template| &template.ifindexes)
+        {
+            indices.insert(name.clone(), ifindex(self, name)?);
+        }
+        let mut ids = BTreeMap::new();
+        for (name, fd) in maps {
+            let info: MapInfo =
+                bpf::info(fd.as_fd()).map_err(|error| io("read map of", pin, &error))?;
+            ids.insert(program.maps[name].clone(), info.id);
+        }
+        let of = |name: &InterfaceName| indices.get(name).copied();
+        let fingerprint = program
+            .fingerprint(of, |map| ids.get(map).copied())
+            .ok_or_else(|| Error::Call(format!("load {pin}: an interface went away")))?;
+        let globals = program
+            .globals
+            .iter()
+            .filter_map(|(name, template)| Some(((*name).to_owned(), template.resolve(of)?)))
+            .collect();
+        let fds = maps
+            .iter()
+            .map(|(name, fd)| ((*name).to_owned(), fd.as_fd()))
+            .collect();
+        self.template(program.object)?
+            .load(program.hook.entry_point(), &fingerprint, &globals, &fds)
+            .map_err(|error| refused(pin, error))
+    }
+
+    fn template(&mut self, object: &'static str) -> Result<&ObjectTemplate> {
+        if !self.templates.contains_key(object) {
+            let bytes = objects::find(object)
+                .ok_or_else(|| Error::Call(format!("there is no object {object}")))?;
+            let template = ObjectTemplate::parse(object, bytes)
+                .map_err(|error| Error::Call(error.to_string()))?;
+            self.templates.insert(object, template);
+        }
+        Ok(&self.templates[object])
+    }
+
+    pub(super) fn attach(&mut self, pin: &PinPath, attachment: &Attachment) -> Result<()> {
+        let program = self.open(&attachment.program)?;
+        // The interface may have been made anew since it was last asked for.
+        self.indices.remove(&attachment.interface);
+        let ifindex = self.ifindex(&attachment.interface)?;
+        let (attach_type, flags) = match attachment.point {
+            AttachPoint::TcIngress => (TCX_INGRESS, 0),
+            AttachPoint::TcEgress => (TCX_EGRESS, 0),
+            AttachPoint::Xdp => (ATTACH_XDP, XDP_DRIVER),
+            AttachPoint::XdpGeneric => (ATTACH_XDP, XDP_GENERIC),
+        };
+        let link = bpf::create_link(
+            program.as_fd(),
+            LinkTarget {
+                ifindex,
+                attach_type,
+                flags,
+            },
+        )
+        .map_err(|error| attach_failed(attachment, &error))?;
+        self.pin(&link, pin)
+    }
+
+    pub(super) fn update_link(
+        &self,
+        link: &PinPath,
+        program: &PinPath,
+        expected: u32,
+    ) -> Result<()> {
+        let (fd, new) = (self.open(link)?, self.open(program)?);
+        let old = match expected {
+            0 => None,
+            id => Some(bpf::program_by_id(id).map_err(call)?),
+        };
+        bpf::update_link(fd.as_fd(), new.as_fd(), old.as_ref().map(AsFd::as_fd))
+            .map_err(|error| io("update link", link, &error))
+    }
+
+    pub(super) fn detach(&self, link: &PinPath) -> Result<()> {
+        if !self.pins.path(link).exists() {
+            return Ok(());
+        }
+        let fd = self.open(link)?;
+        // A link whose interface is gone is detached already.
+        match bpf::detach_link(fd.as_fd()) {
+            Err(error) if error.raw_os_error() != Some(libc::ENODEV) => {
+                return Err(io("detach", link, &error));
+            }
+            _ => {}
+        }
+        self.pins.remove(link)
+    }
+
+    pub(super) fn set_slot(&self, slot: &Slot, program: Option<&PinPath>) -> Result<()> {
+        let map = self.open(&slot.map)?;
+        let key = slot.index.to_ne_bytes();
+        let result = match program {
+            Some(program) => {
+                use std::os::fd::AsRawFd;
+                let program = self.open(program)?;
+                bpf::update(map.as_fd(), &key, &program.as_raw_fd().to_ne_bytes())
+            }
+            None => bpf::delete(map.as_fd(), &key),
+        };
+        result.map_err(|error| io("set slot", slot, &error))
+    }
+}
+
+fn attach_failed(attachment: &Attachment, error: &std::io::Error) -> Error {
+    let (interface, point) = (&attachment.interface, attachment.point.name());
+    match error.raw_os_error() {
+        Some(libc::EBUSY | libc::EEXIST) => Error::Foreign(format!(
+            "interface/{interface}: another program has the {point} hook; `ip link show {interface}` names it, \
+             pcn leaves it alone"
+        )),
+        Some(libc::EOPNOTSUPP) => Error::Unsupported(format!(
+            "interface/{interface}: its driver has no {point}; use `hook: tc`"
+        )),
+        _ => Error::Call(format!("attach to {interface} at {point}: {error}")),
+    }
+}
+
+fn refused(pin: &PinPath, error: object::Error) -> Error {
+    match error {
+        object::Error::Kernel(error) => match error.log {
+            Some(log) => Error::Verifier {
+                message: format!("program {pin}: {}", error.source),
+                log: tail(&log),
+            },
+            None => call(error),
+        },
+        object::Error::Object { .. } => Error::Call(error.to_string()),
+    }
+}
+
+/// The last lines of a verifier's log: there it says why.
+fn tail(log: &str) -> String {
+    const LINES: usize = 20;
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(LINES)..].join("\n")
+}

@@ -1,0 +1,189 @@
+//! Ports: a cube's port table, and the pairs of interfaces that its ports need.
+
+use std::collections::BTreeMap;
+
+use ebpf_abi::{
+    chain::CubeChain,
+    entry::Entry,
+    port::{self, PORT_VIA_TC, Port},
+};
+use topology_schema::{Cube, Endpoint, Hook as InterfaceHook, InterfaceName, Name};
+
+use super::{Hop, alias, cube_chain, outer_name};
+use crate::{
+    address::Address,
+    cube::driver_for,
+    desired::Builder,
+    resource::{AttachPoint, Hook, Template, Veth, VethPeer},
+};
+
+/// MTU of the pairs that bring frames from program to program: any frame fits.
+const PORTAL_MTU: u32 = 65535;
+
+impl Builder<'_, '_> {
+    /// The port table of a standard cube, and the pairs of interfaces that its ports need.
+    pub(crate) fn port_table(
+        &mut self,
+        cube: &Name,
+        chain: CubeChain,
+    ) -> BTreeMap<Vec<u8>, Template> {
+        let mut ports: Vec<(&Name, u32)> = self
+            .graph
+            .ports(cube)
+            .filter_map(|port| Some((port, self.allocation.port(cube, port)?)))
+            .collect();
+        ports.sort_by_key(|(_, index)| *index);
+        let kind = self.graph.cube(cube).map(Cube::kind);
+        let floods = kind.is_some_and(|kind| driver_for(kind).floods());
+        let xdp = self.xdp.contains(cube);
+        let via_tc: Vec<bool> = ports
+            .iter()
+            .map(|(port, _)| self.only_via_tc(cube, port))
+            .collect();
+        let hands_over = xdp && (floods || via_tc.contains(&true));
+        let mut rest_served = false;
+        let mut table = BTreeMap::new();
+        for ((port, index), via_tc) in ports.into_iter().zip(via_tc) {
+            let endpoint = Endpoint::Port {
+                cube: cube.clone(),
+                port: port.clone(),
+            };
+            let hop = self.first_out(&endpoint, Hook::Tc);
+            // One port that a program serves gets the original of a flooded frame.
+            let to_program = matches!(hop, Hop::Program(..));
+            let copies = floods && to_program && rest_served;
+            rest_served |= to_program;
+            let handed_over = hands_over && hop != Hop::None;
+            let entry = self.port_entry(cube, port, &hop, via_tc, copies, handed_over);
+            if copies || handed_over {
+                self.portal(&endpoint, chain, index, &hop, copies, handed_over);
+            }
+            table.insert(index.to_ne_bytes().to_vec(), entry);
+        }
+        table
+    }
+
+    fn port_entry(
+        &self,
+        cube: &Name,
+        port: &Name,
+        hop: &Hop,
+        via_tc: bool,
+        copies: bool,
+        hands_over: bool,
+    ) -> Template {
+        let (encoded, interface) = hop.encode();
+        let settings = self.graph.cube(cube);
+        let mut flags = settings.map_or(0, |settings| {
+            driver_for(settings.kind()).port_flags(settings, port)
+        });
+        if via_tc {
+            flags |= PORT_VIA_TC;
+        }
+        let entry = Port {
+            hop: encoded,
+            flags,
+            flood_ifindex: 0,
+            handover_ifindex: 0,
+        };
+        let mut ifindexes = Vec::new();
+        if let Some(interface) = interface {
+            ifindexes.push((
+                std::mem::offset_of!(Port, hop) + std::mem::offset_of!(port::Hop, ifindex),
+                interface,
+            ));
+        }
+        let portal = self.portal_name(cube, port);
+        if copies {
+            ifindexes.push((std::mem::offset_of!(Port, flood_ifindex), portal.clone()));
+        }
+        if hands_over {
+            ifindexes.push((std::mem::offset_of!(Port, handover_ifindex), portal));
+        }
+        Template {
+            bytes: bytemuck::bytes_of(&entry).to_vec(),
+            ifindexes,
+        }
+    }
+
+    /// True if XDP must not send to the port's interface: a pair's far end takes no XDP frames,
+    /// an interface without XDP may not either, and a stack on an interface filters what leaves
+    /// on TC.
+    fn only_via_tc(&self, cube: &Name, port: &Name) -> bool {
+        let endpoint = Endpoint::Port {
+            cube: cube.clone(),
+            port: port.clone(),
+        };
+        match self.graph.peer(&endpoint) {
+            Some(Endpoint::Host(interface)) => {
+                self.graph.hook(interface) == InterfaceHook::Tc
+                    || !self.graph.interface_stack(interface).is_empty()
+            }
+            Some(Endpoint::Namespace { .. }) => true,
+            Some(Endpoint::Port { .. }) | None => false,
+        }
+    }
+
+    fn portal_name(&self, cube: &Name, port: &Name) -> InterfaceName {
+        outer_name(
+            &self.graph.topology().topology().metadata.name,
+            &format!("portal {cube}:{port}"),
+        )
+    }
+
+    /// A pair of interfaces of ours through which frames come to a program that cannot be
+    /// jumped to. A frame put on the ingress hook of the near end leaves the cube at the port;
+    /// a frame sent through the near end comes out at the far end, and enters the cube at the
+    /// port, on TC.
+    fn portal(
+        &mut self,
+        endpoint: &Endpoint,
+        chain: CubeChain,
+        index: u32,
+        hop: &Hop,
+        copies: bool,
+        hands_over: bool,
+    ) {
+        let Endpoint::Port { cube, port } = endpoint else {
+            return;
+        };
+        let topology = self.graph.topology().topology().metadata.name.clone();
+        let near = self.portal_name(cube, port);
+        let far = outer_name(&topology, &format!("portal-far {cube}:{port}"));
+        let owner = Address::cube(cube);
+        let peer = VethPeer {
+            namespace: None,
+            name: far.clone(),
+            mac: None,
+            mtu: PORTAL_MTU,
+            addresses: Default::default(),
+            routes: Default::default(),
+            gro: hands_over,
+        };
+        let veth = Veth {
+            owner: owner.clone(),
+            alias: alias(&topology, &endpoint.to_string()),
+            peer,
+        };
+        self.desired.veths.insert(near.clone(), veth);
+        let map = cube_chain(cube, Hook::Tc);
+        if copies {
+            let port = match hop {
+                Hop::Program(_, port) => *port,
+                Hop::Interface(_) | Hop::Peer(_) | Hop::Pass | Hop::None => 0,
+            };
+            let entry = Entry {
+                slot: chain.out(index),
+                port,
+            };
+            self.entry(&owner, &near, AttachPoint::TcIngress, &map, entry);
+        }
+        if hands_over {
+            let entry = Entry {
+                slot: chain.own(),
+                port: index,
+            };
+            self.entry(&owner, &far, AttachPoint::TcIngress, &map, entry);
+        }
+    }
+}
