@@ -130,6 +130,8 @@ pub struct VethPeer {
     pub addresses: BTreeSet<(IpAddr, u8)>,
     /// Routes through it: destination, prefix length, next hop.
     pub routes: BTreeSet<(IpAddr, u8, IpAddr)>,
+    /// Both ends are up.
+    pub up: bool,
     /// Receive through NAPI: needed where XDP sends into the pair.
     pub gro: bool,
 }

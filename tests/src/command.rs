@@ -111,7 +111,12 @@ pub fn start_command(mut command: Command, line: &str, input: &str) -> Running {
     }
     let stdout = Pipe::new(child.stdout.take().expect("it is piped"));
     let stderr = Pipe::new(child.stderr.take().expect("it is piped"));
-    Running { line: line.to_owned(), child, stdout, stderr }
+    Running {
+        line: line.to_owned(),
+        child,
+        stdout,
+        stderr,
+    }
 }
 
 impl Pipe {
@@ -121,10 +126,15 @@ impl Pipe {
         let reader = thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(count @ 1..) = pipe.read(&mut buffer) {
-                copy.lock().expect("readers do not panic").extend(&buffer[..count]);
+                copy.lock()
+                    .expect("readers do not panic")
+                    .extend(&buffer[..count]);
             }
         });
-        Self { text, reader: Some(reader) }
+        Self {
+            text,
+            reader: Some(reader),
+        }
     }
 
     fn so_far(&self) -> String {
@@ -175,7 +185,12 @@ impl Running {
 
     fn finish(&mut self, status: Option<ExitStatus>) -> Run {
         let (stdout, stderr) = (self.stdout.all(), self.stderr.all());
-        Run { line: self.line.clone(), code: status.and_then(|status| status.code()), stdout, stderr }
+        Run {
+            line: self.line.clone(),
+            code: status.and_then(|status| status.code()),
+            stdout,
+            stderr,
+        }
     }
 }
 

@@ -78,7 +78,9 @@ pub fn traceroute(from: &Space, to: IpAddr) -> Vec<IpAddr> {
 #[track_caller]
 pub fn tcp(from: &Space, to: &Space, address: IpAddr, length: usize) {
     let listener = to.listen(address);
-    let target = listener.local_addr().expect("a bound socket has an address");
+    let target = listener
+        .local_addr()
+        .expect("a bound socket has an address");
     thread::scope(|scope| {
         let mut stream = from.connect(target);
         let receiver = scope.spawn(|| receive(&listener));
@@ -86,7 +88,9 @@ pub fn tcp(from: &Space, to: &Space, address: IpAddr, length: usize) {
         let mut left = length;
         while left > 0 {
             let chunk = noise.next(left.min(CHUNK));
-            stream.write_all(chunk).unwrap_or_else(|error| panic!("{left} bytes to {target} left: {error}"));
+            stream
+                .write_all(chunk)
+                .unwrap_or_else(|error| panic!("{left} bytes to {target} left: {error}"));
             left -= chunk.len();
         }
         drop(stream);
@@ -96,7 +100,9 @@ pub fn tcp(from: &Space, to: &Space, address: IpAddr, length: usize) {
 
 fn receive(listener: &TcpListener) -> usize {
     let (mut stream, _) = listener.accept().expect("a connection was made");
-    stream.set_read_timeout(Some(wait::PATIENCE)).expect("a socket can time out");
+    stream
+        .set_read_timeout(Some(wait::PATIENCE))
+        .expect("a socket can time out");
     let mut noise = Noise::new();
     let mut buffer = vec![0; CHUNK];
     let mut received = 0;
@@ -105,7 +111,10 @@ fn receive(listener: &TcpListener) -> usize {
         if count == 0 {
             return received;
         }
-        assert!(noise.matches(&buffer[..count]), "other bytes than sent, after {received}");
+        assert!(
+            noise.matches(&buffer[..count]),
+            "other bytes than sent, after {received}"
+        );
         received += count;
     }
 }
@@ -117,9 +126,14 @@ pub fn udp(from: &Space, to: &Space, (source, target): (IpAddr, IpAddr), sizes: 
     let there = server.local_addr().expect("a bound socket has an address");
     let hear = |socket: &UdpSocket, sent: &[u8]| {
         let mut buffer = vec![0; 1 << 16];
-        let (count, from) =
-            socket.recv_from(&mut buffer).unwrap_or_else(|error| panic!("{} bytes, to {target} and back: {error}", sent.len()));
-        assert!(buffer[..count] == *sent, "other bytes than the {} sent", sent.len());
+        let (count, from) = socket
+            .recv_from(&mut buffer)
+            .unwrap_or_else(|error| panic!("{} bytes, to {target} and back: {error}", sent.len()));
+        assert!(
+            buffer[..count] == *sent,
+            "other bytes than the {} sent",
+            sent.len()
+        );
         from
     };
     let mut noise = Noise::new();
@@ -147,10 +161,15 @@ impl Noise {
     fn new() -> Self {
         let mut state = 7_u64;
         let block = std::iter::repeat_with(|| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (state >> 56) as u8
         });
-        Self { block: block.take(Self::PERIOD).collect(), at: 0 }
+        Self {
+            block: block.take(Self::PERIOD).collect(),
+            at: 0,
+        }
     }
 
     /// The next bytes, at most `limit`.
@@ -165,7 +184,9 @@ impl Noise {
     fn matches(&mut self, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() {
             let next = self.next(bytes.len());
-            let Some(rest) = bytes.strip_prefix(next) else { return false };
+            let Some(rest) = bytes.strip_prefix(next) else {
+                return false;
+            };
             bytes = rest;
         }
         true

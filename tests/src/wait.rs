@@ -8,7 +8,7 @@ use std::{
 /// How long anything on this machine may take.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two looks at a condition.
-const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// The first answer of `look`; a panic that says `what` was waited for if there is none in time.
 pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {

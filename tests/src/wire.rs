@@ -113,7 +113,9 @@ impl Wire {
     /// The next received frame with a property; a panic that says `what` was waited for.
     #[track_caller]
     pub fn expect(&self, what: &str, wanted: impl Fn(&Frame) -> bool) -> Frame {
-        self.collect_until(what, wanted).pop().expect("at least the one waited for")
+        self.collect_until(what, wanted)
+            .pop()
+            .expect("at least the one waited for")
     }
 
     /// All frames up to the next received one with a property, which comes last; a panic that

@@ -209,6 +209,7 @@ pub(crate) fn namespace_veth(
                 (to.address(), to.length(), route.via)
             })
             .collect(),
+        up: true,
         gro: false,
     };
     let veth = Veth {

@@ -158,6 +158,7 @@ impl Builder<'_, '_> {
             mtu: PORTAL_MTU,
             addresses: Default::default(),
             routes: Default::default(),
+            up: true,
             gro: hands_over,
         };
         let veth = Veth {

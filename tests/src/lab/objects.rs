@@ -12,8 +12,8 @@ use std::{
     path::Path,
 };
 
-use reconciler::kernel::linux::bpf::{self, Kind, LinkInfo, MapInfo, ProgramInfo};
 use crate::wait;
+use reconciler::kernel::linux::bpf::{self, Kind, LinkInfo, MapInfo, ProgramInfo};
 
 /// Ids by pin.
 pub type Ids = BTreeMap<String, u32>;

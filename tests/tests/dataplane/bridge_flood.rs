@@ -20,6 +20,7 @@ fn veth(netlink: &mut Netlink, number: u32) -> CreatedVeth {
         .create_veth(&VethRequest {
             name: &format!("near{number}"),
             alias: "",
+            group: 0,
             mac: None,
             mtu: None,
             peer: VethPeer {

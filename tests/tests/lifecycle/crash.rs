@@ -9,15 +9,18 @@ use integration_tests::{
 use crate::ip;
 
 /// Hosts on each of the switches.
-const HOSTS: usize = 6;
+const HOSTS: usize = 8;
 /// Switches around the one in the middle.
-const SWITCHES: usize = 4;
+const SWITCHES: usize = 6;
 
 /// Many objects; `generation` changes all of the switches.
 fn topology(generation: usize) -> String {
     let (mut namespaces, mut cubes, mut links) = (String::new(), String::new(), String::new());
     for switch in 1..=SWITCHES {
-        cubes += &format!("    s{switch}: {{ bridge: {{ agingTime: {}s }} }}\n", 100 + generation);
+        cubes += &format!(
+            "    s{switch}: {{ bridge: {{ agingTime: {}s }} }}\n",
+            100 + generation
+        );
         links += &format!("    - [core:s{switch}, s{switch}:core]\n");
         for host in 1..=HOSTS {
             let name = format!("h{switch}{host}");
@@ -36,7 +39,9 @@ fn topology(generation: usize) -> String {
 fn kill_at(lab: &Lab, arguments: &str, step: usize) -> bool {
     let mut running = lab.start_pcn(arguments);
     let mark = format!("[{step}/");
-    wait::until("a step", || (running.stderr().contains(&mark) || !running.is_running()).then_some(()));
+    wait::until("a step", || {
+        (running.stderr().contains(&mark) || !running.is_running()).then_some(())
+    });
     let killed = running.kill().code.is_none();
     lab.note_objects();
     killed
@@ -44,9 +49,17 @@ fn kill_at(lab: &Lab, arguments: &str, step: usize) -> bool {
 
 fn assert_works(lab: &Lab, text: &str) {
     lab.assert_converged(text);
-    let staged: Vec<_> = lab.ids().into_keys().filter(|path| path.ends_with('+')).collect();
+    let staged: Vec<_> = lab
+        .ids()
+        .into_keys()
+        .filter(|path| path.ends_with('+'))
+        .collect();
     assert_eq!(staged, [""; 0], "left half-way");
-    for (from, to) in [("h11", "10.0.4.6"), ("h26", "fd00::1:1"), ("h43", "10.0.4.1")] {
+    for (from, to) in [
+        ("h11", "10.0.4.6"),
+        ("h26", "fd00::1:1"),
+        ("h43", "10.0.4.1"),
+    ] {
         assert_eq!(ping(&lab.space(from), ip(to)), 64);
     }
 }
@@ -58,8 +71,13 @@ fn spread(total: usize) -> impl Iterator<Item = usize> {
 
 /// How many steps a run reported.
 fn steps(stderr: &str) -> usize {
-    let (_, rest) = stderr.rsplit_once('[').unwrap_or_else(|| panic!("no steps are reported: {stderr}"));
-    rest.split(['/', ']']).next().and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no number: {stderr}"))
+    let (_, rest) = stderr
+        .rsplit_once('[')
+        .unwrap_or_else(|| panic!("no steps are reported: {stderr}"));
+    rest.split(['/', ']'])
+        .next()
+        .and_then(|number| number.parse().ok())
+        .unwrap_or_else(|| panic!("no number: {stderr}"))
 }
 
 #[test]
@@ -107,7 +125,11 @@ fn killed_while_it_changes() {
         let total = steps(&lab.apply(&topology(1)).stderr);
         for (generation, step) in (2..).zip(spread(total)) {
             let text = topology(generation);
-            kill_at(lab, &format!("apply --yes -f {}", lab.file("big.yaml", &text)), step);
+            kill_at(
+                lab,
+                &format!("apply --yes -f {}", lab.file("big.yaml", &text)),
+                step,
+            );
             // Half of it is in place; what is there works already.
             assert_eq!(ping(&lab.space("h11"), ip("10.0.4.6")), 64);
             lab.apply(&text);

@@ -35,11 +35,18 @@ fn an_entry_that_is_missing() {
         lab.apply(BASE);
         let before = ids(lab);
         with_map(lab, "live/cubes/shield/sources_v4", |map| {
-            let key = bpf::next_key(map, None, 8).expect("a map can be walked").expect("one source");
+            let key = bpf::next_key(map, None, 8)
+                .expect("a map can be walked")
+                .expect("one source");
             bpf::delete(map, &key).expect("root can delete");
         });
-        let diff = lab.pcn(&format!("diff -f {}", lab.file("base.yaml", BASE))).expect(2);
-        assert!(diff.stdout.contains("+") && diff.stdout.contains("198.51.100.0/24"), "{diff}");
+        let diff = lab
+            .pcn(&format!("diff -f {}", lab.file("base.yaml", BASE)))
+            .expect(2);
+        assert!(
+            diff.stdout.contains("+") && diff.stdout.contains("198.51.100.0/24"),
+            "{diff}"
+        );
         let after = repair(lab, &["cube/shield/sources/198.51.100.0/24"]);
         assert_eq!(differences(&before, &after), [""; 0]);
     });
@@ -52,8 +59,12 @@ fn an_entry_of_somebody_else() {
         let before = ids(lab);
         with_map(lab, "live/cubes/shield/sources_v4", |map| {
             let key = [32, 0, 0, 0, 192, 0, 2, 9];
-            let ours = bpf::next_key(map, None, 8).expect("a map can be walked").expect("one source");
-            let value = bpf::lookup(map, &ours, 24).expect("root can look").expect("it is there");
+            let ours = bpf::next_key(map, None, 8)
+                .expect("a map can be walked")
+                .expect("one source");
+            let value = bpf::lookup(map, &ours, 24)
+                .expect("root can look")
+                .expect("it is there");
             bpf::update(map, &key, &value).expect("root can write");
         });
         let after = repair(lab, &["cube/shield/sources/192.0.2.9/32"]);
@@ -86,8 +97,13 @@ fn a_link_that_was_detached() {
     run_test(|lab| {
         lab.apply(BASE);
         let before = ids(lab);
-        let link = before.keys().find(|path| path.contains("/link-")).expect("interfaces are attached to").clone();
-        bpf::detach_link(bpf::open(&lab.pin(&link)).expect("a pin").as_fd()).expect("root can detach");
+        let link = before
+            .keys()
+            .find(|path| path.contains("/link-"))
+            .expect("interfaces are attached to")
+            .clone();
+        bpf::detach_link(bpf::open(&lab.pin(&link)).expect("a pin").as_fd())
+            .expect("root can detach");
         let drift = drift_addresses(lab);
         assert_eq!(drift.len(), 1, "{drift:?}");
         let after = repair(lab, &[&drift[0]]);
@@ -100,7 +116,11 @@ fn a_link_whose_pin_was_removed() {
     run_test(|lab| {
         lab.apply(BASE);
         let before = ids(lab);
-        let link = before.keys().find(|path| path.contains("/link-")).expect("interfaces are attached to").clone();
+        let link = before
+            .keys()
+            .find(|path| path.contains("/link-"))
+            .expect("interfaces are attached to")
+            .clone();
         std::fs::remove_file(lab.pin(&link)).expect("root can remove");
         let drift = drift_addresses(lab);
         assert_eq!(drift.len(), 1, "{drift:?}");
@@ -110,7 +130,10 @@ fn a_link_whose_pin_was_removed() {
 }
 
 fn drift_addresses(lab: &Lab) -> Vec<String> {
-    addresses(&lab.plan_json(BASE)["drift"]).into_iter().map(str::to_owned).collect()
+    addresses(&lab.plan_json(BASE)["drift"])
+        .into_iter()
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]
@@ -123,7 +146,8 @@ fn a_slot_that_was_cleared() {
             let filled = (0u32..).find(|slot| {
                 bpf::lookup(map, &slot.to_ne_bytes(), 4).is_ok_and(|program| program.is_some())
             });
-            bpf::delete(map, &filled.expect("a slot in use").to_ne_bytes()).expect("root can clear");
+            bpf::delete(map, &filled.expect("a slot in use").to_ne_bytes())
+                .expect("root can clear");
         });
         let drift = drift_addresses(lab);
         assert_eq!(drift.len(), 1, "{drift:?}");
@@ -136,11 +160,20 @@ fn a_slot_that_was_cleared() {
 fn a_program_and_a_table_whose_pins_were_removed() {
     run_test(|lab| {
         lab.apply(BASE);
-        for path in ["live/cubes/br/program-tc", "live/cubes/r/routes_v4", "live/cubes/shield/counters"] {
+        for path in [
+            "live/cubes/br/program-tc",
+            "live/cubes/r/routes_v4",
+            "live/cubes/shield/counters",
+        ] {
             std::fs::remove_file(lab.pin(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
             let cube = path.split('/').nth(2).expect("a cube");
             let drift = drift_addresses(lab);
-            assert!(drift.iter().any(|address| address.starts_with(&format!("cube/{cube}"))), "{path}: {drift:?}");
+            assert!(
+                drift
+                    .iter()
+                    .any(|address| address.starts_with(&format!("cube/{cube}"))),
+                "{path}: {drift:?}"
+            );
             lab.plan(BASE).expect(2);
             lab.apply(BASE);
             lab.assert_converged(BASE);
@@ -166,7 +199,11 @@ fn a_host_that_was_changed() {
             assert_eq!(differences(&before, &after), [""; 0], "{change}");
         }
         h1.run("ip link set eth0 down").expect(0);
-        assert_eq!(drift_addresses(lab), ["namespace/h1"], "an interface that is down");
+        assert_eq!(
+            drift_addresses(lab),
+            ["namespace/h1"],
+            "an interface that is down"
+        );
         repair(lab, &["namespace/h1"]);
     });
 }
@@ -176,10 +213,20 @@ fn a_host_that_was_cut_off() {
     run_test(|lab| {
         lab.apply(BASE);
         let links = run("ip -j link show type veth").expect(0).json();
-        let near = links.as_array().into_iter().flatten().find(|link| link["ifalias"] == "pcn:live:h1/eth0");
-        let near = near.and_then(|link| link["ifname"].as_str()).unwrap_or_else(|| panic!("no pair of h1: {links}"));
+        let near = links
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|link| link["ifalias"] == "pcn:live:h1/eth0");
+        let near = near
+            .and_then(|link| link["ifname"].as_str())
+            .unwrap_or_else(|| panic!("no pair of h1: {links}"));
         run(&format!("ip link set {near} down")).expect(0);
-        assert_eq!(drift_addresses(lab), ["namespace/h1"], "the near end is down");
+        assert_eq!(
+            drift_addresses(lab),
+            ["namespace/h1"],
+            "the near end is down"
+        );
         repair(lab, &["namespace/h1"]);
     });
 }
@@ -190,7 +237,11 @@ fn a_host_that_was_deleted() {
         lab.apply(BASE);
         run("ip netns delete h2").expect(0);
         // The kernel takes its time.
-        integration_tests::wait::until("the drift", || drift_addresses(lab).contains(&"namespace/h2".to_owned()).then_some(()));
+        integration_tests::wait::until("the drift", || {
+            drift_addresses(lab)
+                .contains(&"namespace/h2".to_owned())
+                .then_some(())
+        });
         lab.plan(BASE).expect(2);
         lab.apply(BASE);
         lab.assert_converged(BASE);

@@ -36,7 +36,13 @@ impl Foreigner {
     fn attach(interface: &str, attach_type: u32) -> Self {
         let counter = bpf::create_map(
             "foreigner",
-            MapAttributes { map_type: MapType::Array as u32, key_size: 4, value_size: 8, max_entries: 1, flags: 0 },
+            MapAttributes {
+                map_type: MapType::Array as u32,
+                key_size: 4,
+                value_size: 8,
+                max_entries: 1,
+                flags: 0,
+            },
         )
         .expect("root can make a map");
         // BPF_PROG_TYPE_SCHED_CLS with TCX_NEXT, BPF_PROG_TYPE_XDP with XDP_PASS.
@@ -51,13 +57,22 @@ impl Foreigner {
         })
         .expect("a small program");
         let ifindex = nix::net::if_::if_nametoindex(interface).expect("the interface is there");
-        let target = LinkTarget { ifindex, attach_type, flags: 0 };
+        let target = LinkTarget {
+            ifindex,
+            attach_type,
+            flags: 0,
+        };
         let link = bpf::create_link(program.as_fd(), target).expect("nobody else is there");
-        Self { counter, _link: link }
+        Self {
+            counter,
+            _link: link,
+        }
     }
 
     fn packets(&self) -> u64 {
-        let value = bpf::lookup(self.counter.as_fd(), &0u32.to_ne_bytes(), 8).expect("root can look").expect("an array");
+        let value = bpf::lookup(self.counter.as_fd(), &0u32.to_ne_bytes(), 8)
+            .expect("root can look")
+            .expect("an array");
         u64::from_ne_bytes(value.try_into().expect("eight bytes"))
     }
 }
@@ -71,17 +86,17 @@ fn counting(map: i32, verdict: i32) -> Vec<u8> {
         bytes
     };
     [
-        instruction(0x62, 0x0a, -4, 0),     // *(u32 *)(r10 - 4) = 0
-        instruction(0xbf, 0xa2, 0, 0),      // r2 = r10
-        instruction(0x07, 0x02, 0, -4),     // r2 += -4
-        instruction(0x18, 0x11, 0, map),    // r1 = map
-        instruction(0x00, 0x00, 0, 0),      //
-        instruction(0x85, 0x00, 0, 1),      // r0 = bpf_map_lookup_elem(r1, r2)
-        instruction(0x15, 0x00, 2, 0),      // if r0 == 0 goto +2
-        instruction(0xb7, 0x01, 0, 1),      // r1 = 1
-        instruction(0xdb, 0x10, 0, 0),      // lock *(u64 *)(r0 + 0) += r1
+        instruction(0x62, 0x0a, -4, 0),      // *(u32 *)(r10 - 4) = 0
+        instruction(0xbf, 0xa2, 0, 0),       // r2 = r10
+        instruction(0x07, 0x02, 0, -4),      // r2 += -4
+        instruction(0x18, 0x11, 0, map),     // r1 = map
+        instruction(0x00, 0x00, 0, 0),       //
+        instruction(0x85, 0x00, 0, 1),       // r0 = bpf_map_lookup_elem(r1, r2)
+        instruction(0x15, 0x00, 2, 0),       // if r0 == 0 goto +2
+        instruction(0xb7, 0x01, 0, 1),       // r1 = 1
+        instruction(0xdb, 0x10, 0, 0),       // lock *(u64 *)(r0 + 0) += r1
         instruction(0xb7, 0x00, 0, verdict), // r0 = verdict
-        instruction(0x95, 0x00, 0, 0),      // exit
+        instruction(0x95, 0x00, 0, 0),       // exit
     ]
     .concat()
 }
@@ -115,7 +130,11 @@ fn a_program_on_the_same_interface() {
             let before = foreigner.packets();
             assert_eq!(ping(&station, ip("10.0.0.1")), 64);
             assert_eq!(ping(&lab.space("h"), ip("fd00::2")), 64);
-            assert!(foreigner.packets() >= before + 2, "{before}, then {}", foreigner.packets());
+            assert!(
+                foreigner.packets() >= before + 2,
+                "{before}, then {}",
+                foreigner.packets()
+            );
         };
         lab.apply(WIRE);
         lab.assert_converged(WIRE);
@@ -125,7 +144,10 @@ fn a_program_on_the_same_interface() {
         lab.pcn("destroy --yes wires").expect(0);
         let before = foreigner.packets();
         station.run("ping -c 1 -W 0.2 10.0.0.1");
-        assert!(foreigner.packets() > before, "the program of somebody else is gone");
+        assert!(
+            foreigner.packets() > before,
+            "the program of somebody else is gone"
+        );
     });
 }
 
@@ -144,7 +166,10 @@ fn a_program_that_has_the_hook() {
         assert!(lab.ids().is_empty(), "{:?}", lab.ids());
         let packets = foreigner.packets();
         station.run("ping -c 1 -W 0.2 10.0.0.1");
-        assert!(foreigner.packets() > packets, "the program of somebody else is gone");
+        assert!(
+            foreigner.packets() > packets,
+            "the program of somebody else is gone"
+        );
     });
 }
 
@@ -157,13 +182,21 @@ fn a_failed_change_leaves_what_ran() {
         assert_eq!(ping(&station, ip("fd00::1")), 64);
         let (before, ids) = (Footprint::take(), lab.ids());
         let foreigner = Foreigner::attach("wire1", XDP);
-        let more = WIRE.replace("wire0: { hook: tc }", "wire0: { hook: tc }, wire1: { hook: xdp }");
-        let more = more.replace("[br:w, wire0]", "[br:w, wire0], [br:x, wire1]").replace("bridge: {}", "bridge: { agingTime: 20s }");
+        let more = WIRE.replace(
+            "wire0: { hook: tc }",
+            "wire0: { hook: tc }, wire1: { hook: xdp }",
+        );
+        let more = more
+            .replace("[br:w, wire0]", "[br:w, wire0], [br:x, wire1]")
+            .replace("bridge: {}", "bridge: { agingTime: 20s }");
         let failed = lab.pcn(&format!("apply --yes -f {}", lab.file("more.yaml", &more)));
         assert!(matches!(failed.code, Some(1 | 4)), "{failed}");
         drop(foreigner);
         before.assert_same(&Footprint::take());
-        assert_eq!(lab.ids().keys().collect::<Vec<_>>(), ids.keys().collect::<Vec<_>>());
+        assert_eq!(
+            lab.ids().keys().collect::<Vec<_>>(),
+            ids.keys().collect::<Vec<_>>()
+        );
         lab.assert_converged(WIRE);
         assert_eq!(ping(&station, ip("10.0.0.1")), 64);
         // Without the obstacle it works.

@@ -28,7 +28,9 @@ spec:
 /// Always the same one, so that nobody's memory of it is wrong.
 fn station() -> Station {
     let station = Station::for_xdp("s", "wire0", &["10.0.0.2/24", "fd00::2/64"]);
-    station.run("ip link set eth0 address 02:00:00:00:00:02").expect(0);
+    station
+        .run("ip link set eth0 address 02:00:00:00:00:02")
+        .expect(0);
     station
 }
 
@@ -49,7 +51,10 @@ fn pending_until_it_appears_on_xdp() {
 
 fn pending(lab: &Lab, text: &str) {
     let plan = lab.plan_json(text);
-    assert!(addresses(&plan["pending"]).contains(&"interface/wire0"), "{plan}");
+    assert!(
+        addresses(&plan["pending"]).contains(&"interface/wire0"),
+        "{plan}"
+    );
     lab.apply(text);
     lab.assert_converged(text);
     let show = lab.show("wires");
@@ -85,11 +90,19 @@ fn anew(lab: &Lab, text: &str) {
     drop(first);
     // It is gone: what depends on it waits.
     let plan = lab.plan_json(text);
-    assert!(addresses(&plan["pending"]).contains(&"interface/wire0"), "{plan}");
+    assert!(
+        addresses(&plan["pending"]).contains(&"interface/wire0"),
+        "{plan}"
+    );
     let station = station();
     // Another interface of the same name.
     let plan = lab.plan_json(text);
-    assert!(addresses(&plan["drift"]).iter().any(|address| address.contains("wire0")), "{plan}");
+    assert!(
+        addresses(&plan["drift"])
+            .iter()
+            .any(|address| address.contains("wire0")),
+        "{plan}"
+    );
     lab.plan(text).expect(2);
     lab.apply(text);
     lab.assert_converged(text);

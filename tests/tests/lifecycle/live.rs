@@ -25,7 +25,11 @@ fn with_traffic(lab: &Lab, changes: impl FnOnce()) {
 fn a_port_comes_and_goes() {
     run_test(|lab| {
         let host = "    h4: { interfaces: { eth0: { addresses: [10.1.0.4/24, 'fd00:1::4/64'] } } }\n  cubes:\n";
-        let more = edit(&edit(BASE, "  cubes:\n", host), "  links:\n", "  links:\n    - [br:a4, h4/eth0]\n");
+        let more = edit(
+            &edit(BASE, "  cubes:\n", host),
+            "  links:\n",
+            "  links:\n    - [br:a4, h4/eth0]\n",
+        );
         lab.apply(BASE);
         let before = ids(lab);
         with_traffic(lab, || {
@@ -52,13 +56,22 @@ fn a_setting_replaces_one_program_and_keeps_what_was_learned() {
         assert_base_works(lab);
         let learned = || {
             let show = lab.show("live");
-            let fdb = show["cubes"]["br"]["fdb"].as_array().cloned().unwrap_or_default();
-            let mut pairs: Vec<_> = fdb.iter().map(|entry| (entry["mac"].clone(), entry["port"].clone())).collect();
+            let fdb = show["cubes"]["br"]["fdb"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default();
+            let mut pairs: Vec<_> = fdb
+                .iter()
+                .map(|entry| (entry["mac"].clone(), entry["port"].clone()))
+                .collect();
             pairs.sort_by_key(|(mac, _)| mac.to_string());
             pairs
         };
         let (before, stations) = (ids(lab), learned());
-        assert!(stations.len() >= 4, "two hosts, the router and a static one: {stations:?}");
+        assert!(
+            stations.len() >= 4,
+            "two hosts, the router and a static one: {stations:?}"
+        );
         with_traffic(lab, || {
             for text in [changed.as_str(), BASE, &changed] {
                 let last = ids(lab);
@@ -70,7 +83,10 @@ fn a_setting_replaces_one_program_and_keeps_what_was_learned() {
                 assert_eq!(learned(), stations);
             }
         });
-        assert_eq!(differences(&before, &ids(lab)), ["live/cubes/br/program-tc"]);
+        assert_eq!(
+            differences(&before, &ids(lab)),
+            ["live/cubes/br/program-tc"]
+        );
         lab.assert_converged(&changed);
     });
 }
@@ -84,15 +100,30 @@ fn a_transparent_cube_comes_and_goes() {
         let none = edit(BASE, "h1: { through: [shield] }", "h1: {}");
         lab.apply(BASE);
         with_traffic(lab, || {
-            for text in [inside.as_str(), BASE, &outside, &alone, &none, BASE, &none, &inside, &outside] {
+            for text in [
+                inside.as_str(),
+                BASE,
+                &outside,
+                &alone,
+                &none,
+                BASE,
+                &none,
+                &inside,
+                &outside,
+            ] {
                 lab.apply(text);
                 lab.assert_converged(text);
             }
         });
-        let packets = |show: &Value| show["cubes"]["probe"]["attachments"]["br:h1"]["ingress"]["rx"]["packets"].as_u64();
+        let packets = |show: &Value| {
+            show["cubes"]["probe"]["attachments"]["br:h1"]["ingress"]["rx"]["packets"].as_u64()
+        };
         let before = packets(&lab.show("live"));
         assert_base_works(lab);
-        assert!(packets(&lab.show("live")) > before, "the cube is attached, but sees nothing");
+        assert!(
+            packets(&lab.show("live")) > before,
+            "the cube is attached, but sees nothing"
+        );
     });
 }
 
@@ -104,11 +135,17 @@ fn counters_survive_a_change() {
         let sent = || {
             let show = lab.show("live");
             let ports = &show["cubes"]["r"]["ports"];
-            ports["wan"]["tx"]["packets"].as_u64().unwrap_or_else(|| panic!("no counter: {show}"))
+            ports["wan"]["tx"]["packets"]
+                .as_u64()
+                .unwrap_or_else(|| panic!("no counter: {show}"))
         };
         let before = sent();
         assert!(before > 0);
-        lab.apply(&edit(BASE, "addresses: [10.2.0.254/24, 'fd00:2::fe/64']", "mtu: 1400, addresses: [10.2.0.254/24, 'fd00:2::fe/64']"));
+        lab.apply(&edit(
+            BASE,
+            "addresses: [10.2.0.254/24, 'fd00:2::fe/64']",
+            "mtu: 1400, addresses: [10.2.0.254/24, 'fd00:2::fe/64']",
+        ));
         assert!(sent() >= before);
     });
 }

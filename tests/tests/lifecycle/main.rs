@@ -73,13 +73,19 @@ fn edit(text: &str, from: &str, to: &str) -> String {
 
 /// An address.
 fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+    text.parse()
+        .unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 /// All hosts of the base reach each other.
 fn assert_base_works(lab: &Lab) {
     let (h1, h2) = (lab.space("h1"), lab.space("h2"));
-    for (from, to, hops) in [(&h1, "10.1.0.2", 64), (&h1, "10.2.0.1", 63), (&h2, "fd00:1::1", 64), (&h2, "fd00:2::1", 63)] {
+    for (from, to, hops) in [
+        (&h1, "10.1.0.2", 64),
+        (&h1, "10.2.0.1", 63),
+        (&h2, "fd00:1::1", 64),
+        (&h2, "fd00:2::1", 63),
+    ] {
         assert_eq!(ping(from, ip(to)), hops);
     }
 }
@@ -94,10 +100,18 @@ fn ids(lab: &Lab) -> Ids {
 /// The paths whose ids are not the same in both.
 fn differences(before: &Ids, after: &Ids) -> Vec<String> {
     let paths: std::collections::BTreeSet<_> = before.keys().chain(after.keys()).collect();
-    paths.into_iter().filter(|path| before.get(*path) != after.get(*path)).cloned().collect()
+    paths
+        .into_iter()
+        .filter(|path| before.get(*path) != after.get(*path))
+        .cloned()
+        .collect()
 }
 
 /// The addresses in a list of a plan's changes.
 fn addresses(list: &Value) -> Vec<&str> {
-    list.as_array().into_iter().flatten().filter_map(|change| change["address"].as_str()).collect()
+    list.as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|change| change["address"].as_str())
+        .collect()
 }

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, path::Path};
 use integration_tests::{
     lab::{Footprint, Lab, Station, run_test},
     traffic::{no_ping, ping, traceroute},
+    wait,
 };
 use serde_json::Value;
 
@@ -40,8 +41,16 @@ examples! {
 fn every_example_has_traffic() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/topologies");
     let entries = std::fs::read_dir(directory).expect("the examples are there");
-    let names = entries.map(|entry| entry.expect("a file").file_name().into_string().expect("a name in UTF-8"));
-    let stems: BTreeSet<_> = names.map(|name| name.trim_end_matches(".yaml").to_owned()).collect();
+    let names = entries.map(|entry| {
+        entry
+            .expect("a file")
+            .file_name()
+            .into_string()
+            .expect("a name in UTF-8")
+    });
+    let stems: BTreeSet<_> = names
+        .map(|name| name.trim_end_matches(".yaml").to_owned())
+        .collect();
     let tested: BTreeSet<_> = FILES.iter().map(|file| (*file).to_owned()).collect();
     assert_eq!(stems, tested);
 }
@@ -49,25 +58,38 @@ fn every_example_has_traffic() {
 fn check(lab: &Lab, name: &str, prepare: fn() -> Vec<Station>, traffic: fn(&Lab)) {
     let _stations = prepare();
     let before = Footprint::take();
-    let file = format!("{}/../examples/topologies/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+    let file = format!(
+        "{}/../examples/topologies/{name}.yaml",
+        env!("CARGO_MANIFEST_DIR")
+    );
     let pcn = |arguments: &str| lab.pcn(arguments);
 
     pcn(&format!("validate -f {file}")).expect(0);
     let plan = pcn(&format!("plan -f {file}")).expect(0);
     assert!(plan.stdout.starts_with("Plan: "), "{plan}");
-    assert!(pcn(&format!("plan --detailed-exitcode -f {file}")).expect(2).stdout == plan.stdout);
+    assert!(
+        pcn(&format!("plan --detailed-exitcode -f {file}"))
+            .expect(2)
+            .stdout
+            == plan.stdout
+    );
     before.assert_same(&Footprint::take());
 
     pcn(&format!("apply --yes -f {file}")).expect(0);
     let idle = packets(&lab.show(name));
     traffic(lab);
     let used = packets(&lab.show(name));
-    assert!(used > idle, "no counter moved: {idle} packets before, {used} after");
+    assert!(
+        used > idle,
+        "no counter moved: {idle} packets before, {used} after"
+    );
 
     let again = pcn(&format!("plan --detailed-exitcode -f {file}")).expect(0);
     assert_eq!(again.stdout, "No changes.\n", "{again}");
     let shown = pcn(&format!("show {name} -o yaml")).expect(0);
-    let back = lab.pcn_with("plan --detailed-exitcode -f -", &shown.stdout).expect(0);
+    let back = lab
+        .pcn_with("plan --detailed-exitcode -f -", &shown.stdout)
+        .expect(0);
     assert_eq!(back.stdout, "No changes.\n", "of the file\n{shown}\n{back}");
 
     pcn(&format!("destroy --yes {name}")).expect(0);
@@ -79,9 +101,16 @@ fn check(lab: &Lab, name: &str, prepare: fn() -> Vec<Station>, traffic: fn(&Lab)
 /// The sum of all counted packets.
 fn packets(show: &Value) -> u64 {
     match show {
-        Value::Object(members) => {
-            members.iter().map(|(key, value)| if key == "packets" { value.as_u64().unwrap_or(0) } else { packets(value) }).sum()
-        }
+        Value::Object(members) => members
+            .iter()
+            .map(|(key, value)| {
+                if key == "packets" {
+                    value.as_u64().unwrap_or(0)
+                } else {
+                    packets(value)
+                }
+            })
+            .sum(),
         Value::Array(items) => items.iter().map(packets).sum(),
         _ => 0,
     }
@@ -98,7 +127,12 @@ fn bridge_traffic(lab: &Lab) {
     no_ping(&a, ip("10.10.0.2"));
     no_ping(&b, ip("fd00:10::1"));
     let fdb = &lab.show("bridge")["cubes"]["br"]["fdb"];
-    let types: Vec<_> = fdb.as_array().expect("a list").iter().map(|entry| (&entry["type"], &entry["port"])).collect();
+    let types: Vec<_> = fdb
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|entry| (&entry["type"], &entry["port"]))
+        .collect();
     assert!(types.contains(&(&"static".into(), &"c".into())), "{fdb}");
     assert!(types.contains(&(&"learned".into(), &"a".into())), "{fdb}");
 }
@@ -118,20 +152,40 @@ fn flood_traffic(lab: &Lab) {
     assert_eq!(ping(&space("f3"), ip("fd00:50::4")), 64);
     assert_eq!(ping(&space("f2"), ip("10.51.0.5")), 63);
     assert_eq!(ping(&space("f2"), ip("fd00:51::5")), 63);
-    let all = space("f1").run("ping -n -c 2 -i 0.5 -I eth0 ff02::1").expect(0);
+    // The kernel gives an interface its address for the link up to a second after it is up.
+    let expected: BTreeSet<_> = ["f1", "f2", "f3", "f4"]
+        .map(|name| link_local(lab, name))
+        .into();
+    let all = space("f1")
+        .run("ping -n -c 2 -i 0.5 -I eth0 ff02::1")
+        .expect(0);
     let answers: BTreeSet<_> = all
         .stdout
         .lines()
-        .filter_map(|line| Some(line.split_once("bytes from ")?.1.split('%').next()?.to_owned()))
+        .filter_map(|line| {
+            Some(
+                line.split_once("bytes from ")?
+                    .1
+                    .split('%')
+                    .next()?
+                    .to_owned(),
+            )
+        })
         .collect();
-    let expected: BTreeSet<_> = ["f1", "f2", "f3", "f4"].map(|name| link_local(lab, name)).into();
     assert_eq!(answers, expected, "{all}");
 }
 
 fn link_local(lab: &Lab, space: &str) -> String {
-    let addresses = lab.space(space).run("ip -j -6 address show dev eth0 scope link").expect(0).json();
-    let mut all = addresses[0]["addr_info"].as_array().into_iter().flatten().filter_map(|entry| entry["local"].as_str());
-    all.next().unwrap_or_else(|| panic!("no link-local address: {addresses}")).to_owned()
+    let space = lab.space(space);
+    wait::until("an address for the link", || {
+        let links = space
+            .run("ip -j -6 address show dev eth0 scope link -tentative")
+            .expect(0);
+        let links = links.json();
+        let entries = links[0]["addr_info"].as_array()?.iter();
+        let mut addresses = entries.filter_map(|entry| entry["local"].as_str());
+        addresses.next().map(str::to_owned)
+    })
 }
 
 fn forwarder_traffic(lab: &Lab) {
@@ -150,7 +204,12 @@ fn hello_traffic(lab: &Lab) {
     lab.apply(&drop);
     no_ping(&a, ip("10.30.0.2"));
     let port = &lab.show("hello")["cubes"]["wire"]["ports"]["a"];
-    assert!(port["drops"].as_object().is_some_and(|drops| drops.values().any(|count| count.as_u64() > Some(0))), "{port}");
+    assert!(
+        port["drops"]
+            .as_object()
+            .is_some_and(|drops| drops.values().any(|count| count.as_u64() > Some(0))),
+        "{port}"
+    );
     lab.apply(&crate::example("hello"));
     assert_eq!(ping(&a, ip("fd00:30::2")), 64);
 }
@@ -159,7 +218,8 @@ fn hello_transparent_traffic(lab: &Lab) {
     let a = lab.space("pass-a");
     assert_eq!(ping(&a, ip("10.31.0.2")), 64);
     assert_eq!(ping(&a, ip("fd00:31::2")), 64);
-    let drop = crate::example("hello-transparent").replace("{ ingressAction: pass,", "{ ingressAction: drop,");
+    let drop = crate::example("hello-transparent")
+        .replace("{ ingressAction: pass,", "{ ingressAction: drop,");
     lab.apply(&drop);
     let outer = || packets(&lab.show("hello-transparent")["cubes"]["outer"]);
     let before = outer();
@@ -174,7 +234,14 @@ fn uplink() -> Vec<Station> {
     let outside = Station::new(
         "outside",
         "uplink0",
-        &["192.0.2.2/24", "198.51.100.9/24", "203.0.113.7/24", "203.0.113.8/24", "2001:db8:1::2/64", "2001:db8:bad::9/64"],
+        &[
+            "192.0.2.2/24",
+            "198.51.100.9/24",
+            "203.0.113.7/24",
+            "203.0.113.8/24",
+            "2001:db8:1::2/64",
+            "2001:db8:bad::9/64",
+        ],
     );
     for line in [
         "ip address add 192.0.2.1/24 dev uplink0",
@@ -204,7 +271,11 @@ fn protected_host_traffic(lab: &Lab) {
     }
     let shield = &lab.show("protected-host")["cubes"]["shield"];
     for prefix in ["198.51.100.0/24", "203.0.113.7/32", "2001:db8:bad::/48"] {
-        let entry = shield["sources"].as_array().expect("a list").iter().find(|entry| entry["prefix"] == prefix);
+        let entry = shield["sources"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .find(|entry| entry["prefix"] == prefix);
         let dropped = entry.and_then(|entry| entry["packets"].as_u64());
         // Three requests; before them, questions for the neighbour may count too.
         assert!(dropped >= Some(3), "{prefix}: {shield}");
@@ -227,10 +298,22 @@ fn router_traffic(lab: &Lab) {
         let run = a.run(line);
         assert!(run.stdout.contains(word), "{run}");
     };
-    says("ping -n -c 1 -W 2 192.0.2.1", "From 10.20.0.254 icmp_seq=1 Destination Net Unreachable");
-    says("ping -n -c 1 -W 2 2001:db8::1", "From fd00:20::fe icmp_seq=1 Destination unreachable: No route");
-    says("ping -n -c 1 -W 2 -M do -s 1400 10.21.0.1", "Frag needed and DF set (mtu = 1400)");
-    says("ping -n -c 1 -W 2 -M do -s 1400 fd00:21::1", "Packet too big: mtu=1400");
+    says(
+        "ping -n -c 1 -W 2 192.0.2.1",
+        "From 10.20.0.254 icmp_seq=1 Destination Net Unreachable",
+    );
+    says(
+        "ping -n -c 1 -W 2 2001:db8::1",
+        "From fd00:20::fe icmp_seq=1 Destination unreachable: No route",
+    );
+    says(
+        "ping -n -c 1 -W 2 -M do -s 1400 10.21.0.1",
+        "Frag needed and DF set (mtu = 1400)",
+    );
+    says(
+        "ping -n -c 1 -W 2 -M do -s 1400 fd00:21::1",
+        "Packet too big: mtu=1400",
+    );
 }
 
 fn two_routers_traffic(lab: &Lab) {
@@ -240,15 +323,25 @@ fn two_routers_traffic(lab: &Lab) {
     assert_eq!(ping(&a1, ip("fd00:41::2")), 62);
     assert_eq!(ping(&edge, ip("10.40.0.2")), 62);
     assert_eq!(ping(&b1, ip("fd00:42::1")), 63);
-    assert_eq!(traceroute(&a1, ip("10.41.0.1")), ["10.40.0.254", "192.0.2.2", "10.41.0.1"].map(ip));
-    assert_eq!(traceroute(&a1, ip("fd00:41::1")), ["fd00:40::fe", "2001:db8::2", "fd00:41::1"].map(ip));
+    assert_eq!(
+        traceroute(&a1, ip("10.41.0.1")),
+        ["10.40.0.254", "192.0.2.2", "10.41.0.1"].map(ip)
+    );
+    assert_eq!(
+        traceroute(&a1, ip("fd00:41::1")),
+        ["fd00:40::fe", "2001:db8::2", "fd00:41::1"].map(ip)
+    );
     let run = b1.run("ping -n -c 1 -W 2 198.51.100.1");
     assert!(run.stdout.contains("Destination Net Unreachable"), "{run}");
 }
 
 /// Two wires, with a station at the other end of each.
 fn wires() -> Vec<Station> {
-    let b = Station::for_xdp("xdp-b", "xdp0", &["10.60.0.2/24", "fd00:60::2/64", "198.51.100.7/24"]);
+    let b = Station::for_xdp(
+        "xdp-b",
+        "xdp0",
+        &["10.60.0.2/24", "fd00:60::2/64", "198.51.100.7/24"],
+    );
     let c = Station::for_xdp("xdp-c", "xdp1", &["10.60.0.3/24", "fd00:60::3/64"]);
     c.run("ip route add 198.51.100.0/24 dev eth0").expect(0);
     vec![b, c]
@@ -256,11 +349,20 @@ fn wires() -> Vec<Station> {
 
 fn xdp_traffic(lab: &Lab) {
     let (a, b, c) = (lab.space("xdp-a"), lab.space("xdp-b"), lab.space("xdp-c"));
-    for (from, to) in [(&b, "10.60.0.3"), (&c, "fd00:60::2"), (&a, "10.60.0.2"), (&b, "fd00:60::1"), (&c, "10.60.0.1")] {
+    for (from, to) in [
+        (&b, "10.60.0.3"),
+        (&c, "fd00:60::2"),
+        (&a, "10.60.0.2"),
+        (&b, "fd00:60::1"),
+        (&c, "10.60.0.1"),
+    ] {
         assert_eq!(ping(from, ip(to)), 64);
     }
     let run = b.run("ping -n -I 198.51.100.7 -i 0.05 -c 3 -W 1 10.60.0.3");
     assert!(run.stdout.contains(" 0 received"), "{run}");
     let shield = &lab.show("xdp")["cubes"]["shield"];
-    assert!(shield["sources"][0]["packets"].as_u64() >= Some(3), "{shield}");
+    assert!(
+        shield["sources"][0]["packets"].as_u64() >= Some(3),
+        "{shield}"
+    );
 }

@@ -11,11 +11,15 @@ use std::net::IpAddr;
 
 /// The text of an example.
 fn example(name: &str) -> String {
-    let path = format!("{}/../examples/topologies/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+    let path = format!(
+        "{}/../examples/topologies/{name}.yaml",
+        env!("CARGO_MANIFEST_DIR")
+    );
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// An address.
 fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+    text.parse()
+        .unwrap_or_else(|error| panic!("{text}: {error}"))
 }

@@ -35,7 +35,8 @@ spec:
 #[test]
 fn an_unknown_neighbor_is_asked_for() {
     run_test(|lab| {
-        let station = with_default_routes(Station::new("s", "wire0", &["10.2.0.1/24", "fd00:2::1/64"]));
+        let station =
+            with_default_routes(Station::new("s", "wire0", &["10.2.0.1/24", "fd00:2::1/64"]));
         lab.apply(ROUTER);
         unknown(lab, &station);
     });
@@ -44,7 +45,11 @@ fn an_unknown_neighbor_is_asked_for() {
 #[test]
 fn an_unknown_neighbor_is_asked_for_on_xdp() {
     run_test(|lab| {
-        let station = with_default_routes(Station::for_xdp("s", "wire0", &["10.2.0.1/24", "fd00:2::1/64"]));
+        let station = with_default_routes(Station::for_xdp(
+            "s",
+            "wire0",
+            &["10.2.0.1/24", "fd00:2::1/64"],
+        ));
         lab.apply(&ROUTER.replace("hook: tc", "hook: xdp"));
         unknown(lab, &station);
         lab.pcn("destroy --yes n").expect(0);
@@ -53,7 +58,9 @@ fn an_unknown_neighbor_is_asked_for_on_xdp() {
 
 fn with_default_routes(station: Station) -> Station {
     station.run("ip route add default via 10.2.0.254").expect(0);
-    station.run("ip -6 route add default via fd00:2::fe").expect(0);
+    station
+        .run("ip -6 route add default via fd00:2::fe")
+        .expect(0);
     station
 }
 
@@ -65,29 +72,48 @@ fn unknown(lab: &Lab, station: &Station) {
         let target = ip(target);
         let wire = station.wire();
         let socket = h.udp(ip(own), 0);
-        socket.send_to(&[0x5a; 700], (target, 9)).expect("a datagram can be sent");
+        socket
+            .send_to(&[0x5a; 700], (target, 9))
+            .expect("a datagram can be sent");
         let question = wire.expect("a question", |frame| frame.asks_for(target));
         assert_question(&question, target);
         // It is answered without anybody's help, so that the next datagram arrives.
         assert_eq!(ping(&h, target), 63);
         ping_all(&h, target, 100);
-        socket.send_to(&[0x5b; 700], (target, 9)).expect("a datagram can be sent");
+        socket
+            .send_to(&[0x5b; 700], (target, 9))
+            .expect("a datagram can be sent");
         let datagram = wire.expect("a datagram", |frame| {
-            frame.between(ip(own), target, protocol::UDP).is_some_and(|ip| ip.datagram() == [0x5b; 700])
+            frame
+                .between(ip(own), target, protocol::UDP)
+                .is_some_and(|ip| ip.datagram() == [0x5b; 700])
         });
         let packet = datagram.ip().expect("just found");
         assert_eq!(packet.hops, 63);
         packet.assert_sums();
-        assert_eq!((datagram.source(), datagram.destination()), (question.source(), station.mac("eth0")));
+        assert_eq!(
+            (datagram.source(), datagram.destination()),
+            (question.source(), station.mac("eth0"))
+        );
     }
     let neighbors = &lab.show("n")["cubes"]["r"]["neighbors"];
     for address in ["10.2.0.1", "fd00:2::1"] {
-        assert!(neighbors.as_array().into_iter().flatten().any(|entry| entry["address"] == address), "{neighbors}");
+        assert!(
+            neighbors
+                .as_array()
+                .into_iter()
+                .flatten()
+                .any(|entry| entry["address"] == address),
+            "{neighbors}"
+        );
     }
     // And from outside in: the router answers, and knows the host without asking.
     assert_eq!(ping(station, ip("10.1.0.1")), 63);
     assert_eq!(ping(station, ip("fd00:1::1")), 63);
-    assert_eq!(traceroute(station, ip("10.1.0.1")), ["10.2.0.254", "10.1.0.1"].map(ip));
+    assert_eq!(
+        traceroute(station, ip("10.1.0.1")),
+        ["10.2.0.254", "10.1.0.1"].map(ip)
+    );
 }
 
 fn assert_question(frame: &Frame, target: IpAddr) {
@@ -106,10 +132,21 @@ fn assert_question(frame: &Frame, target: IpAddr) {
         }
         IpAddr::V6(target) => {
             let [.., x, y, z] = target.octets();
-            assert_eq!(frame.destination(), [0x33, 0x33, 0xff, x, y, z], "{frame:?}");
+            assert_eq!(
+                frame.destination(),
+                [0x33, 0x33, 0xff, x, y, z],
+                "{frame:?}"
+            );
             let packet = frame.ip().expect("a solicitation is an IPv6 packet");
-            assert_eq!((packet.source, packet.hops), (link_local(sender), 255), "{frame:?}");
-            assert_eq!(packet.destination, ip(&format!("ff02::1:ff{x:02x}:{y:02x}{z:02x}")));
+            assert_eq!(
+                (packet.source, packet.hops),
+                (link_local(sender), 255),
+                "{frame:?}"
+            );
+            assert_eq!(
+                packet.destination,
+                ip(&format!("ff02::1:ff{x:02x}:{y:02x}{z:02x}"))
+            );
             assert_eq!(packet.sum(), Sum::Right, "{frame:?}");
             let mut option = vec![1, 1];
             option.extend(sender);
@@ -117,12 +154,32 @@ fn assert_question(frame: &Frame, target: IpAddr) {
             &frame.bytes[14 + 40 + 32..]
         }
     };
-    assert!(padding.iter().all(|byte| *byte == 0), "the datagram shows in the padding: {padding:02x?}");
+    assert!(
+        padding.iter().all(|byte| *byte == 0),
+        "the datagram shows in the padding: {padding:02x?}"
+    );
 }
 
 /// The address that follows from an Ethernet address (RFC 4291, appendix A).
 fn link_local([a, b, c, d, e, f]: Mac) -> IpAddr {
-    IpAddr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
+    IpAddr::from([
+        0xfe,
+        0x80,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        a ^ 2,
+        b,
+        c,
+        0xff,
+        0xfe,
+        d,
+        e,
+        f,
+    ])
 }
 
 /// What comes in at the only port goes out there again.
@@ -153,10 +210,18 @@ fn a_router_with_one_arm() {
     run_test(|lab| {
         lab.apply(ONE_ARM);
         let (a, b) = (lab.space("a"), lab.space("b"));
-        for (from, to) in [(&a, "10.2.0.1"), (&b, "10.1.0.1"), (&a, "fd00:2::1"), (&b, "fd00:1::1")] {
+        for (from, to) in [
+            (&a, "10.2.0.1"),
+            (&b, "10.1.0.1"),
+            (&a, "fd00:2::1"),
+            (&b, "fd00:1::1"),
+        ] {
             assert_eq!(ping(from, ip(to)), 63);
             ping_all(from, ip(to), 50);
         }
-        assert_eq!(traceroute(&a, ip("10.2.0.1")), ["10.1.0.254", "10.2.0.1"].map(ip));
+        assert_eq!(
+            traceroute(&a, ip("10.2.0.1")),
+            ["10.1.0.254", "10.2.0.1"].map(ip)
+        );
     });
 }

@@ -17,9 +17,19 @@ type Place<'a> = (&'a str, &'a str, &'a str);
 
 fn counts(show: &Value, (cube, attachment, direction): Place<'_>) -> Counts {
     let counters = &show["cubes"][cube]["attachments"][attachment][direction];
-    let number = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("{cube} at {attachment}, {direction}: {show}"));
-    let drops = counters["drops"].as_object().map(|drops| drops.values().map(number).sum());
-    [number(&counters["rx"]["packets"]), number(&counters["tx"]["packets"]), drops.unwrap_or(0)]
+    let number = |value: &Value| {
+        value
+            .as_u64()
+            .unwrap_or_else(|| panic!("{cube} at {attachment}, {direction}: {show}"))
+    };
+    let drops = counters["drops"]
+        .as_object()
+        .map(|drops| drops.values().map(number).sum());
+    [
+        number(&counters["rx"]["packets"]),
+        number(&counters["tx"]["packets"]),
+        drops.unwrap_or(0),
+    ]
 }
 
 /// How counts grew while something happened. Hosts say things of their own accord, so places
@@ -40,12 +50,18 @@ fn growth(lab: &Lab, places: [Place<'_>; 3], work: impl FnOnce()) -> [Counts; 3]
 
 #[track_caller]
 fn assert_passes([received, sent, dropped]: Counts, at_least: u64) {
-    assert!(received >= at_least && sent == received && dropped == 0, "in {received}, out {sent}, dropped {dropped}");
+    assert!(
+        received >= at_least && sent == received && dropped == 0,
+        "in {received}, out {sent}, dropped {dropped}"
+    );
 }
 
 #[track_caller]
 fn assert_drops([received, sent, dropped]: Counts, at_least: u64) {
-    assert!(received >= at_least && sent == 0 && dropped == received, "in {received}, out {sent}, dropped {dropped}");
+    assert!(
+        received >= at_least && sent == 0 && dropped == received,
+        "in {received}, out {sent}, dropped {dropped}"
+    );
 }
 
 /// Three cubes in a stack on a port that leads to `a`, with an action each.
@@ -117,13 +133,27 @@ spec:
 
 #[test]
 fn one_cube_in_several_places() {
-    run_test(|lab| shared(lab, Station::new("s", "wire0", &["10.0.0.3/24", "10.0.0.66/24", "fd00::66/64", "fd00::3/64"]), SHARED));
+    run_test(|lab| {
+        shared(
+            lab,
+            Station::new(
+                "s",
+                "wire0",
+                &["10.0.0.3/24", "10.0.0.66/24", "fd00::66/64", "fd00::3/64"],
+            ),
+            SHARED,
+        )
+    });
 }
 
 #[test]
 fn one_cube_in_several_places_and_on_xdp() {
     run_test(|lab| {
-        let station = Station::for_xdp("s", "wire0", &["10.0.0.3/24", "10.0.0.66/24", "fd00::66/64", "fd00::3/64"]);
+        let station = Station::for_xdp(
+            "s",
+            "wire0",
+            &["10.0.0.3/24", "10.0.0.66/24", "fd00::66/64", "fd00::3/64"],
+        );
         shared(lab, station, &SHARED.replace("hook: tc", "hook: xdp"));
     });
 }
@@ -133,10 +163,20 @@ fn shared(lab: &Lab, station: Station, text: &str) {
     lab.apply(text);
     lab.assert_converged(text);
     let (a, b) = (lab.space("a"), lab.space("b"));
-    for (from, to) in [(&a, "10.0.0.2"), (&b, "fd00::1"), (&*station, "10.0.0.1"), (&*station, "fd00::2"), (&b, "10.0.0.3")] {
+    for (from, to) in [
+        (&a, "10.0.0.2"),
+        (&b, "fd00::1"),
+        (&*station, "10.0.0.1"),
+        (&*station, "fd00::2"),
+        (&b, "10.0.0.3"),
+    ] {
         assert_eq!(ping(from, ip(to)), 64);
     }
-    let places = [("shield", "br:a", "ingress"), ("shield", "wire0", "ingress"), ("probe", "wire0", "ingress")];
+    let places = [
+        ("shield", "br:a", "ingress"),
+        ("shield", "wire0", "ingress"),
+        ("probe", "wire0", "ingress"),
+    ];
     for (source, target) in [("10.0.0.66", "10.0.0.1"), ("fd00::66", "fd00::1")] {
         let [elsewhere, shield, _] = growth(lab, places, || {
             let run = station.run(&format!("ping -n -I {source} -i 0.05 -c 3 -W 0.5 {target}"));
@@ -147,7 +187,11 @@ fn shared(lab: &Lab, station: Station, text: &str) {
         assert_eq!(elsewhere[2], 0);
     }
     // What leaves meets both, too.
-    let places = [("shield", "wire0", "egress"), ("probe", "wire0", "egress"), ("probe", "br:b", "ingress")];
+    let places = [
+        ("shield", "wire0", "egress"),
+        ("probe", "wire0", "egress"),
+        ("probe", "br:b", "ingress"),
+    ];
     let [shield, probe, ingress] = growth(lab, places, || assert_eq!(ping(&b, ip("10.0.0.3")), 64));
     for place in [shield, probe, ingress] {
         assert_passes(place, 1);
@@ -184,7 +228,11 @@ fn the_hosts_own_traffic() {
         assert!(bad.stdout.contains(" 0 received"), "{bad}");
         assert!(counts(&lab.show("t"), ("shield", "wire0", "ingress"))[2] >= 1);
 
-        let places = [("probe", "wire0", "egress"), ("shield", "wire0", "egress"), ("probe", "wire0", "ingress")];
+        let places = [
+            ("probe", "wire0", "egress"),
+            ("shield", "wire0", "egress"),
+            ("probe", "wire0", "ingress"),
+        ];
         lab.apply(&protected("egressAction: drop"));
         let [probe, shield, ingress] = growth(lab, places, || {
             no_ping(&host, ip("10.0.0.3"));

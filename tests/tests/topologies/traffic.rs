@@ -60,7 +60,10 @@ fn check(lab: &Lab, [from, to]: [&str; 2], pairs: [(&str, &str); 2], hops: u8) {
         tcp(&from, &to, target, STREAM);
         let segments = look(&wire, (source, target), protocol::TCP, stations, hops);
         let largest = segments.iter().map(|frame| frame.bytes.len()).max();
-        assert!(largest > Some(16 << 10), "no segmentation offload on the way: at most {largest:?} bytes");
+        assert!(
+            largest > Some(16 << 10),
+            "no segmentation offload on the way: at most {largest:?} bytes"
+        );
     }
 }
 
@@ -70,22 +73,46 @@ fn sender_as_seen_by(receiver: &Space, source: IpAddr, sender: &Space, hops: u8)
     if hops == 0 {
         return sender.mac("eth0");
     }
-    let route = receiver.run(&format!("ip -j route get {source}")).expect(0).json();
-    let gateway = route[0]["gateway"].as_str().unwrap_or_else(|| panic!("no gateway: {route}"));
-    let neighbor = receiver.run(&format!("ip -j neigh show {gateway} dev eth0")).expect(0).json();
-    let mac = neighbor[0]["lladdr"].as_str().unwrap_or_else(|| panic!("no such neighbour: {neighbor}"));
-    let mut bytes = mac.split(':').map(|byte| u8::from_str_radix(byte, 16).expect("two digits"));
+    let route = receiver
+        .run(&format!("ip -j route get {source}"))
+        .expect(0)
+        .json();
+    let gateway = route[0]["gateway"]
+        .as_str()
+        .unwrap_or_else(|| panic!("no gateway: {route}"));
+    let neighbor = receiver
+        .run(&format!("ip -j neigh show {gateway} dev eth0"))
+        .expect(0)
+        .json();
+    let mac = neighbor[0]["lladdr"]
+        .as_str()
+        .unwrap_or_else(|| panic!("no such neighbour: {neighbor}"));
+    let mut bytes = mac
+        .split(':')
+        .map(|byte| u8::from_str_radix(byte, 16).expect("two digits"));
     std::array::from_fn(|_| bytes.next().expect("six bytes"))
 }
 
 /// The received packets of a flow, each checked.
-fn look(wire: &Wire, (source, target): (IpAddr, IpAddr), protocol: u8, (near, own): (Mac, Mac), hops: u8) -> Vec<Frame> {
+fn look(
+    wire: &Wire,
+    (source, target): (IpAddr, IpAddr),
+    protocol: u8,
+    (near, own): (Mac, Mac),
+    hops: u8,
+) -> Vec<Frame> {
     let mut frames = wire.drain();
     frames.retain(|frame| !frame.outgoing && frame.between(source, target, protocol).is_some());
     assert!(!frames.is_empty(), "nothing came");
     for frame in &frames {
-        let ip = frame.between(source, target, protocol).expect("just looked for");
-        assert_eq!((frame.source(), frame.destination()), (near, own), "{frame:?}");
+        let ip = frame
+            .between(source, target, protocol)
+            .expect("just looked for");
+        assert_eq!(
+            (frame.source(), frame.destination()),
+            (near, own),
+            "{frame:?}"
+        );
         assert_eq!(ip.hops, 64 - hops, "{frame:?}");
         if is_fragment(frame) {
             assert_eq!(ip.header_sum, Sum::Right, "{frame:?}");

@@ -40,7 +40,12 @@ fn bridge_on_xdp() {
         let b = Station::for_xdp("b", "wire1", &["10.1.0.2/24", "fd00:1::2/64"]);
         lab.apply(BRIDGE);
         lab.assert_converged(BRIDGE);
-        check(&a, &b, [("10.1.0.1", "10.1.0.2"), ("fd00:1::1", "fd00:1::2")], 64);
+        check(
+            &a,
+            &b,
+            [("10.1.0.1", "10.1.0.2"), ("fd00:1::1", "fd00:1::2")],
+            64,
+        );
         destroy(lab, &a);
     });
 }
@@ -51,14 +56,29 @@ fn router_on_xdp() {
         let a = Station::for_xdp("a", "wire0", &["10.1.0.1/24", "fd00:1::1/64"]);
         let b = Station::for_xdp("b", "wire1", &["10.2.0.1/24", "fd00:2::1/64"]);
         for (station, net) in [(&a, 1), (&b, 2)] {
-            station.run(&format!("ip route add default via 10.{net}.0.254")).expect(0);
-            station.run(&format!("ip -6 route add default via fd00:{net}::fe")).expect(0);
+            station
+                .run(&format!("ip route add default via 10.{net}.0.254"))
+                .expect(0);
+            station
+                .run(&format!("ip -6 route add default via fd00:{net}::fe"))
+                .expect(0);
         }
         lab.apply(ROUTER);
         lab.assert_converged(ROUTER);
-        check(&a, &b, [("10.1.0.1", "10.2.0.1"), ("fd00:1::1", "fd00:2::1")], 63);
-        assert_eq!(traceroute(&a, ip("10.2.0.1")), ["10.1.0.254", "10.2.0.1"].map(ip));
-        assert_eq!(traceroute(&a, ip("fd00:2::1")), ["fd00:1::fe", "fd00:2::1"].map(ip));
+        check(
+            &a,
+            &b,
+            [("10.1.0.1", "10.2.0.1"), ("fd00:1::1", "fd00:2::1")],
+            63,
+        );
+        assert_eq!(
+            traceroute(&a, ip("10.2.0.1")),
+            ["10.1.0.254", "10.2.0.1"].map(ip)
+        );
+        assert_eq!(
+            traceroute(&a, ip("fd00:2::1")),
+            ["fd00:1::fe", "fd00:2::1"].map(ip)
+        );
         destroy(lab, &a);
     });
 }
@@ -75,7 +95,12 @@ fn check(a: &Station, b: &Station, pairs: [(&str, &str); 2], hops: u8) {
         let frames = wire.drain();
         let mut seen = 0;
         for frame in frames.iter().filter(|frame| !frame.outgoing) {
-            let Some(ip) = frame.ip().filter(|ip| (ip.source, ip.destination) == (source, target)) else { continue };
+            let Some(ip) = frame
+                .ip()
+                .filter(|ip| (ip.source, ip.destination) == (source, target))
+            else {
+                continue;
+            };
             // Neighbour discovery has a limit of its own.
             if ip.protocol == protocol::ICMPV6 {
                 continue;
@@ -83,7 +108,10 @@ fn check(a: &Station, b: &Station, pairs: [(&str, &str); 2], hops: u8) {
             assert_eq!(ip.hops, hops, "{frame:?}");
             ip.assert_sums();
             // The receiver puts segments together, and then leaves their sum for later.
-            assert!(ip.protocol == protocol::TCP || ip.sum() == Sum::Right, "{frame:?}");
+            assert!(
+                ip.protocol == protocol::TCP || ip.sum() == Sum::Right,
+                "{frame:?}"
+            );
             assert_eq!(frame.destination(), own);
             seen += 1;
             if seen == 500 {
@@ -96,8 +124,18 @@ fn check(a: &Station, b: &Station, pairs: [(&str, &str); 2], hops: u8) {
 
 /// The interfaces are as they were: stations reach nobody, and XDP is off.
 fn destroy(lab: &Lab, a: &Station) {
-    assert!(lab.space("").run("ip link show wire0").stdout.contains("xdp"));
+    assert!(
+        lab.space("")
+            .run("ip link show wire0")
+            .stdout
+            .contains("xdp")
+    );
     lab.pcn("destroy --yes x").expect(0);
-    assert!(!lab.space("").run("ip link show wire0").stdout.contains("xdp"));
+    assert!(
+        !lab.space("")
+            .run("ip link show wire0")
+            .stdout
+            .contains("xdp")
+    );
     integration_tests::traffic::no_ping(a, ip("10.1.0.254"));
 }

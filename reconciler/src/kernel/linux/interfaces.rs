@@ -12,6 +12,7 @@ use super::{
     netns,
 };
 use crate::{
+    digest::Digest,
     kernel::{Error, Result},
     observed::{self, Observed},
     resource::{Veth, VethPeer},
@@ -59,12 +60,8 @@ impl Interfaces {
         self.inside.clear();
         let links = self.host()?.links().map_err(failed)?;
         let mark = mark(topology);
-        let prefix = format!("{mark}:");
-        let ours = |link: &LinkInfo| {
-            link.alias
-                .as_ref()
-                .is_some_and(|alias| alias.starts_with(&prefix))
-        };
+        let (prefix, group) = (format!("{mark}:"), group(topology));
+        let ours = |link: &LinkInfo| is_ours(link, &prefix, group);
         let by_index: BTreeMap<u32, &LinkInfo> =
             links.iter().map(|link| (link.index, link)).collect();
         let far_ends: BTreeSet<u32> = links
@@ -97,9 +94,11 @@ impl Interfaces {
             spaces.extend(space.map(|space| (name, space)));
         }
         for link in links.iter().filter(|link| ours(link)) {
-            let (Ok(name), Some(alias)) = (link.name.parse(), link.alias.clone()) else {
+            let Ok(name) = link.name.parse() else {
                 continue;
             };
+            // Without an alias it is half-made: like none that is wanted, so it will be remade.
+            let alias = link.alias.clone().unwrap_or_default();
             let peer = if portal(link, &prefix) {
                 far_in_host(self.host()?, link, &by_index)
             } else {
@@ -125,7 +124,12 @@ impl Interfaces {
     }
 
     /// Makes a pair, configures the far end, sets both up.
-    pub fn create_veth(&mut self, name: &InterfaceName, veth: &Veth) -> Result<()> {
+    pub fn create_veth(
+        &mut self,
+        topology: &Name,
+        name: &InterfaceName,
+        veth: &Veth,
+    ) -> Result<()> {
         let space = veth.peer.namespace.as_ref();
         let fd = space
             .map(|space| netns::open(space.as_str()))
@@ -134,6 +138,7 @@ impl Interfaces {
         let request = VethRequest {
             name: name.as_str(),
             alias: &veth.alias,
+            group: group(topology),
             mac: None,
             mtu: Some(veth.peer.mtu),
             peer: RequestPeer {
@@ -191,34 +196,36 @@ impl Interfaces {
             socket.set_mtu(link.index, to.mtu).map_err(failed)?;
         }
         // Routes go with an interface that somebody set down, and cannot come back before it is up.
-        socket.set_up(link.index).map_err(failed)?;
-        change_addresses(socket, link.index, from, to)?;
-        // The near end takes frames as large as the far end sends.
-        match link.peer_index {
-            Some(near) if from.mtu != to.mtu => {
-                let host = self.host()?;
-                host.set_mtu(near, to.mtu).map_err(failed)?;
-                host.set_addr_gen_none(near).map_err(failed)
-            }
-            _ => Ok(()),
+        if !from.up {
+            socket.set_up(link.index).map_err(failed)?;
         }
+        change_addresses(socket, link.index, from, to)?;
+        let Some(near) = link.peer_index else {
+            return Ok(());
+        };
+        let host = self.host()?;
+        if !from.up {
+            host.set_up(near).map_err(failed)?;
+        }
+        // The near end takes frames as large as the far end sends.
+        if from.mtu != to.mtu {
+            host.set_mtu(near, to.mtu).map_err(failed)?;
+            host.set_addr_gen_none(near).map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// Deletes pairs of ours.
     pub fn delete_veths(&mut self, topology: &Name, names: &BTreeSet<InterfaceName>) -> Result<()> {
         let host = self.host()?;
-        let prefix = format!("{}:", mark(topology));
+        let (prefix, group) = (format!("{}:", mark(topology)), group(topology));
         // Asked again at the last moment: an interface of that name may be somebody else's by now.
         let ours: Vec<u32> = host
             .links()
             .map_err(failed)?
             .into_iter()
             .filter(|link| names.contains(link.name.as_str()))
-            .filter(|link| {
-                link.alias
-                    .as_ref()
-                    .is_some_and(|alias| alias.starts_with(&prefix))
-            })
+            .filter(|link| is_ours(link, &prefix, group))
             .map(|link| link.index)
             .collect();
         match ours.as_slice() {
@@ -226,6 +233,20 @@ impl Interfaces {
             [one] => host.delete_link(*one).map_err(failed),
             many => host.delete_links(many).map_err(failed),
         }
+    }
+}
+
+/// The group that an interface of a topology is in until it has its mark.
+fn group(topology: &Name) -> u32 {
+    let MacAddr([_, a, b, c, d, _]) = Digest::of(&["group", topology.as_str()]).mac();
+    // 0 is the group of all others.
+    u32::from_be_bytes([a, b, c, d]) | 1
+}
+
+fn is_ours(link: &LinkInfo, prefix: &str, group: u32) -> bool {
+    match &link.alias {
+        Some(alias) => alias.starts_with(prefix),
+        None => link.group == group,
     }
 }
 
@@ -250,6 +271,7 @@ fn far_in_host(
         mtu: far.mtu,
         addresses: BTreeSet::new(),
         routes: BTreeSet::new(),
+        up: link.up && far.up,
         gro: host.gro(&far.name).unwrap_or(false),
     })
 }
@@ -262,9 +284,13 @@ fn prepare_namespace(topology: &Name) -> Result<()> {
     let mut socket = Netlink::host().map_err(failed)?;
     let links = socket.links().map_err(failed)?;
     let Some(loopback) = links.iter().find(|link| link.loopback) else {
-        return Err(Error::Call("a new namespace has no loopback interface".to_owned()));
+        return Err(Error::Call(
+            "a new namespace has no loopback interface".to_owned(),
+        ));
     };
-    socket.set_alias(loopback.index, &mark(topology)).map_err(failed)?;
+    socket
+        .set_alias(loopback.index, &mark(topology))
+        .map_err(failed)?;
     socket.set_up(loopback.index).map_err(failed)
 }
 
@@ -302,6 +328,7 @@ fn far_in_namespace(
         routes: routes
             .map(|route| (route.destination.0, route.destination.1, route.via))
             .collect(),
+        up: link.up && far.up,
         gro: false,
     })
 }
@@ -348,6 +375,8 @@ fn namespace_names() -> Vec<Name> {
     entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        // A creator that was killed leaves a file without a namespace: the next one takes it.
+        .filter(|name: &Name| netns::exists(name.as_str()))
         .collect()
 }
 

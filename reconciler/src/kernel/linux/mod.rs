@@ -70,6 +70,17 @@ impl LinuxKernel {
         })
     }
 
+    /// A `pcn` that was killed while it deleted a namespace may have left its file. Which are ours
+    /// only the record says, so they go with it.
+    fn remove_leftover_names(&self) -> Result<()> {
+        if let Some(record) = record::read(&self.pins)? {
+            for name in record.topology.spec.namespaces.keys() {
+                netns::remove_leftover(name.as_str());
+            }
+        }
+        Ok(())
+    }
+
     fn open(&self, pin: &PinPath) -> Result<OwnedFd> {
         bpf::open(&self.pins.path(pin)).map_err(call)
     }
@@ -155,7 +166,7 @@ impl Kernel for LinuxKernel {
             Op::DeleteNamespace(name) => self.interfaces.delete_namespace(name),
             Op::CreateVeth(name, veth) => {
                 self.indices.clear();
-                self.interfaces.create_veth(name, veth)
+                self.interfaces.create_veth(&self.topology, name, veth)
             }
             Op::ConfigureVeth { from, to, .. } => {
                 self.interfaces.configure_veth(&from.peer, &to.peer)
@@ -198,9 +209,13 @@ impl Kernel for LinuxKernel {
             Op::Unpin(pin) => self.pins.remove(pin),
             Op::WriteRecord(record) => {
                 pins::ensure_mounted(&self.root)?;
+                self.remove_leftover_names()?;
                 record::write(&self.pins, record)
             }
-            Op::RemoveDirectory => self.pins.remove_all(),
+            Op::RemoveDirectory => {
+                self.remove_leftover_names()?;
+                self.pins.remove_all()
+            }
         }
     }
 }

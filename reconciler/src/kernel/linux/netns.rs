@@ -100,33 +100,37 @@ pub fn create_with<E: From<Error> + Send>(
     let path = path(name)?;
     // Held until the namespace is mounted: two creators of one name cannot meet between file and mount.
     let _lock = prepare_directory()?;
+    on_a_thread(name, || {
+        unshare(CloneFlags::CLONE_NEWNET)
+            .map_err(failed("unshare the network for namespace", name))?;
+        prepare()?;
+        mount_this_thread(&path).map_err(E::from)
+    })?
+}
+
+/// Gives the calling thread's namespace a name.
+fn mount_this_thread(path: &Path) -> Result<(), Error> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
         .create_new(true)
         .mode(0o444)
-        .open(&path);
+        .open(path);
     match file {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_leftover(&path) => {}
-        other => drop(other.map_err(failed("create", &path))?),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_leftover(path) => {}
+        other => drop(other.map_err(failed("create", path))?),
     }
-    let mounted = on_a_thread(name, || -> Result<(), E> {
-        unshare(CloneFlags::CLONE_NEWNET)
-            .map_err(failed("unshare the network for namespace", name))?;
-        prepare()?;
-        mount(
-            Some(OF_THIS_THREAD),
-            &path,
-            None::<&str>,
-            MsFlags::MS_BIND,
-            None::<&str>,
-        )
-        .map_err(failed("bind mount a new network namespace on", &path))?;
-        Ok(())
-    });
-    mounted.map_err(E::from).and_then(|mounted| mounted).inspect_err(|_| {
+    mount(
+        Some(OF_THIS_THREAD),
+        path,
+        None::<&str>,
+        MsFlags::MS_BIND,
+        None::<&str>,
+    )
+    .map_err(failed("bind mount a new network namespace on", path))
+    .inspect_err(|_| {
         // The first error is the one to tell; a file that stays is taken over by the next creator.
-        let _ = fs::remove_file(&path);
+        let _ = fs::remove_file(path);
     })
 }
 
@@ -148,6 +152,16 @@ pub fn delete(name: &str) -> Result<(), Error> {
             Err(failed("remove", &path)(error))
         }
         _ => Ok(()),
+    }
+}
+
+/// Removes the file of a namespace that is gone, as a killed [`delete`] leaves it behind; nothing else.
+pub fn remove_leftover(name: &str) {
+    if let Ok(path) = path(name)
+        && is_leftover(&path)
+    {
+        // Without a namespace on it, it is in nobody's way.
+        let _ = fs::remove_file(&path);
     }
 }
 

@@ -23,6 +23,8 @@ pub struct LinkInfo {
     pub name: String,
     /// The free text attached to it, if any.
     pub alias: Option<String>,
+    /// The group it is in; 0 is everybody's.
+    pub group: u32,
     /// Its Ethernet address; none if it has no address or one of another length.
     pub mac: Option<[u8; 6]>,
     /// The longest packet it carries, in bytes, without the Ethernet header.
@@ -275,6 +277,7 @@ pub(super) fn read_link(message: &[u8]) -> Result<LinkInfo, DecodeError> {
         index: header.index,
         name: String::new(),
         alias: None,
+        group: 0,
         mac: None,
         mtu: 0,
         up: header.flags.contains(LinkFlags::Up),
@@ -287,6 +290,7 @@ pub(super) fn read_link(message: &[u8]) -> Result<LinkInfo, DecodeError> {
         match kind {
             libc::IFLA_IFNAME => link.name = text(value),
             libc::IFLA_IFALIAS => link.alias = Some(text(value)),
+            libc::IFLA_GROUP => link.group = parse_u32(value)?,
             libc::IFLA_ADDRESS => link.mac = parse_mac(value).ok(),
             libc::IFLA_MTU => link.mtu = parse_u32(value)?,
             libc::IFLA_CARRIER => link.carrier = parse_u8(value)? != 0,

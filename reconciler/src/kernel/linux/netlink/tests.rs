@@ -56,6 +56,7 @@ const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 fn veth<'a>(name: &'a str, netns: &'a std::os::fd::OwnedFd) -> VethRequest<'a> {
     VethRequest {
         name,
+        group: 0,
         alias: "pcn:test",
         mac: Some(MAC),
         mtu: Some(1400),
@@ -113,6 +114,7 @@ fn a_veth_is_what_was_asked_for() {
         .create_veth(&veth("pcn-x1", &netns::open(&guest.0).unwrap()))
         .unwrap();
     let mut expected = LinkInfo {
+        group: 0,
         index: made.index,
         name: "pcn-x1".to_owned(),
         alias: Some("pcn:test".to_owned()),
@@ -175,6 +177,7 @@ fn defaults_and_the_same_namespace() {
     let made = outside
         .create_veth(&VethRequest {
             name: "a",
+            group: 0,
             alias: "",
             mac: None,
             mtu: None,
@@ -258,6 +261,7 @@ fn refusals_name_call_and_object_and_leave_nothing() {
     let too_long = outside
         .create_veth(&VethRequest {
             name: "a-name-of-16-byt",
+            group: 0,
             ..request
         })
         .unwrap_err();
@@ -466,6 +470,7 @@ fn a_listing_survives_changes_meanwhile() {
                 };
                 let request = VethRequest {
                     name: "churn-a",
+                    group: 0,
                     alias: "",
                     mac: None,
                     mtu: None,

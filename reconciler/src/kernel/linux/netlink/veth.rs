@@ -22,6 +22,9 @@ pub struct VethRequest<'a> {
     pub name: &'a str,
     /// Free text to attach to the host end: at most 255 bytes. Empty for none.
     pub alias: &'a str,
+    /// Group of the host end until it has its alias: a mark that the kernel takes with the request that creates an
+    /// interface. 0 for none.
+    pub group: u32,
     /// Ethernet address of the host end; none for a random one.
     pub mac: Option<[u8; 6]>,
     /// MTU of the host end in bytes; none for the kernel's default, 1500.
@@ -57,7 +60,7 @@ impl Netlink {
     /// alias, is kept from making IPv6 addresses for itself, and is brought up; the far end stays down.
     ///
     /// The kernel takes no alias with the request that creates an interface, so for an instant the pair is there
-    /// without it. If the second request fails, the pair is removed again.
+    /// without it, with the request's group instead. If the second request fails, the pair is removed again.
     ///
     /// # Errors
     ///
@@ -66,6 +69,7 @@ impl Netlink {
         let VethRequest {
             name,
             alias,
+            group,
             mac,
             mtu,
             peer,
@@ -78,6 +82,9 @@ impl Netlink {
         );
         let mut message = LinkMessage::default();
         message.attributes = identity(name, mac, mtu);
+        if group != 0 {
+            message.attributes.push(LinkAttribute::Group(group));
+        }
         message.attributes.push(LinkAttribute::LinkInfo(vec![
             LinkInfo::Kind(InfoKind::Veth),
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(far))),
@@ -105,6 +112,7 @@ impl Netlink {
         set_flag(&mut finish.header, LinkFlags::Up);
         if !alias.is_empty() {
             finish.attributes.push(alias_attribute(alias));
+            finish.attributes.push(LinkAttribute::Group(0));
         }
         finish.attributes.push(no_addresses());
         let call = format_args!("set alias and bring up new veth {name}");
