@@ -24,6 +24,9 @@ pub struct Allocation {
     /// Places in a stack by endpoint and transparent cube.
     #[serde(default)]
     positions: BTreeMap<String, BTreeMap<String, u32>>,
+    /// The stacks by endpoint, as the file writes them.
+    #[serde(default)]
+    orders: BTreeMap<String, Vec<String>>,
 }
 
 impl Allocation {
@@ -58,11 +61,41 @@ impl Allocation {
                     .or_default()
                     .insert(name.to_string(), 0);
             }
+            let order = stack.iter().map(ToString::to_string).collect();
+            wanted.orders.insert(endpoint, order);
         }
         number(&mut wanted.ports, &before.ports);
         number(&mut wanted.attachments, &before.attachments);
         number(&mut wanted.positions, &before.positions);
+        wanted.renumber_reordered(before);
         wanted
+    }
+
+    /// Gives all members of a stack new places when those that stay change their order: rewired
+    /// in place, they would lead to one another in a circle, or past one another, for a moment.
+    fn renumber_reordered(&mut self, before: &Self) {
+        for (endpoint, order) in &self.orders {
+            let Some(old) = before.orders.get(endpoint) else {
+                continue;
+            };
+            let stay: Vec<_> = order.iter().filter(|name| old.contains(name)).collect();
+            let stayed: Vec<_> = old.iter().filter(|name| order.contains(name)).collect();
+            let (Some(places), Some(used)) = (
+                self.positions.get_mut(endpoint),
+                before.positions.get(endpoint),
+            ) else {
+                continue;
+            };
+            if stay == stayed {
+                continue;
+            }
+            let used: BTreeSet<u32> = used.values().copied().collect();
+            let free = (0..).filter(|place| !used.contains(place));
+            places
+                .values_mut()
+                .zip(free)
+                .for_each(|(place, free)| *place = free);
+        }
     }
 
     /// The index of a port.
@@ -151,9 +184,11 @@ fn number(
 ) {
     for (group, members) in wanted {
         let known = before.get(group);
-        let mut taken: BTreeSet<u32> = members
-            .keys()
-            .filter_map(|member| known?.get(member).copied())
+        // Also those of members that go: for a moment, both are there.
+        let mut taken: BTreeSet<u32> = known
+            .into_iter()
+            .flatten()
+            .map(|(_, number)| *number)
             .collect();
         let mut free = 0;
         for (member, index) in members {

@@ -36,6 +36,7 @@ pub(super) fn describe(op: &Op) -> String {
         }
         Op::LoadProgram(path, _) => format!("load program {path}"),
         Op::SetSlot(slot, program) => format!("set slot {slot} to {program}"),
+        Op::Drain => "wait for packets on their way".to_owned(),
         Op::ClearSlot(slot) => format!("clear slot {slot}"),
         Op::Attach(_, attachment) => format!(
             "attach to {} at {}",

@@ -331,6 +331,7 @@ impl Kernel for FakeKernel {
                 }
                 self.state.slots.insert(slot.clone(), id);
             }
+            Op::Drain => {}
             Op::ClearSlot(slot) => {
                 self.state.slots.remove(slot);
             }

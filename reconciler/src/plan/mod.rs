@@ -85,6 +85,9 @@ pub enum Op {
     SetSlot(Slot, PinPath),
     /// Empty a slot.
     ClearSlot(Slot),
+    /// Wait until every program that runs now has come to its end: a packet on its way must not
+    /// find the rest of the way gone.
+    Drain,
     /// Attach a program and pin the link.
     Attach(PinPath, Attachment),
     /// Exchange the program of a link in one step, if it still is the expected one.

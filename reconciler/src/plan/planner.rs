@@ -24,9 +24,13 @@ pub(super) enum Order {
     // Switch: what stops goes first, so that no packet meets what is taken apart under it.
     Detach,
     State,
+    /// Slots that were empty: what follows a program is there before anything leads to it.
+    NewSlots,
     Slots,
     Entries,
     Links,
+    /// Programs that still run in what was left behind come to their end.
+    Drain,
     Removed,
     Record,
     // Clean up.
@@ -62,9 +66,11 @@ impl Planner<'_> {
             }
             Order::Detach
             | Order::State
+            | Order::NewSlots
             | Order::Slots
             | Order::Entries
             | Order::Links
+            | Order::Drain
             | Order::Removed
             | Order::Record => Phase::Switch,
             Order::Promote | Order::Pins | Order::Pairs | Order::Spaces | Order::Directory => {

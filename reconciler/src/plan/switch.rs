@@ -48,11 +48,14 @@ impl Planner<'_> {
             // Nothing runs through a new array yet.
             let order = if is_new {
                 Order::Programs
+            } else if running.is_none() {
+                Order::NewSlots
             } else {
                 Order::Slots
             };
             self.step(order, &owner, op, Some(undo), Disruption::None);
         }
+        let mut drained = false;
         for (slot, id) in &self.observed.slots {
             if !self.desired.slots.contains_key(slot)
                 && self.desired.maps.contains_key(&slot.map)
@@ -62,6 +65,11 @@ impl Planner<'_> {
                     .observed
                     .program_by_id(*id)
                     .map(|old| Op::SetSlot(slot.clone(), old.clone()));
+                if !drained {
+                    drained = true;
+                    let owner = Address::topology();
+                    self.step(Order::Drain, &owner, Op::Drain, None, Disruption::None);
+                }
                 let op = Op::ClearSlot(slot.clone());
                 self.step(
                     Order::Removed,

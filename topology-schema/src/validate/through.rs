@@ -8,6 +8,10 @@ use crate::path::Path;
 use crate::topology::Topology;
 use crate::validate::Checker;
 
+/// Most transparent cubes in one stack. The kernel ends a packet's way after 33 programs, and a stack that changes its
+/// order needs room for the old and the new one.
+pub(crate) const MAX_STACK: usize = 8;
+
 pub(super) fn check(topology: &Topology, checker: &mut Checker<'_>) {
     let spec = Path::of(&["spec"]);
     for (name, interface) in &topology.spec.interfaces {
@@ -33,6 +37,7 @@ fn check_stack(
 ) {
     let cubes = &topology.spec.cubes;
     let mut seen = BTreeSet::new();
+    checker.limit("cubes in a stack", stack.len(), MAX_STACK, &path());
     for (index, name) in stack.iter().enumerate() {
         if !seen.insert(name) {
             let message = format!("`{name}` is in this list already");

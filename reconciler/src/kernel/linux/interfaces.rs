@@ -1,5 +1,7 @@
 //! Namespaces and pairs of interfaces: read and changed, ours only.
 
+mod space;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     os::fd::AsFd,
@@ -7,6 +9,7 @@ use std::{
 
 use topology_schema::{InterfaceName, MacAddr, Name};
 
+use self::space::{Space, namespace_names};
 use super::{
     netlink::{self, LinkInfo, Netlink, RouteInfo, VethPeer as RequestPeer, VethRequest},
     netns,
@@ -331,53 +334,6 @@ fn far_in_namespace(
         up: link.up && far.up,
         gro: false,
     })
-}
-
-/// What is in a namespace, read with one dump of each kind.
-struct Space {
-    links: BTreeMap<u32, LinkInfo>,
-    addresses: BTreeMap<u32, Vec<(std::net::IpAddr, u8)>>,
-    routes: BTreeMap<u32, Vec<RouteInfo>>,
-}
-
-impl Space {
-    /// `None` if the namespace is gone or is none.
-    fn read(name: &Name) -> Option<Self> {
-        let mut socket = Netlink::in_namespace(name.as_str()).ok()?;
-        let links = socket
-            .links()
-            .ok()?
-            .into_iter()
-            .map(|link| (link.index, link))
-            .collect();
-        Some(Self {
-            links,
-            addresses: socket.all_addresses().ok()?,
-            routes: socket.all_routes().ok()?,
-        })
-    }
-
-    /// Our mark is the alias of the loopback interface.
-    fn mark(&self) -> Option<&String> {
-        self.links
-            .values()
-            .find(|link| link.loopback)?
-            .alias
-            .as_ref()
-    }
-}
-
-/// Named namespaces whose names a topology could use.
-fn namespace_names() -> Vec<Name> {
-    let Ok(entries) = std::fs::read_dir("/run/netns") else {
-        return Vec::new();
-    };
-    entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        // A creator that was killed leaves a file without a namespace: the next one takes it.
-        .filter(|name: &Name| netns::exists(name.as_str()))
-        .collect()
 }
 
 /// Routes go before the addresses they depend on, and come after them.

@@ -197,6 +197,9 @@ impl Kernel for LinuxKernel {
             }
             Op::LoadProgram(pin, program) => self.load_program(pin, program),
             Op::SetSlot(slot, program) => self.set_slot(slot, Some(program)),
+            Op::Drain => {
+                bpf::wait_for_programs().map_err(|error| io("wait for", "programs", &error))
+            }
             Op::ClearSlot(slot) => self.set_slot(slot, None),
             Op::Attach(pin, attachment) => self.attach(pin, attachment),
             Op::UpdateLink {

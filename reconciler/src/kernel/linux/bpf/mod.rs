@@ -157,6 +157,21 @@ fn fail(call: &'static str, object: impl ToString) -> impl FnOnce(io::Error) -> 
     }
 }
 
+/// Waits until all programs that run now have ended: programs run inside RCU read-side sections,
+/// and `MEMBARRIER_CMD_GLOBAL` waits for all of those (kernel/sched/membarrier.c).
+#[expect(
+    unsafe_code,
+    reason = "a system call; the block states why it is sound"
+)]
+pub fn wait_for_programs() -> io::Result<()> {
+    const CMD_GLOBAL: libc::c_int = 1;
+    // SAFETY: the call takes no pointers.
+    match unsafe { libc::syscall(libc::SYS_membarrier, CMD_GLOBAL, 0, 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 /// # Safety
 /// Pointers inside `attr` must be valid as the command demands.
 #[expect(
