@@ -5,11 +5,11 @@ use std::{
     io::{Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use crate::{lab::Space, wait};
@@ -193,7 +193,7 @@ impl Noise {
     }
 }
 
-/// A question every millisecond, answered at the other end, while something else happens.
+/// Questions, two in a millisecond, answered at the other end, while something else happens.
 pub struct Probe {
     enough: Arc<AtomicBool>,
     closed: Arc<AtomicBool>,
@@ -204,7 +204,7 @@ pub struct Probe {
 
 impl Probe {
     /// Between two questions.
-    const PACE: Duration = Duration::from_millis(1);
+    const PACE: Duration = Duration::from_micros(500);
     /// For answers after the last question.
     const GRACE: Duration = Duration::from_secs(2);
 
@@ -220,7 +220,7 @@ impl Probe {
         let there = server.local_addr().expect("a bound socket has an address");
         for socket in [&client, &server] {
             socket
-                .set_read_timeout(Some(Self::PACE))
+                .set_read_timeout(Some(Duration::from_millis(20)))
                 .expect("a socket can time out");
         }
         let echo = {
@@ -245,7 +245,7 @@ impl Probe {
     /// Waits for a number of further answers.
     #[track_caller]
     pub fn go_on(&self) {
-        let goal = self.answered.load(Ordering::Relaxed) + 50;
+        let goal = self.answered.load(Ordering::Relaxed) + 200;
         wait::until("answers to a probe", || {
             (self.answered.load(Ordering::Relaxed) >= goal).then_some(())
         });
@@ -290,32 +290,39 @@ fn ask(
     enough: &AtomicBool,
     answered: &AtomicUsize,
 ) -> Vec<usize> {
-    let mut open = BTreeSet::new();
-    let hear = || {
+    let open = Mutex::new(BTreeSet::new());
+    let done = AtomicBool::new(false);
+    let listen = || {
         let mut buffer = [0; 8];
-        let heard = socket.recv_from(&mut buffer).is_ok();
-        heard.then(|| usize::from_ne_bytes(buffer))
-    };
-    let mut number = 0_usize;
-    while !enough.load(Ordering::Relaxed) {
-        if socket.send_to(&number.to_ne_bytes(), to).is_ok() {
-            open.insert(number);
-        }
-        number += 1;
-        let next = Instant::now() + Probe::PACE;
-        while Instant::now() < next {
-            if let Some(heard) = hear() {
-                answered.fetch_add(usize::from(open.remove(&heard)), Ordering::Relaxed);
+        while !done.load(Ordering::Relaxed) {
+            if socket.recv_from(&mut buffer).is_ok() {
+                let number = usize::from_ne_bytes(buffer);
+                let expected = lock(&open).remove(&number);
+                answered.fetch_add(usize::from(expected), Ordering::Relaxed);
             }
         }
-    }
-    let deadline = Instant::now() + Probe::GRACE;
-    while !open.is_empty() && Instant::now() < deadline {
-        if let Some(heard) = hear() {
-            open.remove(&heard);
+    };
+    thread::scope(|scope| {
+        scope.spawn(listen);
+        for number in 0.. {
+            lock(&open).insert(number);
+            if socket.send_to(&number.to_ne_bytes(), to).is_err() {
+                // What this host does not send is no loss on the way.
+                lock(&open).remove(&number);
+            }
+            if enough.load(Ordering::Relaxed) {
+                break;
+            }
+            thread::sleep(Probe::PACE);
         }
-    }
-    open.into_iter().collect()
+        wait::within(Probe::GRACE, || lock(&open).is_empty().then_some(()));
+        done.store(true, Ordering::Relaxed);
+    });
+    lock(&open).iter().copied().collect()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("nobody panics with it")
 }
 
 fn echo(socket: &UdpSocket, closed: &AtomicBool) {

@@ -109,6 +109,7 @@ fn a_transparent_cube_comes_and_goes() {
                 BASE,
                 &none,
                 &inside,
+                BASE,
                 &outside,
             ] {
                 lab.apply(text);
@@ -124,6 +125,24 @@ fn a_transparent_cube_comes_and_goes() {
             packets(&lab.show("live")) > before,
             "the cube is attached, but sees nothing"
         );
+    });
+}
+
+/// The order of a stack is turned around: no packet may meet both orders, and go in circles.
+#[test]
+fn a_stack_in_another_order() {
+    run_test(|lab| {
+        let one = edit(BASE, "through: [shield]", "through: [shield, probe]");
+        let other = edit(BASE, "through: [shield]", "through: [probe, shield]");
+        lab.apply(&one);
+        with_traffic(lab, || {
+            for _ in 0..10 {
+                for text in [&other, &one] {
+                    lab.apply(text);
+                }
+            }
+        });
+        lab.assert_converged(&one);
     });
 }
 
