@@ -225,15 +225,15 @@ pub fn drift(applied: &Desired, observed: &Observed, steps: &[Step]) -> Vec<Chan
             note(address, action, format!("{reason} (table {})", path.name()));
         }
     }
+    let upgraded = observed
+        .record
+        .as_ref()
+        .is_some_and(|record| record.build != crate::objects::build());
     for (path, program) in &applied.programs {
         let fingerprint = program.fingerprint(
             |name| observed.ifindex(name),
             |map| observed.maps.get(map).map(|map| map.id),
         );
-        let upgraded = observed
-            .record
-            .as_ref()
-            .is_some_and(|record| record.build != crate::objects::build());
         match observed.programs.get(path) {
             None => note(
                 program.owner.clone(),

@@ -1,7 +1,7 @@
 //! From a valid topology to running programs.
 //!
 //! The way of a topology, one stage a module: [`graph`] -> [`desired`] ; [`kernel`] -> observed ;
-//! both -> [`diff`](plan) -> [`plan`] -> [`execute`] -> report. Everything is pure and synchronous but what goes
+//! both -> [`plan`] -> [`execute`] -> report. Everything is pure and synchronous but what goes
 //! through the [`kernel::Kernel`] trait.
 
 pub mod address;

@@ -276,13 +276,7 @@ impl Planner<'_> {
         }
         for path in self.observed.maps.keys() {
             if !self.desired.maps.contains_key(path) {
-                self.step(
-                    Order::Pins,
-                    &owner_of(path),
-                    Op::Unpin(path.clone()),
-                    None,
-                    Disruption::None,
-                );
+                self.unpin(path);
             }
         }
     }
@@ -329,15 +323,15 @@ impl Planner<'_> {
         }
         for path in self.observed.programs.keys() {
             if !self.desired.programs.contains_key(path) {
-                self.step(
-                    Order::Pins,
-                    &owner_of(path),
-                    Op::Unpin(path.clone()),
-                    None,
-                    Disruption::None,
-                );
+                self.unpin(path);
             }
         }
+    }
+
+    /// Lets an object go that is not wanted any more.
+    fn unpin(&mut self, path: &PinPath) {
+        let op = Op::Unpin(path.clone());
+        self.step(Order::Pins, &owner_of(path), op, None, Disruption::None);
     }
 
     /// True if the object at this path is made by this plan.
