@@ -39,6 +39,13 @@ impl Digest {
             .collect()
     }
 
+    /// The first `length` hexadecimal digits of the hash; at most 64.
+    pub fn hex(self, length: usize) -> String {
+        let hash = self.0.finalize();
+        let digits: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        digits.chars().take(length).collect()
+    }
+
     /// A locally administered unicast address (IEEE 802, 8.2).
     pub fn mac(self) -> MacAddr {
         let hash = self.0.finalize();

@@ -14,6 +14,7 @@ mod digest;
 pub mod execute;
 pub mod facts;
 pub mod graph;
+pub mod journal;
 pub mod kernel;
 pub mod objects;
 pub mod observed;

@@ -37,6 +37,11 @@ impl Plan {
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty() && self.changes.is_empty()
     }
+
+    /// What will be applied; `None` to remove the topology.
+    pub fn wanted(&self) -> Option<&Topology> {
+        self.wanted.as_ref().map(ValidTopology::topology)
+    }
 }
 
 /// What an apply came to.

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     execute::Outcome,
+    journal::{Command, Conclusion, Operation},
     kernel::{self, Kernel},
     plan::Step,
     reconcile::{self, Plan, Report},
@@ -84,28 +85,74 @@ impl Args {
     fn apply(&self, input: &Input, title: Option<&str>) -> CommandResult {
         // What is shown is what is done: nobody else changes the topology in between.
         let _lock = self.host.lock(input.name(), &self.lock)?;
+        let journal = self.host.journal(&self.lock);
+        let operation = journal.begin(
+            input.name(),
+            Command::Apply,
+            Some(&input.source.name),
+            Some(input.topology.topology()),
+        );
         let mut kernel = self.host.open(input.name())?;
-        let plan = reconcile::plan(&mut kernel, &input.topology)?;
+        let plan = match reconcile::plan(&mut kernel, &input.topology) {
+            Ok(plan) => plan,
+            Err(error) => return Err(operation.failed(error.into())),
+        };
         plan::print_text(&plan, title)?;
         if plan.is_empty() {
             return Ok(ExitCode::Done);
         }
-        host::check_features()?;
+        if let Err(failure) = host::check_features() {
+            return Err(operation.failed(failure));
+        }
         self.confirm
             .ask(&format!("Apply this to {}?", input.name()))?;
-        execute(&mut kernel, &plan, "Applied")
+        execute(&mut kernel, &plan, "Applied", operation)
     }
 }
 
+impl Operation {
+    /// It failed before anything was changed.
+    pub(super) fn failed(self, failure: Failure) -> Failure {
+        self.finish(Conclusion::Failed, &failure.message);
+        failure
+    }
+}
+
+/// How an operation ended that came to this exit code.
+fn conclusion(result: &CommandResult) -> (Conclusion, &str) {
+    let (code, message) = match result {
+        Ok(code) => (*code, ""),
+        Err(failure) => (failure.code, failure.message.as_str()),
+    };
+    let conclusion = match code {
+        ExitCode::Done => Conclusion::Applied,
+        ExitCode::NotVerified => Conclusion::NotVerified,
+        ExitCode::RolledBack => Conclusion::RolledBack,
+        ExitCode::Stuck => Conclusion::Stuck,
+        _ => Conclusion::Failed,
+    };
+    (conclusion, message)
+}
+
 /// Runs a plan with progress on stderr, and says what came of it.
-pub(super) fn execute(kernel: &mut dyn Kernel, plan: &Plan, done: &str) -> CommandResult {
+pub(super) fn execute(
+    kernel: &mut dyn Kernel,
+    plan: &Plan,
+    done: &str,
+    mut operation: Operation,
+) -> CommandResult {
+    let before = kernel.record()?.map(|record| record.topology);
+    operation.start(&plan.changes, before.as_ref());
     let mut progress = Progress::new(plan.steps.len());
     let report = reconcile::apply(kernel, plan, |number, step| progress.starts(number, step));
     match &report {
         Ok(Report::Failed(_)) | Err(_) => progress.failed(),
         Ok(Report::Applied { .. } | Report::NotVerified { .. }) => progress.done(),
     }
-    conclude(plan, report, done)
+    let result = conclude(plan, report, done);
+    let (conclusion, message) = conclusion(&result);
+    operation.finish(conclusion, message);
+    result
 }
 
 fn conclude(plan: &Plan, report: kernel::Result<Report>, done: &str) -> CommandResult {
@@ -214,10 +261,13 @@ fn summary(plan: &Plan) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use topology_schema::{Name, Source, ValidTopology, load};
 
     use super::*;
     use crate::{
+        journal::Journal,
         kernel::{Entry, Error, fake::FakeKernel},
         observed::{Interest, Observed},
         plan::Op,
@@ -285,7 +335,12 @@ mod tests {
             count: 0,
         };
         let plan = reconcile::plan(&mut kernel, &wanted).unwrap();
-        execute(&mut kernel, &plan, "Applied")
+        // Nothing can be written below a file, and nothing fails for it.
+        let nowhere = Path::new("/dev/null/pcn");
+        let journal = Journal::new(nowhere, nowhere, 10, |_| {}).with_events_in(nowhere, nowhere);
+        let name = "a".parse().unwrap();
+        let operation = journal.begin(&name, Command::Apply, None, plan.wanted());
+        execute(&mut kernel, &plan, "Applied", operation)
     }
 
     #[test]

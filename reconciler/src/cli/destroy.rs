@@ -11,7 +11,7 @@ use super::{
     host::{HostArgs, LockArgs},
     output, plan,
 };
-use crate::{kernel::Kernel, observed::Interest, reconcile};
+use crate::{journal::Command, kernel::Kernel, observed::Interest, reconcile};
 
 /// Remove everything of a topology and nothing else
 #[derive(clap::Args, Debug)]
@@ -56,6 +56,8 @@ impl Args {
 
     fn destroy(&self, name: &Name) -> CommandResult {
         let _lock = self.host.lock(name, &self.lock)?;
+        let journal = self.host.journal(&self.lock);
+        let operation = journal.begin(name, Command::Destroy, None, None);
         let mut kernel = self.host.open(name)?;
         if kernel.observe(&Interest::default())?.is_empty() {
             output::print(&format!(
@@ -63,9 +65,12 @@ impl Args {
             ))?;
             return Ok(ExitCode::Done);
         }
-        let plan = reconcile::plan_removal(&mut kernel)?;
+        let plan = match reconcile::plan_removal(&mut kernel) {
+            Ok(plan) => plan,
+            Err(error) => return Err(operation.failed(error.into())),
+        };
         plan::print_text(&plan, None)?;
         self.confirm.ask(&format!("Destroy {name}?"))?;
-        apply::execute(&mut kernel, &plan, "Destroyed")
+        apply::execute(&mut kernel, &plan, "Destroyed", operation)
     }
 }

@@ -5,13 +5,19 @@ use std::{fs, path::PathBuf, time::Duration};
 use clap::Args;
 use topology_schema::Name;
 
-use super::exit::{ExitCode, Failure};
-use crate::kernel::{
-    self,
-    linux::{
-        LinuxKernel,
-        lock::{Lock, LockError},
-        probe,
+use super::{
+    exit::{ExitCode, Failure},
+    output,
+};
+use crate::{
+    journal::{self, Journal},
+    kernel::{
+        self,
+        linux::{
+            LinuxKernel,
+            lock::{Lock, LockError},
+            probe,
+        },
     },
 };
 
@@ -23,12 +29,26 @@ pub(super) struct HostArgs {
     pub(super) bpffs: PathBuf,
 }
 
-/// How long to wait for the lock.
+/// Where the history is.
+#[derive(Args, Clone, Debug)]
+pub(super) struct StateArgs {
+    /// Directory of the history, which is for people only: nothing is decided by it
+    #[arg(long, value_name = "DIR", env = "PCN_STATE", default_value = journal::DEFAULT_STATE)]
+    state: PathBuf,
+}
+
+/// What every command takes that changes a topology: how long to wait for the lock, how much to
+/// remember.
 #[derive(Args, Clone, Debug)]
 pub(super) struct LockArgs {
     /// How long to wait while another pcn changes the topology: 30s, 5m, or 0 not to wait
     #[arg(long, value_name = "DURATION", env = "PCN_LOCK_TIMEOUT", default_value = "30s", value_parser = duration)]
     pub(super) lock_timeout: Duration,
+    /// Transactions that the history keeps for each topology; 0 keeps none
+    #[arg(long, value_name = "N", env = "PCN_HISTORY", default_value_t = 100)]
+    pub(super) history: usize,
+    #[command(flatten)]
+    pub(super) state: StateArgs,
 }
 
 impl HostArgs {
@@ -77,6 +97,16 @@ impl HostArgs {
             }
             LockError::Failed(error) => error.into(),
         })
+    }
+
+    /// Where a command that changes something says what it does.
+    pub(super) fn journal(&self, changing: &LockArgs) -> Journal {
+        Journal::new(
+            &changing.state.state,
+            &self.bpffs,
+            changing.history,
+            output::note,
+        )
     }
 
     /// A message for a topology that does not run.

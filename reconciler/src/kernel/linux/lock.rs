@@ -17,7 +17,7 @@ use topology_schema::Name;
 use crate::{digest::Digest, kernel};
 
 /// Where lock files are. They stay: removing one would let two writers lock two files.
-const DIRECTORY: &str = "/run/pcn";
+pub const DIRECTORY: &str = "/run/pcn";
 /// How often a busy lock is tried again.
 const RETRY: Duration = Duration::from_millis(50);
 
@@ -73,15 +73,40 @@ impl Lock {
     }
 }
 
+/// Tells files of topologies apart that have the same name in different bpffs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// What follows the topology's name; empty where nothing else was asked for.
+    suffix: String,
+}
+
+impl Scope {
+    /// Of the topologies pinned below `bpffs`.
+    pub fn new(bpffs: &Path) -> Self {
+        let suffix = if bpffs == Path::new(super::pins::DEFAULT_ROOT) {
+            String::new()
+        } else {
+            format!(".{}", Digest::of(&[&bpffs.to_string_lossy()]).text(10))
+        };
+        Self { suffix }
+    }
+
+    /// What files about a topology are called, less their extension.
+    pub fn file_stem(&self, topology: &Name) -> String {
+        format!("{topology}{}", self.suffix)
+    }
+
+    /// The topology that a file is about; `None` for those of another scope.
+    pub fn topology(&self, file_stem: &str) -> Option<Name> {
+        // Names have no dots.
+        file_stem.strip_suffix(&self.suffix)?.parse().ok()
+    }
+}
+
 /// One file per topology and bpffs.
 fn path(bpffs: &Path, topology: &Name) -> PathBuf {
-    let name = if bpffs == Path::new(super::pins::DEFAULT_ROOT) {
-        format!("{topology}.lock")
-    } else {
-        let root = Digest::of(&[&bpffs.to_string_lossy()]).text(10);
-        format!("{topology}.{root}.lock")
-    };
-    Path::new(DIRECTORY).join(name)
+    let stem = Scope::new(bpffs).file_stem(topology);
+    Path::new(DIRECTORY).join(format!("{stem}.lock"))
 }
 
 fn open(path: &Path) -> kernel::Result<File> {
