@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use topology_schema::{InterfaceName, Link, Name};
 
 /// The address of an object or of one of its entries. Sorted as text, so an object comes before
-/// its entries.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// its entries. One that is read comes from what was written.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 pub struct Address(String);
 
 impl Address {

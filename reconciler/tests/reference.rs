@@ -17,7 +17,11 @@ fn the_definition_is_sound() {
 /// Every flag has its variable.
 #[test]
 fn every_flag_can_come_from_the_environment() {
-    for command in reconciler::cli::command().get_subcommands() {
+    let command = reconciler::cli::command();
+    let below = command
+        .get_subcommands()
+        .flat_map(clap::Command::get_subcommands);
+    for command in command.get_subcommands().chain(below) {
         for argument in command
             .get_arguments()
             .filter(|argument| !argument.is_positional())
@@ -55,30 +59,39 @@ fn reference() -> String {
     }
     text.push_str("\n## All commands\n\n");
     flags(&mut text, command.get_arguments());
-    for sub in command
-        .get_subcommands()
-        .filter(|sub| sub.get_name() != "help")
-    {
-        text.push_str(&format!(
-            "\n## `pcn {}`\n\n{}.\n\n",
-            sub.get_name(),
-            about(sub)
-        ));
-        let usage = sub.clone().render_usage().to_string();
-        text.push_str(&format!(
-            "```text\n{}\n```\n",
-            usage.trim_start_matches("Usage: ").trim()
-        ));
-        let own: Vec<_> = sub
-            .get_arguments()
-            .filter(|argument| !argument.is_global_set())
-            .collect();
-        if own.iter().any(|argument| argument.get_id() != "help") {
-            text.push('\n');
-            flags(&mut text, own.into_iter());
+    for sub in subcommands(&command) {
+        section(&mut text, sub, sub.get_name());
+        for below in subcommands(sub) {
+            let name = format!("{} {}", sub.get_name(), below.get_name());
+            section(&mut text, below, &name);
         }
     }
     text
+}
+
+fn subcommands(command: &clap::Command) -> impl Iterator<Item = &clap::Command> {
+    command
+        .get_subcommands()
+        .filter(|sub| sub.get_name() != "help")
+}
+
+fn section(text: &mut String, command: &clap::Command, name: &str) {
+    text.push_str(&format!("\n## `pcn {name}`\n\n{}.\n\n", about(command)));
+    let usage = command.clone().render_usage().to_string();
+    let lines: Vec<&str> = usage
+        .trim_start_matches("Usage: ")
+        .lines()
+        .map(str::trim)
+        .collect();
+    text.push_str(&format!("```text\n{}\n```\n", lines.join("\n").trim()));
+    let own: Vec<_> = command
+        .get_arguments()
+        .filter(|argument| !argument.is_global_set())
+        .collect();
+    if own.iter().any(|argument| argument.get_id() != "help") {
+        text.push('\n');
+        flags(text, own.into_iter());
+    }
 }
 
 fn about(command: &clap::Command) -> String {

@@ -166,7 +166,7 @@ fn conclude(plan: &Plan, report: kernel::Result<Report>, done: &str) -> CommandR
                     exit::explain(error)
                 ));
             }
-            output::note(&format!("{done} {name}: {}.", summary(plan)));
+            output::inform(&format!("{done} {name}: {}.", summary(plan)));
             Ok(ExitCode::Done)
         }
         Ok(Report::NotVerified { remaining }) => {

@@ -1,6 +1,10 @@
 //! The kernel, as commands get at it: with privilege, with what they need, under the lock.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Args;
 use topology_schema::Name;
@@ -10,7 +14,7 @@ use super::{
     output,
 };
 use crate::{
-    journal::{self, Journal},
+    journal::{self, Conclusion, History, Journal, Transaction},
     kernel::{
         self,
         linux::{
@@ -49,6 +53,19 @@ pub(super) struct LockArgs {
     pub(super) history: usize,
     #[command(flatten)]
     pub(super) state: StateArgs,
+}
+
+impl StateArgs {
+    /// The directory.
+    pub(super) fn directory(&self) -> &Path {
+        &self.state
+    }
+
+    /// The history of what is pinned there.
+    pub(super) fn history(&self, host: &HostArgs) -> History {
+        // Reading removes nothing, so how much to keep does not matter.
+        History::new(&self.state, &host.bpffs, usize::MAX)
+    }
 }
 
 impl HostArgs {
@@ -121,6 +138,28 @@ impl HostArgs {
             ExitCode::Error,
             format!("topology {name} is not applied here; {help}"),
         ))
+    }
+}
+
+/// Tells transactions that run from those whose process is gone: while one runs, it holds the
+/// lock, and only the newest of a topology can.
+pub(super) fn see_interrupted(newest_first: &mut [Transaction], bpffs: &Path) {
+    for (place, transaction) in newest_first.iter_mut().enumerate() {
+        let runs = || Lock::holder(bpffs, &transaction.topology).is_some();
+        if transaction.result == Conclusion::Running && (place > 0 || !runs()) {
+            transaction.result = Conclusion::Interrupted;
+        }
+    }
+}
+
+/// History or events that cannot be read.
+pub(super) fn unreadable(what: &str, path: &Path, error: &std::io::Error) -> Failure {
+    let text = format!("read {what} in {}: {error}", path.display());
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            Failure::new(ExitCode::NotPermitted, format!("{text}; run pcn as root"))
+        }
+        _ => Failure::new(ExitCode::Error, text),
     }
 }
 

@@ -26,12 +26,20 @@ fn render(page: &mut Vec<u8>) -> std::io::Result<()> {
         page.extend_from_slice(format!(".TP\n{}\n{}\n", code.number(), code.meaning()).as_bytes());
     }
     for sub in command.get_subcommands() {
-        let title = format!(".SH \"PCN {}\"\n", sub.get_name().to_uppercase());
-        page.extend_from_slice(title.as_bytes());
-        let man = clap_mangen::Man::new(sub.clone());
-        man.render_synopsis_section(page)?;
-        man.render_description_section(page)?;
-        man.render_options_section(page)?;
+        section(page, sub, sub.get_name())?;
+        for below in sub.get_subcommands() {
+            let name = format!("{} {}", sub.get_name(), below.get_name());
+            section(page, below, &name)?;
+        }
     }
     Ok(())
+}
+
+fn section(page: &mut Vec<u8>, command: &clap::Command, name: &str) -> std::io::Result<()> {
+    let title = format!(".SH \"PCN {}\"\n", name.to_uppercase());
+    page.extend_from_slice(title.as_bytes());
+    let man = clap_mangen::Man::new(command.clone());
+    man.render_synopsis_section(page)?;
+    man.render_description_section(page)?;
+    man.render_options_section(page)
 }

@@ -5,9 +5,11 @@ mod completion;
 mod destroy;
 mod diff;
 mod doctor;
+mod events;
 mod exit;
 mod files;
 mod graph;
+mod history;
 mod host;
 mod man;
 mod output;
@@ -21,8 +23,8 @@ mod validate;
 use std::ffi::OsString;
 
 use clap::{
-    ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, error::ErrorKind,
-    parser::ValueSource,
+    ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
+    builder::BoolishValueParser, error::ErrorKind, parser::ValueSource,
 };
 
 pub use self::exit::{CommandResult, ExitCode, Failure};
@@ -45,6 +47,18 @@ struct Cli {
     /// Filter of log messages, as in `reconciler=debug`
     #[arg(long, global = true, value_name = "FILTER", env = "PCN_LOG")]
     log: Option<String>,
+    /// Form of log messages; both have the operation's id
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        env = "PCN_LOG_FORMAT"
+    )]
+    log_format: Format,
+    /// Say nothing on stderr but warnings and errors: no progress, no notes
+    #[arg(short, long, global = true, env = "PCN_QUIET", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    quiet: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -56,6 +70,8 @@ enum Command {
     Apply(apply::Args),
     Diff(diff::Args),
     Show(show::Args),
+    Events(events::Args),
+    History(history::Args),
     Destroy(destroy::Args),
     Graph(graph::Args),
     Schema(schema::Args),
@@ -90,6 +106,9 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(code) => return code,
     };
     start_log(&cli);
+    if cli.quiet {
+        output::be_quiet();
+    }
     match cli.command.run() {
         Ok(code) => code,
         Err(failure) => {
@@ -110,6 +129,8 @@ impl Command {
             Self::Apply(args) => args.run(),
             Self::Diff(args) => args.run(),
             Self::Show(args) => args.run(),
+            Self::Events(args) => args.run(),
+            Self::History(args) => args.run(),
             Self::Destroy(args) => args.run(),
             Self::Graph(args) => args.run(),
             Self::Schema(args) => args.run(),
@@ -181,10 +202,17 @@ fn start_log(cli: &Cli) {
         output::note(&format!("warning: log filter `{filter}`: {error}"));
         EnvFilter::new(level)
     });
-    // Fails if there is a subscriber already, as in tests: then that one is right.
-    let _already_there = tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .try_init();
+        .with_ansi(false);
+    // Fails if there is a subscriber already, as in tests: then that one is right.
+    let _already_there = match cli.log_format {
+        Format::Text => log.try_init(),
+        Format::Json => log
+            .json()
+            .flatten_event(true)
+            .with_span_list(false)
+            .try_init(),
+    };
 }

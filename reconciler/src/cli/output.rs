@@ -1,7 +1,10 @@
 //! Results go to stdout, everything else to stderr. A reader that goes away (`pcn show | head`)
 //! is no error.
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    io::{self, IsTerminal, Write},
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use anstyle::{AnsiColor, Style};
 use serde_json::Value;
@@ -49,6 +52,31 @@ pub(super) fn print_json(value: &Value) -> Result<(), Failure> {
 pub(super) fn pretty(value: &Value) -> String {
     // The alternate form of a value is indented JSON, and cannot fail.
     format!("{value:#}\n")
+}
+
+/// Writes a value of a stream to stdout: a line.
+pub(super) fn print_line(value: &Value) -> Result<(), Failure> {
+    print_bytes(format!("{value}\n").as_bytes())
+}
+
+/// Set by `--quiet`.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Leaves out from now on what [`inform`] is told.
+pub(super) fn be_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+}
+
+/// True if only warnings and errors are asked for.
+pub(super) fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
+
+/// Writes a line to stderr that is good to know, and no more.
+pub(super) fn inform(text: &str) {
+    if !is_quiet() {
+        note(text);
+    }
 }
 
 /// Writes a line for people to stderr. If that is gone there is nobody to tell.

@@ -135,7 +135,7 @@ fn verify(kernel: &mut LinuxKernel, plan: &Plan) -> Result<(), Failure> {
         1 => "the verifier accepts the new program".to_owned(),
         count => format!("the verifier accepts all {count} new programs"),
     };
-    output::note(&format!("{}: {programs}", plan.topology));
+    output::inform(&format!("{}: {programs}", plan.topology));
     Ok(())
 }
 

@@ -66,7 +66,7 @@ impl Args {
         }
         match self.output {
             Output::Text if found.is_empty() => {
-                output::note("Nothing is applied.");
+                output::inform("Nothing is applied.");
                 Ok(())
             }
             Output::Text => output::print(&text::list(&found.iter().map(row).collect::<Vec<_>>())),

@@ -69,7 +69,7 @@ impl PartialEq for Describer {
 impl Eq for Describer {}
 
 /// Something that waits.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct Pending {
     /// What waits.
     pub address: Address,

@@ -1,6 +1,7 @@
 //! Plans as text, JSON and Markdown. Pure: the same plan gives the same bytes.
 
 pub mod graph;
+pub mod history;
 mod json;
 mod markdown;
 pub mod status;

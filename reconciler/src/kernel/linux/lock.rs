@@ -3,14 +3,15 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{Read, Seek, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
+    sys::stat::{major, minor},
 };
 use topology_schema::Name;
 
@@ -71,6 +72,44 @@ impl Lock {
             }
         }
     }
+}
+
+/// Who changes a topology now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The process, as the kernel says.
+    pub process: u32,
+    /// What it wrote down about itself.
+    pub text: String,
+    /// Since when: the file is written when the lock is taken.
+    pub since: Option<SystemTime>,
+}
+
+impl Lock {
+    /// Who holds a topology's lock; `None` if nobody does. Takes nothing and stands in nobody's
+    /// way: the kernel lists its locks.
+    pub fn holder(bpffs: &Path, topology: &Name) -> Option<Holder> {
+        let mut file = File::open(path(bpffs, topology)).ok()?;
+        let metadata = file.metadata().ok()?;
+        let locks = fs::read_to_string("/proc/locks").ok()?;
+        let process = holder_of(&locks, metadata.dev(), metadata.ino())?;
+        Some(Holder {
+            process,
+            text: read_holder(&mut file).unwrap_or_default(),
+            since: metadata.modified().ok(),
+        })
+    }
+}
+
+/// The process that holds a lock on a file, from lines as in
+/// `1: FLOCK  ADVISORY  WRITE 1234 00:19:567 0 EOF`. Those that only wait have `->` in front.
+fn holder_of(locks: &str, device: u64, inode: u64) -> Option<u32> {
+    let file = format!("{:02x}:{:02x}:{inode}", major(device), minor(device));
+    locks.lines().find_map(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let (kind, process) = (words.next()?, words.nth(2)?);
+        (kind == "FLOCK" && words.next()? == file).then(|| process.parse().ok())?
+    })
 }
 
 /// Tells files of topologies apart that have the same name in different bpffs.
@@ -141,4 +180,21 @@ fn read_holder(file: &mut File) -> Option<String> {
     file.rewind().ok()?;
     file.read_to_string(&mut text).ok()?;
     (!text.is_empty()).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_s_list_of_locks_says_who() {
+        let locks = "1: POSIX  ADVISORY  WRITE 10 00:19:5 0 EOF\n\
+                     2: FLOCK  ADVISORY  WRITE 11 00:1a:5 0 EOF\n\
+                     3: FLOCK  ADVISORY  WRITE 12 00:19:5 0 EOF\n\
+                     3: -> FLOCK  ADVISORY  WRITE 13 00:19:5 0 EOF\n\
+                     4: FLOCK  ADVISORY  WRITE 14 fd:01:6 0 EOF\n";
+        assert_eq!(holder_of(locks, 0x19, 5), Some(12));
+        assert_eq!(holder_of(locks, 0xfd01, 6), Some(14));
+        assert_eq!(holder_of(locks, 0x19, 6), None);
+    }
 }

@@ -8,6 +8,7 @@ pub mod netlink;
 pub mod netns;
 pub mod object;
 mod observe;
+pub mod pause;
 pub mod pins;
 pub mod probe;
 mod programs;
