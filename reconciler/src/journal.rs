@@ -153,10 +153,14 @@ impl Journal {
     }
 
     fn write(&self, event: &Event) {
+        let (kind, colon) = (
+            event.kind.name(),
+            if event.message.is_empty() { "" } else { ": " },
+        );
         tracing::info!(
-            event = event.kind.name(),
+            event = kind,
             address = event.address,
-            "{}",
+            "{kind}{colon}{}",
             event.message
         );
         if let Err(error) = self.events.append(event) {
@@ -264,7 +268,8 @@ impl Operation {
             );
         }
         let removed = self.transaction.wanted.is_none();
-        let first = message.lines().next().unwrap_or_default();
+        let took = format!("in {:.3} s", self.begun.elapsed().as_secs_f64());
+        let first = message.lines().next().unwrap_or(&took);
         self.emit(Kind::of(result, removed), None, first);
     }
 }

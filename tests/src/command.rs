@@ -9,6 +9,11 @@ use std::{
     time::Duration,
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
 use crate::wait;
 
 /// How long a command may run.
@@ -165,6 +170,18 @@ impl Running {
     /// What it wrote to standard error up to now.
     pub fn stderr(&self) -> String {
         self.stderr.so_far()
+    }
+
+    /// What it wrote to standard output up to now.
+    pub fn stdout(&self) -> String {
+        self.stdout.so_far()
+    }
+
+    /// Sends it a signal.
+    #[track_caller]
+    pub fn signal(&self, signal: Signal) {
+        let process = i32::try_from(self.child.id()).expect("a process id");
+        kill(Pid::from_raw(process), signal).expect("a child can be sent signals");
     }
 
     /// True if it has not ended.

@@ -49,13 +49,13 @@ impl Args {
         let pause = Pause::new().map_err(|error| unreadable(&error))?;
         let events = Events::new(Path::new(lock::DIRECTORY), &self.host.bpffs);
         let mut reader = Reader::new(events, self.name.clone());
-        if self.output == Format::Json {
-            output::print_line(&json!({ "formatVersion": FORMAT_VERSION, "type": "version" }))?;
-        }
         let oldest = self.since.map(|since| {
             let time = SystemTime::now().checked_sub(since);
             journal::time_text(time.unwrap_or(SystemTime::UNIX_EPOCH))
         });
+        if self.output == Format::Json {
+            output::print_line(&json!({ "formatVersion": FORMAT_VERSION, "type": "version" }))?;
+        }
         let mut past = reader.read()?;
         past.retain(|event| oldest.as_ref().is_none_or(|oldest| event.time >= *oldest));
         if past.is_empty() && !self.follow && self.output == Format::Text {

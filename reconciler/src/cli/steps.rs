@@ -63,7 +63,7 @@ impl Progress {
     pub(super) fn new(total: usize) -> Self {
         Self {
             total,
-            terminal: io::stderr().is_terminal(),
+            terminal: io::stderr().is_terminal() && !output::is_quiet(),
             running: None,
         }
     }
@@ -102,7 +102,7 @@ impl Progress {
         if let Some((_, text)) = self.running.take()
             && !self.terminal
         {
-            output::note(&text);
+            output::inform(&text);
         }
     }
 

@@ -122,16 +122,18 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            create,
-            update,
-            replace,
-            delete,
-        } = self;
-        write!(
-            f,
-            "{create} to create, {update} to update, {replace} to replace, {delete} to delete"
-        )
+        let counts = [
+            (self.create, "create"),
+            (self.update, "update"),
+            (self.replace, "replace"),
+            (self.delete, "delete"),
+        ];
+        let counts: Vec<String> = counts
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, action)| format!("{count} to {action}"))
+            .collect();
+        f.write_str(&counts.join(", "))
     }
 }
 

@@ -12,9 +12,9 @@ use reconciler::kernel::linux::bpf::{self, LinkTarget, MapAttributes, MapType, P
 use crate::{BASE, ip};
 
 const TCX_INGRESS: u32 = 46;
-const XDP: u32 = 37;
+pub(crate) const XDP: u32 = 37;
 
-const WIRE: &str = "
+pub(crate) const WIRE: &str = "
 apiVersion: pcn.dev/v1alpha1
 kind: Topology
 metadata: { name: wires }
@@ -27,13 +27,13 @@ spec:
 ";
 
 /// Somebody else's program on an interface: it counts, and lets everything pass.
-struct Foreigner {
+pub(crate) struct Foreigner {
     counter: OwnedFd,
     _link: OwnedFd,
 }
 
 impl Foreigner {
-    fn attach(interface: &str, attach_type: u32) -> Self {
+    pub(crate) fn attach(interface: &str, attach_type: u32) -> Self {
         let counter = bpf::create_map(
             "foreigner",
             MapAttributes {

@@ -7,6 +7,7 @@ mod foreign;
 mod interfaces;
 mod live;
 mod refused;
+mod seeing;
 
 use std::net::IpAddr;
 
