@@ -11,7 +11,6 @@ use crate::{
     facts::Facts,
     observed::Observed,
     plan::{Disruption, EntryDiff, Step},
-    resource::Content,
 };
 
 /// What happens to an object or an entry.
@@ -197,7 +196,7 @@ pub fn drift(applied: &Desired, observed: &Observed, steps: &[Step]) -> Vec<Chan
             );
             continue;
         };
-        let (Content::Config(wanted), Some(entries)) = (&map.content, &running.entries) else {
+        let (Some(wanted), Some(entries)) = (&map.content.entries(), &running.entries) else {
             continue;
         };
         let diff = EntryDiff::new(wanted, entries, map.shape.is_array(), |name| {
@@ -252,7 +251,7 @@ pub fn drift(applied: &Desired, observed: &Observed, steps: &[Step]) -> Vec<Chan
     }
     for (slot, program) in &applied.slots {
         let expected = observed.programs.get(program).map(|program| program.id);
-        if expected.is_some() && observed.slots.get(slot).copied() != expected {
+        if expected.is_some() && observed.slots.get(slot) != Some(&[expected; 2]) {
             let owner = applied
                 .slot_owners
                 .get(slot)

@@ -7,7 +7,7 @@ use topology_schema::{InterfaceName, Name};
 
 use crate::{
     record::Record,
-    resource::{AttachPoint, MapShape, PinPath, Slot, VethPeer},
+    resource::{AttachPoint, Bank, MapShape, PinPath, Slot, VethPeer},
 };
 
 /// A reading of the kernel, for one topology.
@@ -25,8 +25,10 @@ pub struct Observed {
     pub maps: BTreeMap<PinPath, Map>,
     /// Pinned programs.
     pub programs: BTreeMap<PinPath, Program>,
-    /// Which program (id) is in which slot.
-    pub slots: BTreeMap<Slot, u32>,
+    /// Which program (id) is in which slot, in each bank.
+    pub slots: BTreeMap<Slot, [Option<u32>; 2]>,
+    /// The bank that packets come into.
+    pub active: Bank,
     /// Pinned links.
     pub links: BTreeMap<PinPath, Link>,
     /// Pins that an apply left behind before it was done.

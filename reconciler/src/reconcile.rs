@@ -97,17 +97,16 @@ fn make_plan(kernel: &mut dyn Kernel, wanted: Option<&ValidTopology>) -> kernel:
         Record::new(topology.topology().clone(), lowered.allocation.clone())
     });
     let desired = lowered.map(|lowered| lowered.desired).unwrap_or_default();
-    let steps = plan::steps(&desired, &observed, new_record.as_ref());
+    let applied = applied.map(|topology| Lowered::new(&topology, &before, Some(&present)).desired);
+    let steps = plan::steps(&desired, &observed, applied.as_ref(), new_record.as_ref());
     let facts_of = |topology: Option<&Topology>| topology.map(facts).unwrap_or_default();
     let old: Facts = facts_of(record.as_ref().map(|record| &record.topology));
     let new: Facts = facts_of(wanted.map(ValidTopology::topology));
     let drift = match &applied {
         // Without steps the kernel is as it should be.
-        Some(applied) if wanted.is_some() && !steps.is_empty() => change::drift(
-            &Lowered::new(applied, &before, Some(&present)).desired,
-            &observed,
-            &steps,
-        ),
+        Some(applied) if wanted.is_some() && !steps.is_empty() => {
+            change::drift(applied, &observed, &steps)
+        }
         _ => Vec::new(),
     };
     let mut changes = Changes {
@@ -195,7 +194,7 @@ pub(crate) fn take_interest(interest: &mut Interest, desired: &Desired) {
     let config = desired
         .maps
         .iter()
-        .filter(|(_, map)| matches!(map.content, Content::Config(_)));
+        .filter(|(_, map)| matches!(map.content, Content::Config(_) | Content::Banked(_)));
     interest
         .contents
         .extend(config.map(|(path, _)| path.clone()));

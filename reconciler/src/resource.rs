@@ -46,7 +46,13 @@ impl PinPath {
         Self(format!("{}{STAGED}", self.0))
     }
 
-    /// True for a path made by [`staged`](Self::staged).
+    /// Where a program is that serves while this one is exchanged.
+    pub fn transitional(&self) -> Self {
+        Self(format!("{}~{STAGED}", self.0))
+    }
+
+    /// True for a path made by [`staged`](Self::staged) or
+    /// [`transitional`](Self::transitional).
     pub fn is_staged(&self) -> bool {
         self.0.ends_with(STAGED)
     }
@@ -169,9 +175,53 @@ pub struct MapShape {
 }
 
 impl MapShape {
+    /// An array that has `len` entries once per bank.
+    pub fn banked(kind: MapKind, value_size: usize, len: u32) -> Self {
+        Self {
+            kind,
+            key_size: 4,
+            value_size: value_size as u32,
+            max_entries: ebpf_abi::chain::in_bank(len, 0),
+        }
+    }
+
     /// True for arrays: entries cannot be deleted, only zeroed.
     pub fn is_array(&self) -> bool {
         matches!(self.kind, MapKind::Array | MapKind::PerCpuArray)
+    }
+}
+
+/// One of the two copies of a topology's wiring: of all slots and port tables. Packets stay in
+/// the one that was active when they came in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Bank {
+    /// The first, active when the topology is new.
+    #[default]
+    A,
+    /// The second.
+    B,
+}
+
+impl Bank {
+    /// Both.
+    pub const ALL: [Self; ebpf_abi::chain::BANKS as usize] = [Self::A, Self::B];
+
+    /// The one that is not this one.
+    pub fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
+
+    /// Where an entry with this index is in the kernel's map.
+    pub fn place(self, index: u32) -> u32 {
+        ebpf_abi::chain::in_bank(index, self as u32)
+    }
+
+    /// In which bank the entry at this place of the kernel's map is.
+    pub fn of_place(place: u32) -> Self {
+        Self::ALL[(place % ebpf_abi::chain::BANKS) as usize]
     }
 }
 
@@ -180,10 +230,30 @@ impl MapShape {
 pub enum Content {
     /// Ours: compared with the kernel, repaired.
     Config(BTreeMap<Vec<u8>, Template>),
+    /// Ours, an array with all entries once per bank: by index.
+    Banked(BTreeMap<u32, Template>),
     /// The data plane's: never compared, never cleared.
     Learned,
     /// Programs: each slot is a resource of its own.
     Slots,
+}
+
+impl Content {
+    /// What the kernel's map should hold; `None` if that is not ours to say.
+    pub fn entries(&self) -> Option<BTreeMap<Vec<u8>, Template>> {
+        match self {
+            Self::Config(entries) => Some(entries.clone()),
+            Self::Banked(entries) => {
+                let in_bank = |bank: Bank| {
+                    entries.iter().map(move |(index, value)| {
+                        (bank.place(*index).to_ne_bytes().to_vec(), value.clone())
+                    })
+                };
+                Some(Bank::ALL.into_iter().flat_map(in_bank).collect())
+            }
+            Self::Learned | Self::Slots => None,
+        }
+    }
 }
 
 /// A map.
@@ -264,12 +334,12 @@ impl Program {
     }
 }
 
-/// A slot of a program array.
+/// A slot of a program array. It is there once per bank.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Slot {
     /// The array.
     pub map: PinPath,
-    /// The entry.
+    /// The entry, counted within a bank.
     pub index: u32,
 }
 

@@ -7,8 +7,9 @@ use std::{
 
 use bytemuck::{Pod, bytes_of, pod_read_unaligned};
 use ebpf_abi::{
-    chain::{CubeChain, MIN_PORTS},
+    chain::{CubeChain, MIN_PORTS, in_bank},
     counters::Counters,
+    entry::Metadata,
     port::{HOP_INTERFACE, HOP_PASS, HOP_PROGRAM, Hop, Port},
     transparent::Attachment,
 };
@@ -71,6 +72,7 @@ impl Kind {
             .collect();
         let mut cube = Cube {
             hook,
+            bank: hook as u32,
             program: None,
             maps,
         };
@@ -111,6 +113,8 @@ struct Map {
 pub struct Cube {
     /// Where it runs.
     pub hook: Hook,
+    /// The bank that packets are in; the other one is empty. Each hook is tested with another.
+    pub bank: u32,
     program: Option<OwnedFd>,
     maps: BTreeMap<String, Map>,
 }
@@ -162,6 +166,11 @@ impl Cube {
         assert_eq!(map.attributes.key_size as usize, size_of::<K>());
         assert_eq!(map.attributes.value_size as usize, size_of::<V>());
         bpf::update(map.fd.as_fd(), bytes_of(&key), bytes_of(&value)).expect("the table has room");
+    }
+
+    /// Writes an entry of a table that is there once per bank.
+    pub fn write_banked<V: Pod>(&self, map: &str, index: u32, value: V) {
+        self.write(map, in_bank(index, self.bank), value);
     }
 
     /// Deletes an entry of a table.
@@ -228,7 +237,7 @@ impl Cube {
                 ifindex: LOOPBACK,
                 port: 0,
             };
-            self.write(
+            self.write_banked(
                 "ports",
                 port,
                 Port {
@@ -241,9 +250,11 @@ impl Cube {
 
     /// Changes an entry of the port table.
     pub fn change_port(&self, index: u32, change: impl FnOnce(&mut Port)) {
-        let mut port: Port = self.read("ports", index).expect("the port is in the table");
+        let mut port: Port = self
+            .read("ports", in_bank(index, self.bank))
+            .expect("the port is in the table");
         change(&mut port);
-        self.write("ports", index, port);
+        self.write_banked("ports", index, port);
     }
 
     /// Lets a port lead to a program that lets everything pass, and to `next` of the cube
@@ -261,6 +272,11 @@ impl Cube {
 
     /// Puts a program that lets everything pass into a slot of the chain.
     pub fn put_passing_program(&self, slot: u32) {
+        self.put_passing_program_into(self.hook.chain(), slot);
+    }
+
+    /// The same in a chain with another name.
+    pub fn put_passing_program_into(&self, chain: &str, slot: u32) {
         let hop = Hop {
             kind: HOP_PASS,
             ..Hop::default()
@@ -272,33 +288,35 @@ impl Cube {
         let globals = Globals::from([("ATTACHMENT".to_owned(), bytes_of(&attachment).to_vec())]);
         let program = self.load_with(&Kind::parse("hello_transparent"), &globals);
         let fd = std::os::fd::AsRawFd::as_raw_fd(&program) as u32;
-        self.write(self.hook.chain(), slot, fd);
+        self.write_banked(chain, slot, fd);
     }
 
     /// Runs the program on a packet that comes in at `port`.
     pub fn run(&self, port: u32, packet: &[u8], gso: Gso) -> Run {
-        self.run_from([port, 0], packet, gso)
+        self.run_from([port, 0, self.bank], packet, gso)
     }
 
     /// The same on a packet whose control block says that headers were moved.
     pub fn run_with_moved_headers(&self, port: u32, packet: &[u8]) -> Run {
-        self.run_from([port, 1], packet, Gso::default())
+        self.run_from([port, 1, self.bank], packet, Gso::default())
     }
 
-    fn run_from(&self, control_block: [u32; 2], packet: &[u8], gso: Gso) -> Run {
-        let [port, _] = control_block;
+    /// The same on a packet with this control block: port, whether headers were moved, bank.
+    pub fn run_from(&self, control_block: [u32; 3], packet: &[u8], gso: Gso) -> Run {
+        let [port, _, bank] = control_block;
         let program = self.program.as_ref().expect("loaded").as_fd();
         match self.hook {
             Hook::Tc => run_tc(program, control_block, packet, gso),
             Hook::Xdp => {
                 if self.maps.contains_key("metadata") {
-                    self.write_all_cpus("metadata", 0u32, port);
+                    self.write_all_cpus("metadata", 0u32, Metadata { port, bank });
                 }
                 let (verdict, packet) = run_xdp(program, packet);
-                let ports = self.read_all_cpus::<u32, u32>("metadata", 0);
+                let metadata = self.read_all_cpus::<u32, Metadata>("metadata", 0);
                 // The CPU that ran the program is the one that changed its entry, if any did.
-                let after = ports
+                let after = metadata
                     .into_iter()
+                    .map(|metadata| metadata.port)
                     .find(|after| *after != port)
                     .unwrap_or(port);
                 Run {

@@ -78,17 +78,18 @@ mod sk_buff {
     pub(super) const LENGTH: usize = 192;
 }
 
-/// Runs a program on TC; the first two words of the control block are given.
+/// Runs a program on TC; the first three words of the control block are given.
 pub(crate) fn run_tc(
     program: BorrowedFd<'_>,
-    control_block: [u32; 2],
+    control_block: [u32; 3],
     packet: &[u8],
     gso: Gso,
 ) -> Run {
     let mut context = [0u8; sk_buff::LENGTH];
     let mut put = |at: usize, value: u32| context[at..at + 4].copy_from_slice(&value.to_ne_bytes());
-    put(sk_buff::CB, control_block[0]);
-    put(sk_buff::CB + 4, control_block[1]);
+    for (at, word) in control_block.into_iter().enumerate() {
+        put(sk_buff::CB + 4 * at, word);
+    }
     put(sk_buff::GSO_SEGS, gso.segments);
     put(sk_buff::GSO_SIZE, gso.size);
     let (verdict, packet) =

@@ -2,6 +2,11 @@
 //!
 //! Each standard cube has one chain per hook, and each interface with a `through` list has one.
 //! A slot's number follows from what it stands for, so nothing has to be allocated or recorded.
+//!
+//! Every slot is there twice, once per *bank*, and so is every entry of a port table. A packet
+//! stays in the bank that was active when it came in, so several slots change at once: they are
+//! written in the other bank, and then that one is made active. This is the two-phase update of
+//! Reitblatt et al., "Abstractions for Network Update" (SIGCOMM 2012), with one bit of version.
 
 /// Ports a chain is made for at least; larger cubes get the next power of two.
 pub const MIN_PORTS: u32 = 64;
@@ -12,6 +17,14 @@ pub const MAX_STACK: u32 = 16;
 /// Ports for which a hop is a direct jump: compared with a constant and then patched by the
 /// JIT. Further ports jump through the table.
 pub const DIRECT_PORTS: u32 = 16;
+
+/// Banks.
+pub const BANKS: u32 = 2;
+
+/// Where the entry `index` of a chain or port table is in its kernel map.
+pub const fn in_bank(index: u32, bank: u32) -> u32 {
+    index * BANKS + bank
+}
 
 /// Direction of a packet seen by a transparent cube.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,7 +75,7 @@ impl CubeChain {
         2 * self.capacity * (1 + MAX_STACK)
     }
 
-    /// Entries of the program array.
+    /// Slots of one bank.
     pub const fn len(self) -> u32 {
         self.own() + 1
     }
@@ -78,7 +91,7 @@ impl CubeChain {
 pub struct InterfaceChain;
 
 impl InterfaceChain {
-    /// Entries of the program array.
+    /// Slots of one bank.
     pub const LEN: u32 = 2 * (MAX_STACK + 1);
 
     /// The program at `position` of a direction's stack; the one after the last is what the

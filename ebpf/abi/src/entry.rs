@@ -4,13 +4,30 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::assert_size;
 
-/// Read-only globals of an entry program (`ENTRY`).
+/// Where an entry program leads, in one bank. Its read-only global `ENTRY` holds one for each.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Entry {
-    /// Slot of the first program in the chain the entry was loaded with.
+    /// Slot of the first program in the bank's chain.
     pub slot: u32,
     /// The port at which the packet enters the standard cube it will reach.
     pub port: u32,
+    /// Not 0: copies of packets of this topology come in here, and stay in their bank.
+    pub inherits: u32,
 }
-assert_size!(Entry, 8);
+assert_size!(Entry, 12);
+
+/// What travels with a packet from program to program on XDP.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Metadata {
+    /// The port at which the packet enters the next standard cube.
+    pub port: u32,
+    /// The bank it stays in.
+    pub bank: u32,
+}
+assert_size!(Metadata, 8);
+
+/// Says in a control block that the bank in its lowest bit was noted by an entry program: a copy
+/// that comes to another entry program stays in it.
+pub const BANK_MARK: u32 = 0x7063_6e00;

@@ -25,7 +25,7 @@ pub mod transparent;
 
 /// Version of everything in this crate. A pinned object with a newer one is refused, one with
 /// an older one is replaced.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// Fails to compile when a type shared with the kernel changes its size by accident.
 macro_rules! assert_size {

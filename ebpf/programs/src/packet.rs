@@ -40,14 +40,27 @@ pub trait Packet {
 
     /// The port at which the packet enters the next standard cube.
     fn port(&self) -> u32;
+    /// The bank the packet stays in.
+    fn bank(&self) -> u32;
+    /// The bank that an entry program noted in the packet this one is a copy of.
+    fn inherited_bank(&self) -> Option<u32>;
     /// Starts a packet's way: at the entry, where nothing is set yet.
-    fn enter(&mut self, port: u32);
+    fn enter(&mut self, port: u32, bank: u32);
     /// Sets it.
     fn set_port(&mut self, port: u32);
 
-    /// Jumps to a slot of the chain. Returns only when there is no program in it.
-    fn jump(&self, slot: u32);
-    /// Jumps to a constant slot: the JIT makes it a direct jump.
+    /// Jumps to a slot of the chain, in the packet's bank. Returns only when there is no program
+    /// in it. The JIT makes it a direct jump if the verifier sees a constant.
+    #[inline(always)]
+    fn jump(&self, slot: u32) {
+        match self.bank() {
+            0 => self.jump_in::<0>(slot),
+            _ => self.jump_in::<1>(slot),
+        }
+    }
+    /// Jumps to a slot of the chain in a bank.
+    fn jump_in<const BANK: u32>(&self, slot: u32);
+    /// Jumps to a constant slot, counted over both banks.
     fn jump_to<const SLOT: u32>(&self);
     /// Sends the packet out of an interface.
     fn redirect(&self, ifindex: u32) -> i32;
@@ -117,6 +130,32 @@ pub trait Packet {
             return Ok(header as *mut T);
         }
         Err(DropReason::Malformed)
+    }
+}
+
+/// `bpf_tail_call` to a slot in a bank.
+///
+/// Written as assembly that differs by bank, so that the compiler cannot merge the calls for
+/// both banks into one with a variable slot: the JIT turns only constant ones into direct jumps.
+#[inline(always)]
+pub fn jump_in<const BANK: u32>(
+    context: *mut core::ffi::c_void,
+    chain: *const core::ffi::c_void,
+    slot: u32,
+) {
+    // SAFETY: calls helper 12, `bpf_tail_call(ctx, map, index)`, which clobbers r0 to r5 when
+    // it returns.
+    unsafe {
+        core::arch::asm!(
+            "r3 <<= 1",
+            "r3 += {bank}",
+            "call 12",
+            bank = const BANK,
+            inout("r1") context => _,
+            inout("r2") chain => _,
+            inout("r3") u64::from(slot) => _,
+            out("r0") _, out("r4") _, out("r5") _,
+        );
     }
 }
 

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{macros::map, maps::Array};
 use ebpf_abi::{
-    chain::MIN_PORTS,
+    chain::{MIN_PORTS, in_bank},
     counters::DropReason,
     port::{HOP_INTERFACE, HOP_PEER, HOP_PROGRAM, PORT_VIA_TC, Port},
 };
@@ -10,19 +10,60 @@ use ebpf_abi::{
 use crate::{Packet, Result, counters};
 
 #[map(name = "ports")]
-static PORTS: Array<Port> = Array::with_max_entries(MIN_PORTS, 0);
+static PORTS: Array<Port> = Array::with_max_entries(in_bank(MIN_PORTS, 0), 0);
 
 /// What a cube wants done with a packet.
-pub enum Verdict {
+///
+/// A struct whose fields are always set, not an enum with data: for fields that one variant lacks
+/// the compiler may copy a register that holds nothing, which the verifier refuses.
+pub struct Verdict {
+    action: Action,
+    port: u32,
+    lost: Option<DropReason>,
+}
+
+#[derive(PartialEq, Eq)]
+enum Action {
+    Emit,
+    Instead,
+    HandOver,
+    Consumed,
+}
+
+impl Verdict {
+    /// On XDP: let the same cube handle it on TC.
+    pub const HAND_OVER: Self = Self {
+        action: Action::HandOver,
+        port: 0,
+        lost: None,
+    };
+    /// Nothing more: it was copied to where it had to go.
+    pub const CONSUMED: Self = Self {
+        action: Action::Consumed,
+        port: 0,
+        lost: None,
+    };
+
     /// Send it to a port.
-    Emit(u32),
+    #[inline(always)]
+    pub const fn emit(port: u32) -> Self {
+        Self {
+            action: Action::Emit,
+            port,
+            lost: None,
+        }
+    }
+
     /// It became another packet: send that to a port. Count the one it was as dropped, unless a
     /// copy of it went its way.
-    Instead(u32, Option<DropReason>),
-    /// On XDP: let the same cube handle it on TC.
-    HandOver,
-    /// Nothing more: it was copied to where it had to go.
-    Consumed,
+    #[inline(always)]
+    pub const fn instead(port: u32, lost: Option<DropReason>) -> Self {
+        Self {
+            action: Action::Instead,
+            port,
+            lost,
+        }
+    }
 }
 
 /// A standard cube. A type rather than a function, so that it can be inlined for each hook.
@@ -36,29 +77,27 @@ pub trait StandardCube {
 pub fn run<C: StandardCube, P: Packet>(mut packet: P) -> i32 {
     let input = packet.port();
     let size = counters::Size::of(&packet);
-    let (output, instead) = match C::handle(&mut packet, input) {
-        Ok(Verdict::HandOver) => return hand_over(&packet, size, input),
-        Ok(Verdict::Emit(output)) if only_via_tc::<P>(output) => {
-            return hand_over(&packet, size, input);
-        }
-        Ok(Verdict::Emit(output)) => (output, false),
-        Ok(Verdict::Instead(output, lost)) => {
-            if let Some(reason) = lost {
-                counters::dropped(size, input, reason);
-            }
-            (output, true)
-        }
-        Ok(Verdict::Consumed) => {
+    let Verdict { action, port, lost } = match C::handle(&mut packet, input) {
+        Ok(verdict) => verdict,
+        Err(reason) => return drop::<P>(size, input, reason),
+    };
+    match action {
+        Action::HandOver => return hand_over(&packet, size, input),
+        Action::Emit if only_via_tc(&packet, port) => return hand_over(&packet, size, input),
+        Action::Consumed => {
             counters::received(size, input);
             return P::DROP;
         }
-        Err(reason) => return drop::<P>(size, input, reason),
-    };
+        Action::Emit | Action::Instead => {}
+    }
+    if let Some(reason) = lost {
+        counters::dropped(size, input, reason);
+    }
     counters::received(size, input);
-    match emit(&mut packet, output) {
+    match emit(&mut packet, port) {
         Ok(action) => action,
         // Each packet that came in is counted once, and this one was.
-        Err(_) if instead => P::DROP,
+        Err(_) if action == Action::Instead => P::DROP,
         Err(reason) => {
             counters::dropped(size, input, reason);
             P::DROP
@@ -73,25 +112,26 @@ fn drop<P: Packet>(size: counters::Size, input: u32, reason: DropReason) -> i32 
     P::DROP
 }
 
-/// The port table's entry.
+/// The port table's entry, in the packet's bank.
 #[inline(always)]
-pub fn port(index: u32) -> Result<&'static Port> {
-    PORTS.get(index).ok_or(DropReason::NotLinked)
+pub fn port<P: Packet>(packet: &P, index: u32) -> Result<&'static Port> {
+    PORTS
+        .get(in_bank(index, packet.bank()))
+        .ok_or(DropReason::NotLinked)
 }
 
 /// True if a packet on this hook must be handed over to TC to get to the port.
 #[inline(always)]
-pub fn only_via_tc<P: Packet>(output: u32) -> bool {
-    P::XDP
-        && PORTS
-            .get(output)
-            .is_some_and(|port| port.flags & PORT_VIA_TC != 0)
+pub fn only_via_tc<P: Packet>(packet: &P, output: u32) -> bool {
+    P::XDP && port(packet, output).is_ok_and(|port| port.flags & PORT_VIA_TC != 0)
 }
 
 /// Sends a copy of the packet to the port, if it leads to an interface and the hook can copy.
 #[inline(always)]
 pub fn send_copy<P: Packet>(packet: &P, output: u32) -> bool {
-    let Ok(port) = port(output) else { return false };
+    let Ok(port) = port(packet, output) else {
+        return false;
+    };
     if !matches!(port.hop.kind, HOP_INTERFACE | HOP_PEER) {
         return false;
     }
@@ -105,7 +145,7 @@ pub fn send_copy<P: Packet>(packet: &P, output: u32) -> bool {
 
 #[inline(always)]
 fn emit<P: Packet>(packet: &mut P, output: u32) -> Result<i32> {
-    let port = port(output)?;
+    let port = port(packet, output)?;
     match port.hop.kind {
         HOP_PEER => {
             counters::sent(counters::Size::of(packet), output);
@@ -132,7 +172,7 @@ fn emit<P: Packet>(packet: &mut P, output: u32) -> Result<i32> {
 /// same port of the same cube on TC, where it is counted.
 #[inline(always)]
 fn hand_over<P: Packet>(packet: &P, size: counters::Size, input: u32) -> i32 {
-    match port(input) {
+    match port(packet, input) {
         Ok(port) if port.handover_ifindex != 0 => packet.redirect(port.handover_ifindex),
         _ => drop::<P>(size, input, DropReason::NotLinked),
     }
@@ -141,23 +181,16 @@ fn hand_over<P: Packet>(packet: &P, size: counters::Size, input: u32) -> i32 {
 /// Compares the port with constants, so that each jump is a direct one.
 #[inline(always)]
 fn jump_out<P: Packet>(packet: &P, output: u32) {
-    match output {
-        0 => packet.jump_to::<0>(),
-        1 => packet.jump_to::<1>(),
-        2 => packet.jump_to::<2>(),
-        3 => packet.jump_to::<3>(),
-        4 => packet.jump_to::<4>(),
-        5 => packet.jump_to::<5>(),
-        6 => packet.jump_to::<6>(),
-        7 => packet.jump_to::<7>(),
-        8 => packet.jump_to::<8>(),
-        9 => packet.jump_to::<9>(),
-        10 => packet.jump_to::<10>(),
-        11 => packet.jump_to::<11>(),
-        12 => packet.jump_to::<12>(),
-        13 => packet.jump_to::<13>(),
-        14 => packet.jump_to::<14>(),
-        15 => packet.jump_to::<15>(),
-        _ => packet.jump(output),
+    macro_rules! direct {
+        ($bank:literal: $($port:literal)*) => {
+            match output {
+                $($port => packet.jump_to::<{ in_bank($port, $bank) }>(),)*
+                _ => packet.jump_in::<$bank>(output),
+            }
+        };
+    }
+    match packet.bank() {
+        0 => direct!(0: 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15),
+        _ => direct!(1: 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15),
     }
 }

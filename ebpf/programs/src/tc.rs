@@ -11,17 +11,25 @@ use aya_ebpf::{
     maps::ProgramArray,
     programs::TcContext,
 };
-use ebpf_abi::{chain::CubeChain, counters::DropReason};
+use ebpf_abi::{
+    chain::{CubeChain, in_bank},
+    counters::DropReason,
+    entry::BANK_MARK,
+};
 
 use crate::{Packet, Result, packet::context_pointer};
 
 #[map(name = "chain_tc")]
-static CHAIN: ProgramArray = ProgramArray::with_max_entries(CubeChain::for_ports(0).len(), 0);
+static CHAIN: ProgramArray =
+    ProgramArray::with_max_entries(in_bank(CubeChain::for_ports(0).len(), 0), 0);
 
 /// Word of the control block: the port.
 const PORT: usize = 0;
 /// Word of the control block: not 0 once headers were moved.
 const MOVED: usize = 1;
+
+/// Word of the control block: the bank, with [`BANK_MARK`].
+const BANK: usize = 2;
 
 /// Room that [`Tc::blank`] puts in front, in bytes.
 const BLANK_ROOM: u32 = 64;
@@ -122,10 +130,26 @@ impl Packet for Tc {
     }
 
     #[inline(always)]
-    fn enter(&mut self, port: u32) {
+    fn bank(&self) -> u32 {
+        // SAFETY: see above.
+        unsafe { (*self.skb).cb[BANK] & 1 }
+    }
+
+    #[inline(always)]
+    fn inherited_bank(&self) -> Option<u32> {
+        // SAFETY: see above.
+        let word = unsafe { (*self.skb).cb[BANK] };
+        (word & !1 == BANK_MARK).then_some(word & 1)
+    }
+
+    #[inline(always)]
+    fn enter(&mut self, port: u32, bank: u32) {
         // The kernel does not clear the control block.
         // SAFETY: see above.
-        unsafe { (*self.skb).cb[MOVED] = 0 };
+        unsafe {
+            (*self.skb).cb[MOVED] = 0;
+            (*self.skb).cb[BANK] = BANK_MARK | bank;
+        }
         self.set_port(port);
     }
 
@@ -136,9 +160,8 @@ impl Packet for Tc {
     }
 
     #[inline(always)]
-    fn jump(&self, slot: u32) {
-        // SAFETY: nothing of this program needs to be dropped.
-        unsafe { CHAIN.tail_call(&TcContext::new(self.skb), slot) }
+    fn jump_in<const BANK: u32>(&self, slot: u32) {
+        crate::packet::jump_in::<BANK>(self.skb.cast(), (&raw const CHAIN).cast(), slot);
     }
 
     #[inline(always)]

@@ -8,7 +8,11 @@ use aya_ebpf::{
     maps::{PerCpuArray, ProgramArray},
     programs::XdpContext,
 };
-use ebpf_abi::{chain::CubeChain, counters::DropReason};
+use ebpf_abi::{
+    chain::{CubeChain, in_bank},
+    counters::DropReason,
+    entry::Metadata,
+};
 
 use crate::{
     Packet, Result,
@@ -18,16 +22,18 @@ use crate::{
 };
 
 #[map(name = "chain_xdp")]
-static CHAIN: ProgramArray = ProgramArray::with_max_entries(CubeChain::for_ports(0).len(), 0);
+static CHAIN: ProgramArray =
+    ProgramArray::with_max_entries(in_bank(CubeChain::for_ports(0).len(), 0), 0);
 
 /// What travels with a packet from program to program: XDP has no control block. Shared by all
 /// programs of a topology; a CPU handles one packet at a time.
 #[map(name = "metadata")]
-static METADATA: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
+static METADATA: PerCpuArray<Metadata> = PerCpuArray::with_max_entries(1, 0);
 
 /// A frame in a driver's buffer.
 pub struct Xdp {
     frame: *mut xdp_md,
+    bank: u32,
 }
 
 impl Xdp {
@@ -36,6 +42,7 @@ impl Xdp {
     pub fn new(context: &XdpContext) -> Self {
         Self {
             frame: context.as_ptr().cast(),
+            bank: METADATA.get(0).map_or(0, |metadata| metadata.bank),
         }
     }
 }
@@ -85,26 +92,39 @@ impl Packet for Xdp {
 
     #[inline(always)]
     fn port(&self) -> u32 {
-        METADATA.get(0).copied().unwrap_or(0)
+        METADATA.get(0).map_or(0, |metadata| metadata.port)
     }
 
     #[inline(always)]
-    fn enter(&mut self, port: u32) {
-        self.set_port(port);
+    fn bank(&self) -> u32 {
+        self.bank
+    }
+
+    #[inline(always)]
+    fn inherited_bank(&self) -> Option<u32> {
+        None
+    }
+
+    #[inline(always)]
+    fn enter(&mut self, port: u32, bank: u32) {
+        self.bank = bank;
+        if let Some(metadata) = METADATA.get_ptr_mut(0) {
+            // SAFETY: the entry belongs to this CPU.
+            unsafe { *metadata = Metadata { port, bank } }
+        }
     }
 
     #[inline(always)]
     fn set_port(&mut self, port: u32) {
         if let Some(metadata) = METADATA.get_ptr_mut(0) {
             // SAFETY: the entry belongs to this CPU.
-            unsafe { *metadata = port }
+            unsafe { (*metadata).port = port }
         }
     }
 
     #[inline(always)]
-    fn jump(&self, slot: u32) {
-        // SAFETY: nothing of this program needs to be dropped.
-        unsafe { CHAIN.tail_call(&XdpContext::new(self.frame), slot) }
+    fn jump_in<const BANK: u32>(&self, slot: u32) {
+        crate::packet::jump_in::<BANK>(self.frame.cast(), (&raw const CHAIN).cast(), slot);
     }
 
     #[inline(always)]

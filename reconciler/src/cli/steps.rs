@@ -35,9 +35,12 @@ pub(super) fn describe(op: &Op) -> String {
             }
         }
         Op::LoadProgram(path, _) => format!("load program {path}"),
-        Op::SetSlot(slot, program) => format!("set slot {slot} to {program}"),
+        Op::SetSlot(slot, bank, program) => {
+            format!("set slot {slot} of bank {bank:?} to {program}")
+        }
+        Op::Activate { bank, .. } => format!("switch to bank {bank:?}"),
         Op::Drain => "wait for packets on their way".to_owned(),
-        Op::ClearSlot(slot) => format!("clear slot {slot}"),
+        Op::ClearSlot(slot, bank) => format!("clear slot {slot} of bank {bank:?}"),
         Op::Attach(_, attachment) => format!(
             "attach to {} at {}",
             attachment.interface,

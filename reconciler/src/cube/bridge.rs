@@ -55,7 +55,7 @@ impl CubeDriver for Driver {
             std::iter::once(ports.len() as u32).chain(ports.iter().map(|(_, port)| *port));
         let flood = (0..)
             .zip(numbers)
-            .map(|(at, number): (u32, u32)| (index(at), index(number)))
+            .map(|(at, number): (u32, u32)| (at, index(number)))
             .collect();
         let settings = Settings {
             aging_time: u64::from(spec.aging_time.get()) * 1_000_000_000,
@@ -70,13 +70,7 @@ impl CubeDriver for Driver {
                     (key, 4),
                     static_fdb,
                 ),
-                Table::config(
-                    "flood",
-                    MapKind::Array,
-                    flood_len(context.capacity()),
-                    (4, 4),
-                    flood,
-                ),
+                Table::banked("flood", flood_len(context.capacity()), 4, flood),
                 Table::learned(
                     "fdb",
                     MapKind::Hash,

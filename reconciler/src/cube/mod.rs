@@ -178,6 +178,25 @@ impl Table {
         }
     }
 
+    /// An array with content of ours that says how things are wired: it changes together with
+    /// the slots. `len` is the number of entries in one bank.
+    pub fn banked(
+        name: &'static str,
+        len: u32,
+        value_size: usize,
+        entries: BTreeMap<u32, Vec<u8>>,
+    ) -> Self {
+        let entries = entries
+            .into_iter()
+            .map(|(index, value)| (index, Template::plain(value)))
+            .collect();
+        Self {
+            name,
+            shape: MapShape::banked(MapKind::Array, value_size, len),
+            content: Content::Banked(entries),
+        }
+    }
+
     /// A table whose content is the data plane's.
     pub fn learned(
         name: &'static str,

@@ -86,16 +86,12 @@ impl<'a> Builder<'a, '_> {
                 self.desired.programs.insert(pin, program);
             }
             let ports = self.port_table(name, chain);
-            let shape = MapShape {
-                kind: MapKind::Array,
-                key_size: 4,
-                value_size: size_of::<ebpf_abi::port::Port>() as u32,
-                max_entries: chain.capacity,
-            };
+            let value = size_of::<ebpf_abi::port::Port>();
+            let shape = MapShape::banked(MapKind::Array, value, chain.capacity);
             let map = Map {
                 owner,
                 shape,
-                content: Content::Config(ports),
+                content: Content::Banked(ports),
             };
             self.desired.maps.insert(wiring::table(name, "ports"), map);
         }
@@ -104,10 +100,11 @@ impl<'a> Builder<'a, '_> {
                 &Address::topology(),
                 wiring::metadata(),
                 MapKind::PerCpuArray,
-                4,
+                size_of::<ebpf_abi::entry::Metadata>(),
                 1,
             );
         }
+        self.map(&Address::topology(), wiring::active(), MapKind::Array, 4, 1);
     }
 
     /// True if any interface has XDP, linked or not.

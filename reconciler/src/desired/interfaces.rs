@@ -92,7 +92,10 @@ impl Builder<'_, '_> {
                     interface,
                     AttachPoint::TcEgress,
                     &chain,
-                    Entry { slot, port: 0 },
+                    Entry {
+                        slot,
+                        ..Entry::default()
+                    },
                 );
             }
         }
@@ -135,14 +138,19 @@ impl Builder<'_, '_> {
             }
             _ => (None, 0),
         };
+        let to = |slot| Entry {
+            slot,
+            port,
+            inherits: 0,
+        };
         if stacked {
             let own = wiring::interface_chain(interface, hook);
             let stack = self.graph.interface_stack(interface);
             self.first_of_stack(owner, endpoint, stack, Direction::Ingress, &own, hook);
             let slot = InterfaceChain::at(Direction::Ingress, MAX_STACK);
-            self.entry(owner, interface, point, &own, Entry { slot, port });
+            self.entry(owner, interface, point, &own, to(slot));
         } else if let Some((chain, slot)) = chain {
-            self.entry(owner, interface, point, &chain, Entry { slot, port });
+            self.entry(owner, interface, point, &chain, to(slot));
         }
     }
 
@@ -156,11 +164,12 @@ impl Builder<'_, '_> {
         entry: Entry,
     ) {
         let hook = point.hook();
-        let name = match hook {
-            Hook::Tc => "chain_tc",
-            Hook::Xdp => "chain_xdp",
-        };
-        let mut maps = BTreeMap::from([(name, chain.clone())]);
+        let (first, second) = wiring::chain_names(hook);
+        let mut maps = BTreeMap::from([
+            (first, chain.clone()),
+            (second, chain.clone()),
+            ("active", wiring::active()),
+        ]);
         if hook == Hook::Xdp {
             maps.insert("metadata", wiring::metadata());
         }
@@ -168,7 +177,10 @@ impl Builder<'_, '_> {
             owner: owner.clone(),
             object: "entry",
             hook,
-            globals: BTreeMap::from([("ENTRY", Template::plain(bytemuck::bytes_of(&entry)))]),
+            globals: BTreeMap::from([(
+                wiring::ENTRY,
+                Template::plain(bytemuck::bytes_of(&[entry; 2])),
+            )]),
             maps,
         };
         let pin = wiring::entry_program(interface, point);

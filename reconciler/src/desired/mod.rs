@@ -174,12 +174,7 @@ impl Builder<'_, '_> {
     }
 
     fn slots_map(&mut self, owner: &Address, path: PinPath, entries: u32) {
-        let shape = MapShape {
-            kind: MapKind::ProgramArray,
-            key_size: 4,
-            value_size: 4,
-            max_entries: entries,
-        };
+        let shape = MapShape::banked(MapKind::ProgramArray, 4, entries);
         self.desired.maps.insert(
             path,
             Map {

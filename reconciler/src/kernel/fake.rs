@@ -9,7 +9,8 @@ use crate::{
     observed::{self, Interest, Observed},
     plan::Op,
     record::Record,
-    resource::{Attachment, Content, PinPath, Program},
+    resource::{Attachment, Bank, PinPath, Program},
+    wiring,
 };
 
 /// The kernel in memory. It refuses what the real one would refuse: an object that is there
@@ -147,6 +148,9 @@ impl FakeKernel {
         self.state.links.remove(path);
         if self.state.maps.remove(path).is_some() {
             self.state.slots.retain(|slot, _| slot.map != *path);
+            if *path == wiring::active() {
+                self.state.active = Bank::default();
+            }
         }
     }
 
@@ -177,13 +181,11 @@ impl FakeKernel {
             return refuse("pin", path, "File exists");
         }
         let mut entries = BTreeMap::new();
-        if let Content::Config(wanted) = &map.content {
-            for (key, value) in wanted {
-                let Some(value) = value.resolve(|name| self.state.ifindex(name)) else {
-                    return refuse("fill", path, "an interface is missing");
-                };
-                entries.insert(key.clone(), value);
-            }
+        for (key, value) in map.content.entries().unwrap_or_default() {
+            let Some(value) = value.resolve(|name| self.state.ifindex(name)) else {
+                return refuse("fill", path, "an interface is missing");
+            };
+            entries.insert(key, value);
         }
         let id = self.id();
         self.state.maps.insert(
@@ -324,17 +326,20 @@ impl Kernel for FakeKernel {
             Op::CopyEntries { .. } => {}
             Op::WriteEntries { map, put, delete } => self.write(map, put, delete)?,
             Op::LoadProgram(path, program) => self.load(path, program)?,
-            Op::SetSlot(slot, program) => {
+            Op::SetSlot(slot, bank, program) => {
                 let id = self.program_id(program)?;
                 if !self.state.maps.contains_key(&slot.map) {
                     return refuse("open", &slot.map, "No such file or directory");
                 }
-                self.state.slots.insert(slot.clone(), id);
+                self.state.slots.entry(slot.clone()).or_default()[*bank as usize] = Some(id);
             }
             Op::Drain => {}
-            Op::ClearSlot(slot) => {
-                self.state.slots.remove(slot);
+            Op::ClearSlot(slot, bank) => {
+                let banks = self.state.slots.entry(slot.clone()).or_default();
+                banks[*bank as usize] = None;
+                self.state.slots.retain(|_, banks| *banks != [None; 2]);
             }
+            Op::Activate { bank, .. } => self.state.active = *bank,
             Op::Attach(path, attachment) => self.attach(path, attachment)?,
             Op::UpdateLink {
                 link,

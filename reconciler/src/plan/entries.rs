@@ -50,6 +50,17 @@ impl EntryDiff {
         }
     }
 
+    /// True if there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.put.is_empty() && self.delete.is_empty()
+    }
+
+    /// Leaves out other keys.
+    pub(super) fn retain(&mut self, wanted: impl Fn(&[u8]) -> bool) {
+        self.put.retain(|key, _| wanted(key));
+        self.delete.retain(|key| wanted(key));
+    }
+
     pub(super) fn puts(&self, map: &PinPath) -> Option<(Op, Op)> {
         let (old, new): (BTreeMap<_, _>, BTreeMap<_, _>) = self
             .put

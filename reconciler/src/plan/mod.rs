@@ -1,8 +1,10 @@
 //! From desired and observed state to the ordered steps between them. Knows no kind of cube.
 
+mod attachments;
+mod banks;
 mod entries;
 mod planner;
-mod switch;
+mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +17,7 @@ use crate::{
     desired::Desired,
     observed::Observed,
     record::Record,
-    resource::{Attachment, Map, PinPath, Program, Slot, Template, Veth},
+    resource::{Attachment, Bank, Map, PinPath, Program, Slot, Template, Veth},
 };
 
 /// When a step happens. Nothing carries traffic before *switch*, and nothing that carries it is
@@ -82,9 +84,16 @@ pub enum Op {
     /// Load a program and pin it.
     LoadProgram(PinPath, Program),
     /// Put a program into a slot.
-    SetSlot(Slot, PinPath),
+    SetSlot(Slot, Bank, PinPath),
     /// Empty a slot.
-    ClearSlot(Slot),
+    ClearSlot(Slot, Bank),
+    /// Let packets come into a bank from now on: the one write that moves traffic.
+    Activate {
+        /// The bank.
+        bank: Bank,
+        /// Wait until no packet is in the other one.
+        drain: bool,
+    },
     /// Wait until every program that runs now has come to its end: a packet on its way must not
     /// find the rest of the way gone.
     Drain,
@@ -132,11 +141,18 @@ pub struct Step {
 }
 
 /// The steps from what is observed to what is desired, in order. With `record`, the last step of
-/// the switch notes what is applied then; without, the topology goes altogether.
-pub fn steps(desired: &Desired, observed: &Observed, record: Option<&Record>) -> Vec<Step> {
+/// the switch notes what is applied then; without, the topology goes altogether. `applied` is
+/// what was desired last, if that is known.
+pub fn steps(
+    desired: &Desired,
+    observed: &Observed,
+    applied: Option<&Desired>,
+    record: Option<&Record>,
+) -> Vec<Step> {
     let mut planner = Planner {
         desired,
         observed,
+        applied,
         replaced: BTreeSet::new(),
         remade: BTreeSet::new(),
         steps: Vec::new(),
@@ -144,11 +160,12 @@ pub fn steps(desired: &Desired, observed: &Observed, record: Option<&Record>) ->
     planner.leftovers();
     planner.namespaces();
     planner.veths();
+    planner.choose_tables_to_replace();
     planner.maps();
     planner.programs();
-    planner.slots();
-    planner.links();
-    planner.entries();
+    let switches = planner.banks();
+    planner.links(switches);
+    planner.tables();
     planner.record(record);
     let mut steps = planner.steps;
     // Stable: within a phase, steps stay in the order in which they depend on one another.

@@ -9,7 +9,7 @@ use crate::{
     address::Address,
     desired::Desired,
     observed::{self, Observed},
-    resource::{Content, PinPath, Veth},
+    resource::{Content, PinPath, Program, Veth},
 };
 
 /// Order within a phase.
@@ -21,19 +21,23 @@ pub(super) enum Order {
     Veths,
     Maps,
     Programs,
+    /// The bank that no packet is in.
+    Standby,
     // Switch: what stops goes first, so that no packet meets what is taken apart under it.
     Detach,
     State,
-    /// Slots that were empty: what follows a program is there before anything leads to it.
-    NewSlots,
-    Slots,
+    /// Entry programs that lead to both ends of a move.
+    Transit,
     Entries,
+    Activate,
     Links,
-    /// Programs that still run in what was left behind come to their end.
-    Drain,
     Removed,
     Record,
     // Clean up.
+    /// Packets that are still in the bank that was left come to their end.
+    Drain,
+    /// The bank that was left becomes like the other one.
+    Mirror,
     Promote,
     Pins,
     Pairs,
@@ -44,6 +48,7 @@ pub(super) enum Order {
 pub(super) struct Planner<'a> {
     pub(super) desired: &'a Desired,
     pub(super) observed: &'a Observed,
+    pub(super) applied: Option<&'a Desired>,
     /// Maps and programs whose new version waits beside the old one.
     pub(super) replaced: BTreeSet<PinPath>,
     /// Interfaces of ours that get a new index.
@@ -61,21 +66,27 @@ impl Planner<'_> {
         disruption: Disruption,
     ) {
         let phase = match order {
-            Order::Sweep | Order::Namespaces | Order::Veths | Order::Maps | Order::Programs => {
-                Phase::Prepare
-            }
+            Order::Sweep
+            | Order::Namespaces
+            | Order::Veths
+            | Order::Maps
+            | Order::Programs
+            | Order::Standby => Phase::Prepare,
             Order::Detach
             | Order::State
-            | Order::NewSlots
-            | Order::Slots
+            | Order::Transit
             | Order::Entries
+            | Order::Activate
             | Order::Links
-            | Order::Drain
             | Order::Removed
             | Order::Record => Phase::Switch,
-            Order::Promote | Order::Pins | Order::Pairs | Order::Spaces | Order::Directory => {
-                Phase::CleanUp
-            }
+            Order::Drain
+            | Order::Mirror
+            | Order::Promote
+            | Order::Pins
+            | Order::Pairs
+            | Order::Spaces
+            | Order::Directory => Phase::CleanUp,
         };
         self.steps.push((
             phase,
@@ -225,7 +236,8 @@ impl Planner<'_> {
     pub(super) fn maps(&mut self) {
         for (path, map) in &self.desired.maps {
             match self.observed.maps.get(path) {
-                Some(observed) if observed.shape == Some(map.shape) => {}
+                Some(observed)
+                    if observed.shape == Some(map.shape) && !self.replaced.contains(path) => {}
                 Some(observed) => {
                     self.replaced.insert(path.clone());
                     let staged = path.staged();
@@ -240,7 +252,10 @@ impl Planner<'_> {
                         });
                     let disruption = match &map.content {
                         Content::Learned if !fits => Disruption::StateLost(path.name().to_owned()),
-                        Content::Learned | Content::Config(_) | Content::Slots => Disruption::None,
+                        Content::Learned
+                        | Content::Config(_)
+                        | Content::Banked(_)
+                        | Content::Slots => Disruption::None,
                     };
                     self.step(
                         Order::Maps,
@@ -283,25 +298,11 @@ impl Planner<'_> {
 
     pub(super) fn programs(&mut self) {
         for (path, program) in &self.desired.programs {
-            let mut program = program.clone();
-            let fingerprint = program.fingerprint(
-                |name| self.ifindex(name),
-                |map| {
-                    let replaced = self.replaced.contains(map);
-                    self.observed
-                        .maps
-                        .get(map)
-                        .filter(|_| !replaced)
-                        .map(|map| map.id)
-                },
-            );
             let running = self.observed.programs.get(path);
-            if running.is_some_and(|running| Some(&running.fingerprint) == fingerprint.as_ref()) {
+            if running.is_some_and(|running| self.is_running(program, running)) {
                 continue;
             }
-            for map in program.maps.values_mut() {
-                *map = self.place(map);
-            }
+            let program = self.placed(program);
             let owner = program.owner.clone();
             if running.is_some() {
                 self.replaced.insert(path.clone());
@@ -326,6 +327,28 @@ impl Planner<'_> {
                 self.unpin(path);
             }
         }
+    }
+
+    /// True if a program would be loaded just as it runs.
+    pub(super) fn is_running(&self, program: &Program, running: &observed::Program) -> bool {
+        let fingerprint = program.fingerprint(
+            |name| self.ifindex(name),
+            |map| {
+                let stays = !self.replaced.contains(map);
+                let map = self.observed.maps.get(map).filter(|_| stays);
+                map.map(|map| map.id)
+            },
+        );
+        Some(&running.fingerprint) == fingerprint.as_ref()
+    }
+
+    /// A program on the maps as they are until the clean-up.
+    pub(super) fn placed(&self, program: &Program) -> Program {
+        let mut program = program.clone();
+        for map in program.maps.values_mut() {
+            *map = self.place(map);
+        }
+        program
     }
 
     /// Lets an object go that is not wanted any more.

@@ -85,7 +85,7 @@ impl Reading {
         reconcile::take_interest(&mut interest, &desired(graph, &record.allocation, &all));
         let observed = kernel.observe(&interest)?;
         let desired = desired(graph, &record.allocation, &observed.foreign_interfaces());
-        let steps = plan::steps(&desired, &observed, Some(record));
+        let steps = plan::steps(&desired, &observed, Some(&desired), Some(record));
         let drift = if steps.is_empty() {
             Vec::new()
         } else {

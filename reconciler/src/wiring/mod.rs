@@ -4,6 +4,7 @@ mod ports;
 
 use ebpf_abi::{
     chain::{CubeChain, Direction},
+    entry::Entry,
     port::{self, HOP_INTERFACE, HOP_PASS, HOP_PEER, HOP_PROGRAM},
     transparent::Attachment,
 };
@@ -17,7 +18,7 @@ use crate::{
     cube::default_mac,
     desired::Builder,
     digest::Digest,
-    resource::{AttachPoint, Hook, PinPath, Template, Veth, VethPeer},
+    resource::{AttachPoint, Bank, Hook, PinPath, Program, Template, Veth, VethPeer},
 };
 
 /// MTU of a pair for which the file says nothing, in bytes.
@@ -112,11 +113,46 @@ pub(crate) fn metadata() -> PinPath {
     PinPath::new(&["metadata"])
 }
 
-fn chain_name(hook: Hook) -> &'static str {
+/// Which bank is active.
+pub(crate) fn active() -> PinPath {
+    PinPath::new(&["active"])
+}
+
+/// The entry program for an interface while it moves: packets that come into `active` go where
+/// `old` leads, those that come into the other bank where `new` does. `None` if both lead to
+/// the same place.
+pub(crate) fn transitional(old: &Program, new: &Program, active: Bank) -> Option<Program> {
+    let (ours, theirs) = match active {
+        Bank::A => (old, new),
+        Bank::B => (new, old),
+    };
+    let (first, second) = chain_names(new.hook);
+    let half = size_of::<Entry>();
+    let (first_entry, second_entry) = (ours.globals.get(ENTRY)?, theirs.globals.get(ENTRY)?);
+    let bytes = [&first_entry.bytes[..half], &second_entry.bytes[half..]].concat();
+    let mut program = new.clone();
+    program.maps.insert(first, ours.maps.get(first)?.clone());
+    program
+        .maps
+        .insert(second, theirs.maps.get(second)?.clone());
+    program.globals.insert(ENTRY, Template::plain(bytes));
+    let same = program.maps == old.maps && program.globals == old.globals;
+    (!same && old.hook == new.hook).then_some(program)
+}
+
+/// The read-only global of an entry program.
+pub(crate) const ENTRY: &str = "ENTRY";
+
+/// The names that an entry program has for the chains of the two banks.
+pub(crate) fn chain_names(hook: Hook) -> (&'static str, &'static str) {
     match hook {
-        Hook::Tc => "chain_tc",
-        Hook::Xdp => "chain_xdp",
+        Hook::Tc => ("chain_tc", "chain_tc_1"),
+        Hook::Xdp => ("chain_xdp", "chain_xdp_1"),
     }
+}
+
+fn chain_name(hook: Hook) -> &'static str {
+    chain_names(hook).0
 }
 
 /// The hook of an interface's programs.

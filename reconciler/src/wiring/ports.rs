@@ -22,11 +22,7 @@ const PORTAL_MTU: u32 = 65535;
 
 impl Builder<'_, '_> {
     /// The port table of a standard cube, and the pairs of interfaces that its ports need.
-    pub(crate) fn port_table(
-        &mut self,
-        cube: &Name,
-        chain: CubeChain,
-    ) -> BTreeMap<Vec<u8>, Template> {
+    pub(crate) fn port_table(&mut self, cube: &Name, chain: CubeChain) -> BTreeMap<u32, Template> {
         let mut ports: Vec<(&Name, u32)> = self
             .graph
             .ports(cube)
@@ -58,7 +54,7 @@ impl Builder<'_, '_> {
             if copies || handed_over {
                 self.portal(&endpoint, chain, index, &hop, copies, handed_over);
             }
-            table.insert(index.to_ne_bytes().to_vec(), entry);
+            table.insert(index, entry);
         }
         table
     }
@@ -176,6 +172,7 @@ impl Builder<'_, '_> {
             let entry = Entry {
                 slot: chain.out(index),
                 port,
+                inherits: 1,
             };
             self.entry(&owner, &near, AttachPoint::TcIngress, &map, entry);
         }
@@ -183,6 +180,7 @@ impl Builder<'_, '_> {
             let entry = Entry {
                 slot: chain.own(),
                 port: index,
+                inherits: 0,
             };
             self.entry(&owner, &far, AttachPoint::TcIngress, &map, entry);
         }

@@ -27,7 +27,7 @@ fn five_ports(cube: &Cube) {
         cube.change_port(port, |port| port.handover_ifindex = LOOPBACK);
     }
     for (index, value) in [5, 0, 1, 2, 3, 4].into_iter().enumerate() {
-        cube.write("flood", index as u32, value);
+        cube.write_banked("flood", index as u32, value);
     }
 }
 
@@ -279,7 +279,7 @@ fn flooding() {
                 handed_over(),
             ),
         row("a bridge with one port")
-            .with(|cube| cube.write("flood", 0u32, 1u32))
+            .with(|cube| cube.write_banked("flood", 0, 1u32))
             .send_differs(0, &everyone, copied(&[]), handed_over()),
         row("no way to TC")
             .with(|cube| cube.change_port(0, |port| port.handover_ifindex = 0))

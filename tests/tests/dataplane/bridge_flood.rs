@@ -53,8 +53,8 @@ fn each_port_gets_one_copy() {
             &Globals::from([("SETTINGS".to_owned(), settings)]),
             &BTreeMap::new(),
         );
-        cube.write("flood", 0u32, 8u32);
-        (0..8u32).for_each(|port| cube.write("flood", port + 1, port));
+        cube.write_banked("flood", 0, 8u32);
+        (0..8u32).for_each(|port| cube.write_banked("flood", port + 1, port));
         let mut expected = BTreeMap::new();
         let mut first_far = None;
         for number in 0..5 {
@@ -64,7 +64,7 @@ fn each_port_gets_one_copy() {
                 ifindex: pair.index,
                 port: 0,
             };
-            cube.write(
+            cube.write_banked(
                 "ports",
                 number,
                 Port {

@@ -1,6 +1,9 @@
-//! `entry`: notes the port and jumps to the first program.
+//! `entry`: notes the port and the bank, and jumps to the first program.
 
-use ebpf_abi::{chain::CubeChain, entry::Entry};
+use ebpf_abi::{
+    chain::CubeChain,
+    entry::{BANK_MARK, Entry},
+};
 use integration_tests::{
     cube::{Cube, Globals, Kind},
     packet::{ether, payload},
@@ -8,52 +11,90 @@ use integration_tests::{
     test_run::{Gso, Hook, Verdict},
 };
 
-const SLOT: u32 = CubeChain::for_ports(0).inlet(5);
+/// Where packets of each bank go: slot and port.
+const LEADS_TO: [(u32, u32); 2] = [
+    (CubeChain::for_ports(0).inlet(5), 5),
+    (CubeChain::for_ports(0).inlet(9), 9),
+];
 
-fn each_hook(check: fn(&Cube, &[u8])) {
+fn each_hook(inherits: u32, check: fn(&mut Cube, &[u8])) {
     if !require::root() {
         return;
     }
-    let entry = bytemuck::bytes_of(&Entry {
-        slot: SLOT,
-        port: 5,
-    })
-    .to_vec();
-    let globals = Globals::from([("ENTRY".to_owned(), entry)]);
+    let entries = LEADS_TO.map(|(slot, port)| Entry {
+        slot,
+        port,
+        inherits,
+    });
+    let entries = bytemuck::bytes_of(&entries).to_vec();
+    let globals = Globals::from([("ENTRY".to_owned(), entries)]);
     private_net::run(|_| {
         let kind = Kind::parse("entry");
         let frame = (ether([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]) / payload(46)).bytes();
         for hook in Hook::ALL {
-            check(&kind.load(hook, &globals, &Default::default()), &frame);
+            check(&mut kind.load(hook, &globals, &Default::default()), &frame);
+        }
+    });
+}
+
+/// The chain of a bank.
+fn chain(cube: &Cube) -> String {
+    let second = ["", "_1"][cube.bank as usize];
+    format!("{}{second}", cube.hook.chain())
+}
+
+#[test]
+fn sets_the_port_and_jumps_in_the_active_bank() {
+    each_hook(0, |cube, frame| {
+        for (bank, (slot, port)) in LEADS_TO.into_iter().enumerate() {
+            cube.bank = bank as u32;
+            cube.write("active", 0u32, cube.bank);
+            cube.put_passing_program_into(&chain(cube), slot);
+            // What others left in the control block does not matter: a port, headers that
+            // moved, and the other bank.
+            let run = cube.run_from([61, 1, BANK_MARK | (1 - cube.bank)], frame, Gso::default());
+            assert_eq!(
+                (run.verdict, run.port, run.moved),
+                (Verdict::Pass, port, 0),
+                "{:?} {bank}",
+                cube.hook
+            );
+            assert_eq!(run.packet, frame);
         }
     });
 }
 
 #[test]
-fn sets_the_port_and_jumps() {
-    each_hook(|cube, frame| {
-        cube.put_passing_program(SLOT);
-        // What others left in the control block does not matter: a port, and headers that moved.
-        let run = cube.run_with_moved_headers(61, frame);
-        assert_eq!(
-            (run.verdict, run.port, run.moved),
-            (Verdict::Pass, 5, 0),
-            "{:?}",
-            cube.hook
-        );
-        assert_eq!(run.packet, frame);
+fn a_copy_stays_in_its_bank() {
+    each_hook(1, |cube, frame| {
+        // XDP frames are never copied.
+        if cube.hook == Hook::Xdp {
+            return;
+        }
+        cube.bank = 1;
+        cube.write("active", 0u32, 0u32);
+        cube.put_passing_program_into(&chain(cube), LEADS_TO[1].0);
+        let copy = cube.run_from([61, 0, BANK_MARK | 1], frame, Gso::default());
+        assert_eq!((copy.verdict, copy.port), (Verdict::Pass, LEADS_TO[1].1));
+        let unmarked = cube.run_from([61, 0, 1], frame, Gso::default());
+        assert_eq!(unmarked.verdict, Verdict::Drop);
     });
 }
 
 #[test]
 fn drops_when_there_is_no_program() {
-    each_hook(|cube, frame| {
-        cube.put_passing_program(SLOT + 1);
-        assert_eq!(
-            cube.run(61, frame, Gso::default()).verdict,
-            Verdict::Drop,
-            "{:?}",
-            cube.hook
-        );
+    each_hook(0, |cube, frame| {
+        for (bank, (slot, _)) in LEADS_TO.into_iter().enumerate() {
+            cube.bank = bank as u32;
+            cube.write("active", 0u32, 1 - cube.bank);
+            cube.put_passing_program_into(&chain(cube), slot);
+            assert_eq!(
+                cube.run(61, frame, Gso::default()).verdict,
+                Verdict::Drop,
+                "{:?}",
+                cube.hook
+            );
+            cube.delete(&chain(cube), ebpf_abi::chain::in_bank(slot, cube.bank));
+        }
     });
 }

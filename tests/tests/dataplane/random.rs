@@ -302,8 +302,8 @@ fn forwarder() {
 fn bridge() {
     let setup = |cube: &Cube| {
         linked(cube);
-        cube.write("flood", 0u32, PORTS);
-        (0..PORTS).for_each(|port| cube.write("flood", port + 1, port));
+        cube.write_banked("flood", 0, PORTS);
+        (0..PORTS).for_each(|port| cube.write_banked("flood", port + 1, port));
     };
     let settings = bridge::Settings {
         aging_time: 300 * SECOND,

@@ -15,7 +15,7 @@ use aya_ebpf::{
 use ebpf_abi::{
     address::Mac,
     bridge::{FdbEntry, FdbKey, REFRESH_INTERVAL, SWEEP_INTERVAL, Settings, State, flood_len},
-    chain::{MAX_PORTS, MIN_PORTS},
+    chain::{MAX_PORTS, MIN_PORTS, in_bank},
     counters::DropReason,
     port::{HOP_INTERFACE, HOP_PEER, HOP_PROGRAM, PORT_ISOLATED, Port},
 };
@@ -39,9 +39,9 @@ static FDB: HashMap<FdbKey, FdbEntry> = HashMap::with_max_entries(65536, BPF_F_N
 #[map(name = "static_fdb")]
 static STATIC_FDB: HashMap<FdbKey, u32> = HashMap::with_max_entries(65536, BPF_F_NO_PREALLOC);
 
-/// The linked ports: their number, then their indices.
+/// The linked ports: their number, then their indices. Once per bank.
 #[map(name = "flood")]
-static FLOOD: Array<u32> = Array::with_max_entries(flood_len(MIN_PORTS), 0);
+static FLOOD: Array<u32> = Array::with_max_entries(in_bank(flood_len(MIN_PORTS), 0), 0);
 
 #[map(name = "state")]
 static STATE: Array<State> = Array::with_max_entries(1, 0);
@@ -62,11 +62,11 @@ impl StandardCube for Bridge {
     #[inline(always)]
     fn handle<P: Packet>(packet: &mut P, input: u32) -> Result<Verdict> {
         match way(packet, input)? {
-            Way::Port(output) => Ok(Verdict::Emit(output)),
+            Way::Port(output) => Ok(Verdict::emit(output)),
             Way::All => match packet.as_tc() {
                 Some(tc) => flood(&tc, input),
                 // XDP cannot copy a frame to programs.
-                None => Ok(Verdict::HandOver),
+                None => Ok(Verdict::HAND_OVER),
             },
         }
     }
@@ -98,7 +98,10 @@ fn way<P: Packet>(packet: &P, input: u32) -> Result<Way> {
     if output == input {
         return Err(DropReason::SamePort);
     }
-    if isolated(standard::port(input)?, standard::port(output)?) {
+    if isolated(
+        standard::port(packet, input)?,
+        standard::port(packet, output)?,
+    ) {
         return Err(DropReason::Isolated);
     }
     Ok(Way::Port(output))
@@ -224,21 +227,21 @@ const NONE: u32 = u32::MAX;
 /// original.
 #[inline(always)]
 fn flood(packet: &Tc, input: u32) -> Result<Verdict> {
-    let ports = FLOOD.get(0).copied().unwrap_or(0);
+    let ports = FLOOD.get(in_bank(0, packet.bank())).copied().unwrap_or(0);
     let ports = if ports > MAX_PORTS { MAX_PORTS } else { ports };
     let mut flood = Flood {
         tc: packet.again(),
         size: Size::of(packet),
         input,
-        isolated: standard::port(input)?.flags & PORT_ISOLATED,
+        isolated: standard::port(packet, input)?.flags & PORT_ISOLATED,
         rest: NONE,
     };
     // SAFETY: the callback has the signature `bpf_loop` (Linux 5.17) wants, and `flood` outlives
     // the call.
     unsafe { bpf_loop(ports, flood_to as *mut c_void, (&raw mut flood).cast(), 0) };
     match flood.rest {
-        NONE => Ok(Verdict::Consumed),
-        port => Ok(Verdict::Emit(port)),
+        NONE => Ok(Verdict::CONSUMED),
+        port => Ok(Verdict::emit(port)),
     }
 }
 
@@ -246,10 +249,11 @@ fn flood(packet: &Tc, input: u32) -> Result<Verdict> {
 extern "C" fn flood_to(index: u64, flood: *mut Flood) -> i64 {
     // SAFETY: the kernel hands the pointer on that `flood` gave it.
     let flood = unsafe { &mut *flood };
-    let Some(output) = FLOOD.get(index as u32 + 1).copied() else {
+    let place = in_bank(index as u32 + 1, flood.tc.bank());
+    let Some(output) = FLOOD.get(place).copied() else {
         return 1;
     };
-    let Ok(port) = standard::port(output) else {
+    let Ok(port) = standard::port(&flood.tc, output) else {
         return 0;
     };
     if output == flood.input || port.flags & flood.isolated != 0 {

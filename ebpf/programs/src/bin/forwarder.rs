@@ -38,7 +38,7 @@ impl StandardCube for Forwarder {
         match ACTIONS.get(input).copied().unwrap_or(ACTION_DROP) {
             ACTION_DROP => Err(DropReason::Policy),
             // The encoding of `ebpf_abi::forwarder::action_forward`.
-            action => Ok(Verdict::Emit(action - 1)),
+            action => Ok(Verdict::emit(action - 1)),
         }
     }
 }

@@ -49,6 +49,6 @@ impl StandardCube for Hello {
         if output == input {
             return Err(DropReason::NotLinked);
         }
-        Ok(Verdict::Emit(output))
+        Ok(Verdict::emit(output))
     }
 }

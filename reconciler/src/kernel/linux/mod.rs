@@ -29,7 +29,7 @@ use crate::{
     observed::{Interest, Observed},
     plan::Op,
     record::Record,
-    resource::{Content, Map, PinPath, Template},
+    resource::{Map, PinPath, Template},
 };
 
 /// `BPF_TCX_INGRESS`
@@ -113,10 +113,10 @@ impl LinuxKernel {
 
     fn create_map(&mut self, pin: &PinPath, map: &Map) -> Result<()> {
         let fd = maps::create(pin.name().trim_end_matches('+'), map.shape).map_err(call)?;
-        if let Content::Config(entries) = &map.content {
+        if let Some(entries) = map.content.entries() {
             let mut resolved = BTreeMap::new();
             for (key, value) in entries {
-                resolved.insert(key.clone(), self.resolve(value)?);
+                resolved.insert(key, self.resolve(&value)?);
             }
             maps::put(fd.as_fd(), &resolved).map_err(|error| io("fill map", pin, &error))?;
         }
@@ -197,11 +197,10 @@ impl Kernel for LinuxKernel {
                     .map_err(|error| io("write map", map, &error))
             }
             Op::LoadProgram(pin, program) => self.load_program(pin, program),
-            Op::SetSlot(slot, program) => self.set_slot(slot, Some(program)),
-            Op::Drain => {
-                bpf::wait_for_programs().map_err(|error| io("wait for", "programs", &error))
-            }
-            Op::ClearSlot(slot) => self.set_slot(slot, None),
+            Op::SetSlot(slot, bank, program) => self.set_slot(slot, *bank, Some(program)),
+            Op::Activate { bank, drain } => self.activate(*bank, *drain),
+            Op::Drain => drain(),
+            Op::ClearSlot(slot, bank) => self.set_slot(slot, *bank, None),
             Op::Attach(pin, attachment) => self.attach(pin, attachment),
             Op::UpdateLink {
                 link,
@@ -222,6 +221,11 @@ impl Kernel for LinuxKernel {
             }
         }
     }
+}
+
+/// Waits until every program that runs now has come to its end.
+fn drain() -> Result<()> {
+    bpf::wait_for_programs().map_err(|error| io("wait for", "programs", &error))
 }
 
 /// A failed bpf(2) call.

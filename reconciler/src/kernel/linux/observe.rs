@@ -10,7 +10,8 @@ use super::{
 use crate::{
     kernel::Result,
     observed::{self, Interest, Observed},
-    resource::{AttachPoint, PinPath},
+    resource::{AttachPoint, Bank, PinPath},
+    wiring,
 };
 
 /// `BPF_LINK_TYPE_XDP`
@@ -72,7 +73,21 @@ impl LinuxKernel {
                 );
             }
         }
+        observed.active = self.active_bank(observed)?;
         self.observe_slots(interest, observed)
+    }
+
+    /// The bank that packets come into; the first one if nothing says.
+    fn active_bank(&self, observed: &Observed) -> Result<Bank> {
+        let path = wiring::active();
+        if !observed.maps.contains_key(&path) {
+            return Ok(Bank::default());
+        }
+        let map = self.open(&path)?;
+        let value = bpf::lookup(map.as_fd(), &0u32.to_ne_bytes(), 4)
+            .map_err(|error| io("read map", &path, &error))?;
+        let value = value.and_then(|value| Some(u32::from_ne_bytes(value.try_into().ok()?)));
+        Ok(Bank::of_place(value.unwrap_or(0)))
     }
 
     fn observe_slots(&self, interest: &Interest, observed: &mut Observed) -> Result<()> {
@@ -86,12 +101,16 @@ impl LinuxKernel {
                 Some((path, fd)) if *path == slot.map => fd,
                 _ => self.open(&slot.map)?,
             };
-            let value = bpf::lookup(map.as_fd(), &slot.index.to_ne_bytes(), 4)
-                .map_err(|error| io("read slot", slot, &error))?;
-            if let Some(id) =
-                value.and_then(|value| Some(u32::from_ne_bytes(value.try_into().ok()?)))
-            {
-                observed.slots.insert(slot.clone(), id);
+            let mut banks = [None; 2];
+            for bank in Bank::ALL {
+                let key = bank.place(slot.index).to_ne_bytes();
+                let value = bpf::lookup(map.as_fd(), &key, 4)
+                    .map_err(|error| io("read slot", slot, &error))?;
+                banks[bank as usize] =
+                    value.and_then(|value| Some(u32::from_ne_bytes(value.try_into().ok()?)));
+            }
+            if banks != [None; 2] {
+                observed.slots.insert(slot.clone(), banks);
             }
             open = Some((&slot.map, map));
         }

@@ -17,7 +17,8 @@ use crate::{
     kernel::{Error, Result},
     objects,
     plan::{Op, Step},
-    resource::{AttachPoint, Attachment, PinPath, Program, Slot},
+    resource::{AttachPoint, Attachment, Bank, PinPath, Program, Slot},
+    wiring,
 };
 
 /// `BPF_XDP`
@@ -171,9 +172,27 @@ impl LinuxKernel {
         self.pins.remove(link)
     }
 
-    pub(super) fn set_slot(&self, slot: &Slot, program: Option<&PinPath>) -> Result<()> {
+    /// Lets packets come into a bank from now on.
+    pub(super) fn activate(&self, bank: Bank, drain: bool) -> Result<()> {
+        let path = wiring::active();
+        let map = self.open(&path)?;
+        bpf::update(
+            map.as_fd(),
+            &0u32.to_ne_bytes(),
+            &(bank as u32).to_ne_bytes(),
+        )
+        .map_err(|error| io("write map", &path, &error))?;
+        if drain { super::drain() } else { Ok(()) }
+    }
+
+    pub(super) fn set_slot(
+        &self,
+        slot: &Slot,
+        bank: Bank,
+        program: Option<&PinPath>,
+    ) -> Result<()> {
         let map = self.open(&slot.map)?;
-        let key = slot.index.to_ne_bytes();
+        let key = bank.place(slot.index).to_ne_bytes();
         let result = match program {
             Some(program) => {
                 use std::os::fd::AsRawFd;

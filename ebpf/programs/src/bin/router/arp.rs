@@ -28,20 +28,20 @@ pub fn receive<P: Packet>(packet: &P, input: &Input) -> Result<Verdict> {
         neighbor::learn(&neighbor::key_v4(input.index, arp.sender()), arp.sender_mac);
     }
     if arp.operation != Arp::REQUEST {
-        return Ok(Verdict::Consumed);
+        return Ok(Verdict::CONSUMED);
     }
     match route_v4(arp.target()) {
         Some(route) if route.kind == ROUTE_LOCAL && route.port == input.index => {
             answer(packet, input, &arp)
         }
-        _ => Ok(Verdict::Consumed),
+        _ => Ok(Verdict::CONSUMED),
     }
 }
 
 #[inline(always)]
 fn answer<P: Packet>(packet: &P, input: &Input, request: &Arp) -> Result<Verdict> {
-    if standard::only_via_tc::<P>(input.index) {
-        return Ok(Verdict::HandOver);
+    if standard::only_via_tc(packet, input.index) {
+        return Ok(Verdict::HAND_OVER);
     }
     let mac = input.port.mac;
     packet.store(
@@ -60,7 +60,7 @@ fn answer<P: Packet>(packet: &P, input: &Input, request: &Arp) -> Result<Verdict
             (request.sender_mac, request.sender()),
         ),
     )?;
-    Ok(Verdict::Emit(input.index))
+    Ok(Verdict::emit(input.index))
 }
 
 /// Turns the packet into a question for `target`; `lost` says why the packet itself is.
@@ -90,7 +90,7 @@ pub fn ask<P: Packet>(
             (Mac::default(), target),
         ),
     )?;
-    Ok(Verdict::Instead(output, lost))
+    Ok(Verdict::instead(output, lost))
 }
 
 /// The router's address on the network of `target` (RFC 1122, 2.3.2: the sender's own).

@@ -54,8 +54,8 @@ pub fn report_v4<P: Packet>(
     if input.port.address_v4 == V4::default() {
         return Err(error.reason);
     }
-    if standard::only_via_tc::<P>(input.index) {
-        return Ok(Verdict::HandOver);
+    if standard::only_via_tc(packet, input.index) {
+        return Ok(Verdict::HAND_OVER);
     }
     spend()?;
     let quoted = quoted_length(u32::from(offending.total_length.get()), QUOTE_V4);
@@ -87,7 +87,7 @@ pub fn report_v4<P: Packet>(
             ..icmp
         },
     )?;
-    Ok(Verdict::Instead(input.index, Some(error.reason)))
+    Ok(Verdict::instead(input.index, Some(error.reason)))
 }
 
 /// Turns an IPv6 packet into an ICMPv6 error about itself (RFC 4443, 2.4).
@@ -104,8 +104,8 @@ pub fn report_v6<P: Packet>(
     } else {
         input.port.address_v6
     };
-    if standard::only_via_tc::<P>(input.index) {
-        return Ok(Verdict::HandOver);
+    if standard::only_via_tc(packet, input.index) {
+        return Ok(Verdict::HAND_OVER);
     }
     spend()?;
     let quoted = quoted_length(
@@ -143,7 +143,7 @@ pub fn report_v6<P: Packet>(
             ..icmp
         },
     )?;
-    Ok(Verdict::Instead(input.index, Some(error.reason)))
+    Ok(Verdict::instead(input.index, Some(error.reason)))
 }
 
 /// The header that brings an answer back to the station the packet came from.

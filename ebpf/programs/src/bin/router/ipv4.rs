@@ -38,7 +38,7 @@ pub fn receive<P: Packet>(packet: &mut P, input: &Input) -> Result<Verdict> {
         ),
         // Without the question nothing is lost.
         Outcome::AskAgain(output, next_hop) => {
-            arp::ask(packet, output, next_hop, None).or(Ok(Verdict::Consumed))
+            arp::ask(packet, output, next_hop, None).or(Ok(Verdict::CONSUMED))
         }
         Outcome::Report(error) => report(packet, input, &ip, error),
     }
@@ -73,8 +73,8 @@ fn route<P: Packet>(packet: &P, input: &Input, ip: &Ipv4) -> Result<Outcome<V4>>
 
 #[inline(always)]
 fn forward<P: Packet>(packet: &P, ip: &Ipv4, output: u32, next_hop: V4) -> Result<Outcome<V4>> {
-    if standard::only_via_tc::<P>(output) {
-        return Ok(Outcome::Verdict(Verdict::HandOver));
+    if standard::only_via_tc(packet, output) {
+        return Ok(Outcome::Verdict(Verdict::HAND_OVER));
     }
     let port = router_port(output)?;
     if port.mtu != 0 {
@@ -104,7 +104,7 @@ fn forward<P: Packet>(packet: &P, ip: &Ipv4, output: u32, next_hop: V4) -> Resul
     if stale && standard::send_copy(packet, output) {
         return Ok(Outcome::AskAgain(output, next_hop));
     }
-    Ok(Outcome::Verdict(Verdict::Emit(output)))
+    Ok(Outcome::Verdict(Verdict::emit(output)))
 }
 
 /// Rewrites the headers for the next hop (RFC 1812, 5.3.1).
@@ -211,8 +211,8 @@ fn deliver<P: Packet>(packet: &P, input: &Input, ip: &Ipv4) -> Result<Outcome<V4
     if echo.kind != ICMP_ECHO {
         return Err(DropReason::Unsupported);
     }
-    if standard::only_via_tc::<P>(input.index) {
-        return Ok(Outcome::Verdict(Verdict::HandOver));
+    if standard::only_via_tc(packet, input.index) {
+        return Ok(Outcome::Verdict(Verdict::HAND_OVER));
     }
     packet.store(0, icmp::ethernet(input, ETHERTYPE_IPV4))?;
     let checksum = checksum::update(
@@ -243,7 +243,7 @@ fn deliver<P: Packet>(packet: &P, input: &Input, ip: &Ipv4) -> Result<Outcome<V4
             ..echo
         },
     )?;
-    Ok(Outcome::Verdict(Verdict::Emit(input.index)))
+    Ok(Outcome::Verdict(Verdict::emit(input.index)))
 }
 
 #[inline(always)]

@@ -52,7 +52,7 @@ pub fn receive<P: Packet>(packet: &mut P, input: &Input) -> Result<Verdict> {
         ),
         // Without the question nothing is lost.
         Outcome::AskAgain(output, next_hop) => {
-            ndp::ask(packet, output, next_hop, None).or(Ok(Verdict::Consumed))
+            ndp::ask(packet, output, next_hop, None).or(Ok(Verdict::CONSUMED))
         }
         Outcome::Report(error) => report(packet, input, &ip, error),
     }
@@ -108,8 +108,8 @@ fn route<P: Packet>(packet: &P, input: &Input, ip: &Ipv6) -> Result<Outcome<V6>>
 
 #[inline(always)]
 fn forward<P: Packet>(packet: &P, ip: &Ipv6, output: u32, next_hop: V6) -> Result<Outcome<V6>> {
-    if standard::only_via_tc::<P>(output) {
-        return Ok(Outcome::Verdict(Verdict::HandOver));
+    if standard::only_via_tc(packet, output) {
+        return Ok(Outcome::Verdict(Verdict::HAND_OVER));
     }
     let port = router_port(output)?;
     if port.mtu != 0 {
@@ -144,7 +144,7 @@ fn forward<P: Packet>(packet: &P, ip: &Ipv6, output: u32, next_hop: V6) -> Resul
     if stale && standard::send_copy(packet, output) {
         return Ok(Outcome::AskAgain(output, next_hop));
     }
-    Ok(Outcome::Verdict(Verdict::Emit(output)))
+    Ok(Outcome::Verdict(Verdict::emit(output)))
 }
 
 #[inline(always)]
@@ -202,8 +202,8 @@ fn deliver<P: Packet>(packet: &P, input: &Input, ip: &Ipv6) -> Result<Outcome<V6
     if echo.kind != ICMPV6_ECHO {
         return Err(DropReason::Unsupported);
     }
-    if standard::only_via_tc::<P>(input.index) {
-        return Ok(Outcome::Verdict(Verdict::HandOver));
+    if standard::only_via_tc(packet, input.index) {
+        return Ok(Outcome::Verdict(Verdict::HAND_OVER));
     }
     packet.store(0, icmp::ethernet(input, ETHERTYPE_IPV6))?;
     packet.store(
@@ -226,7 +226,7 @@ fn deliver<P: Packet>(packet: &P, input: &Input, ip: &Ipv6) -> Result<Outcome<V6
             ..echo
         },
     )?;
-    Ok(Outcome::Verdict(Verdict::Emit(input.index)))
+    Ok(Outcome::Verdict(Verdict::emit(input.index)))
 }
 
 #[inline(always)]

@@ -41,10 +41,10 @@ pub fn solicitation<P: Packet>(packet: &mut P, input: &Input, ip: &Ipv6) -> Resu
         || route_v6(target)
             .is_some_and(|route| route.kind == ROUTE_LOCAL && route.port == input.index);
     if !ours {
-        return Ok(Verdict::Consumed);
+        return Ok(Verdict::CONSUMED);
     }
-    if standard::only_via_tc::<P>(input.index) {
-        return Ok(Verdict::HandOver);
+    if standard::only_via_tc(packet, input.index) {
+        return Ok(Verdict::HAND_OVER);
     }
     // Who checks an address for duplicates has none yet: the answer goes to everyone
     // (RFC 4861, 7.2.4).
@@ -75,7 +75,7 @@ pub fn solicitation<P: Packet>(packet: &mut P, input: &Input, ip: &Ipv6) -> Resu
         destination,
         message,
     )?;
-    Ok(Verdict::Emit(input.index))
+    Ok(Verdict::emit(input.index))
 }
 
 #[inline(always)]
@@ -83,7 +83,7 @@ pub fn advertisement<P: Packet>(packet: &P, input: &Input, ip: &Ipv6) -> Result<
     let target = target(packet, ip)?;
     let mac = link_layer_address(packet, ip, LinkLayerOption::TARGET).unwrap_or(input.station);
     learn(input, target, mac);
-    Ok(Verdict::Consumed)
+    Ok(Verdict::CONSUMED)
 }
 
 /// The target, if the message is valid (RFC 4861, 7.1).
@@ -162,7 +162,7 @@ pub fn ask<P: Packet>(
         destination,
         message,
     )?;
-    Ok(Verdict::Instead(output, lost))
+    Ok(Verdict::instead(output, lost))
 }
 
 const ALL_NODES: V6 = V6::new([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);

@@ -1,0 +1,158 @@
+//! Attachments: where packets come into the topology.
+
+use super::{
+    Disruption, Op,
+    banks::Switch,
+    owner_of,
+    planner::{Order, Planner},
+};
+use crate::{
+    observed,
+    resource::{AttachPoint, Attachment, Bank, PinPath, Program},
+    wiring,
+};
+
+impl Planner<'_> {
+    /// Plans all links. When the banks are switched, links whose entry program moves first get
+    /// one that leads to both ends.
+    pub(super) fn links(&mut self, switch: Switch) {
+        for (path, attachment) in &self.desired.links {
+            let mut new = attachment.clone();
+            new.program = self.place(&attachment.program);
+            let ifindex = self.ifindex(&attachment.interface);
+            match self.observed.links.get(path) {
+                Some(link)
+                    if link.point == Some(attachment.point) && ifindex == Some(link.ifindex) =>
+                {
+                    self.exchange(path, link, attachment, switch);
+                }
+                Some(_) => {
+                    // Its interface was made anew, or it is to be attached elsewhere.
+                    let detach = Op::Detach(path.clone());
+                    self.step(
+                        Order::Detach,
+                        &attachment.owner,
+                        detach,
+                        None,
+                        Disruption::PacketsLost,
+                    );
+                    self.attach(path, new);
+                }
+                None => self.attach(path, new),
+            }
+        }
+        for (path, link) in &self.observed.links {
+            if !self.desired.links.contains_key(path) {
+                let undo = self.reattach(path, link);
+                self.step(
+                    self.detach_order(link),
+                    &owner_of(path),
+                    Op::Detach(path.clone()),
+                    undo,
+                    Disruption::None,
+                );
+            }
+        }
+    }
+
+    /// Exchanges the program of a link that stays, if it is not the right one.
+    fn exchange(
+        &mut self,
+        path: &PinPath,
+        link: &observed::Link,
+        attachment: &Attachment,
+        switch: Switch,
+    ) {
+        let program = &attachment.program;
+        let current = self
+            .observed
+            .programs
+            .get(program)
+            .map(|program| program.id);
+        if current == Some(link.program) && !self.replaced.contains(program) {
+            return;
+        }
+        let old = self.observed.program_by_id(link.program);
+        let update = |program: PinPath, expected| Op::UpdateLink {
+            link: path.clone(),
+            program,
+            expected,
+        };
+        let mut expected = link.program;
+        let mut undo = old.map(|old| update(old.clone(), 0));
+        let owner = &attachment.owner;
+        if let Switch::To(bank) = switch
+            && let Some(transitional) = self.transitional(program, bank.other())
+        {
+            let place = program.transitional();
+            let load = Op::LoadProgram(place.clone(), transitional);
+            let unpin = Op::Unpin(place.clone());
+            let to_both = update(place.clone(), expected);
+            let free = Some(unpin.clone());
+            self.step(Order::Programs, owner, load, free, Disruption::None);
+            self.step(Order::Transit, owner, to_both, undo, Disruption::None);
+            self.step(Order::Pins, owner, unpin, None, Disruption::None);
+            expected = 0;
+            undo = Some(update(place, 0));
+        }
+        let op = update(self.place(program), expected);
+        self.step(Order::Links, owner, op, undo, Disruption::None);
+    }
+
+    /// The program that leads where an entry program leads now and where it is to lead, if those
+    /// differ and the one that runs is known.
+    pub(super) fn transitional(&self, program: &PinPath, active: Bank) -> Option<Program> {
+        let old = self.applied?.programs.get(program)?;
+        let fingerprint = old.fingerprint(
+            |name| self.observed.ifindex(name),
+            |map| self.observed.maps.get(map).map(|map| map.id),
+        );
+        if fingerprint.as_ref() != Some(&self.observed.programs.get(program)?.fingerprint) {
+            return None;
+        }
+        let new = self.placed(self.desired.programs.get(program)?);
+        wiring::transitional(old, &new, active)
+    }
+
+    /// An interface that changes from one hook to another is attached at the new one first.
+    fn detach_order(&self, link: &observed::Link) -> Order {
+        let is_ingress = |point| point != AttachPoint::TcEgress;
+        let stays = self.desired.links.values().any(|attachment| {
+            is_ingress(attachment.point)
+                && self.ifindex(&attachment.interface) == Some(link.ifindex)
+        });
+        if link.point.is_some_and(is_ingress) && stays {
+            Order::Removed
+        } else {
+            Order::Detach
+        }
+    }
+
+    fn attach(&mut self, path: &PinPath, attachment: Attachment) {
+        let owner = attachment.owner.clone();
+        let undo = Op::Detach(path.clone());
+        self.step(
+            Order::Links,
+            &owner,
+            Op::Attach(path.clone(), attachment),
+            Some(undo),
+            Disruption::None,
+        );
+    }
+
+    fn reattach(&self, path: &PinPath, link: &observed::Link) -> Option<Op> {
+        let (interface, _) = self
+            .observed
+            .interfaces
+            .iter()
+            .find(|(_, interface)| interface.ifindex == link.ifindex)?;
+        let program = self.observed.program_by_id(link.program)?.clone();
+        let attachment = Attachment {
+            owner: owner_of(path),
+            interface: interface.clone(),
+            point: link.point?,
+            program,
+        };
+        Some(Op::Attach(path.clone(), attachment))
+    }
+}
