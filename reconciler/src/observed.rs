@@ -130,4 +130,6 @@ pub struct Interest {
     pub contents: BTreeSet<PinPath>,
     /// Slots that have, had or should have a program.
     pub slots: BTreeSet<Slot>,
+    /// All other slots, too: after an apply that did not come to its end.
+    pub all_slots: bool,
 }

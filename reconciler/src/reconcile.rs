@@ -81,7 +81,10 @@ fn make_plan(kernel: &mut dyn Kernel, wanted: Option<&ValidTopology>) -> kernel:
         .unwrap_or_default();
     // What should be read follows from what was and what will be; which interfaces exist is not
     // known yet, so both are made as if all did.
-    let mut interest = Interest::default();
+    let mut interest = Interest {
+        all_slots: record.as_ref().is_none_or(|record| record.unfinished),
+        ..Interest::default()
+    };
     let other = applied.as_ref().filter(|applied| Some(*applied) != wanted);
     for topology in other.into_iter().chain(wanted) {
         take_interest(

@@ -21,6 +21,17 @@ pub struct Record {
     pub topology: Topology,
     /// The numbers.
     pub allocation: Allocation,
+    /// An apply began and did not come to its end: there may be more than the record says.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unfinished: bool,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde asks for"
+)]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl Record {
@@ -32,6 +43,7 @@ impl Record {
             pcn_version: env!("CARGO_PKG_VERSION").to_owned(),
             topology,
             allocation,
+            unfinished: false,
         }
     }
 }

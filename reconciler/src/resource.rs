@@ -185,6 +185,11 @@ impl MapShape {
         }
     }
 
+    /// How many entries such an array has in each bank.
+    pub fn banked_entries(&self) -> u32 {
+        self.max_entries / ebpf_abi::chain::BANKS
+    }
+
     /// True for arrays: entries cannot be deleted, only zeroed.
     pub fn is_array(&self) -> bool {
         matches!(self.kind, MapKind::Array | MapKind::PerCpuArray)

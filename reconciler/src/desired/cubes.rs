@@ -104,7 +104,6 @@ impl<'a> Builder<'a, '_> {
                 1,
             );
         }
-        self.map(&Address::topology(), wiring::active(), MapKind::Array, 4, 1);
     }
 
     /// True if any interface has XDP, linked or not.

@@ -11,7 +11,7 @@ use topology_schema::{Endpoint, InterfaceName, Link};
 use super::{Builder, Pending};
 use crate::{
     address::Address,
-    resource::{AttachPoint, Attachment, Hook, PinPath, Program, Template},
+    resource::{AttachPoint, Attachment, Hook, MapKind, PinPath, Program, Template},
     wiring::{self, Hop},
 };
 
@@ -183,6 +183,8 @@ impl Builder<'_, '_> {
             )]),
             maps,
         };
+        let topology = Address::topology();
+        self.map(&topology, wiring::active(), MapKind::Array, 4, 1);
         let pin = wiring::entry_program(interface, point);
         self.desired.programs.insert(pin.clone(), program);
         let attachment = Attachment {

@@ -55,6 +55,11 @@ impl EntryDiff {
         self.put.is_empty() && self.delete.is_empty()
     }
 
+    /// True if a key stays and its value does not.
+    pub(super) fn changes_values(&self) -> bool {
+        self.put.keys().any(|key| self.before.contains_key(key))
+    }
+
     /// Leaves out other keys.
     pub(super) fn retain(&mut self, wanted: impl Fn(&[u8]) -> bool) {
         self.put.retain(|key, _| wanted(key));

@@ -17,6 +17,8 @@ use crate::{
 pub(super) enum Order {
     // Prepare.
     Sweep,
+    /// The record says that an apply is under way.
+    Intent,
     Namespaces,
     Veths,
     Maps,
@@ -38,6 +40,8 @@ pub(super) enum Order {
     Drain,
     /// The bank that was left becomes like the other one.
     Mirror,
+    /// The record says that it is done.
+    Finish,
     Promote,
     Pins,
     Pairs,
@@ -67,6 +71,7 @@ impl Planner<'_> {
     ) {
         let phase = match order {
             Order::Sweep
+            | Order::Intent
             | Order::Namespaces
             | Order::Veths
             | Order::Maps
@@ -82,6 +87,7 @@ impl Planner<'_> {
             | Order::Record => Phase::Switch,
             Order::Drain
             | Order::Mirror
+            | Order::Finish
             | Order::Promote
             | Order::Pins
             | Order::Pairs

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     address::Address,
     record::Record,
-    resource::{Content, PinPath},
+    resource::{Content, MapKind},
 };
 
 /// Entries that are copied at most so that tables of several cubes change at once. What is larger
@@ -20,6 +20,10 @@ impl Planner<'_> {
     /// Entries of one cube change in place, each in one write. When more than one cube changes,
     /// or the wiring too, a packet must not meet the new entries of one and the old ones of
     /// another: then the tables are made anew, and the switch of banks brings packets to them.
+    ///
+    /// Exact-match tables in which keys only come and go stay: what comes is written before the
+    /// switch and what goes is deleted after it, so for packets of either side nothing changes
+    /// but what they could not use before or cannot any more.
     pub(super) fn choose_tables_to_replace(&mut self) {
         let (mut tables, mut owners) = (BTreeSet::new(), BTreeSet::new());
         for (path, map) in &self.desired.maps {
@@ -27,7 +31,11 @@ impl Planner<'_> {
                 continue;
             };
             let same_shape = self.observed.maps.get(path).and_then(|map| map.shape);
-            if same_shape != Some(map.shape) || self.diff(path).is_none_or(|diff| diff.is_empty()) {
+            let Some(diff) = self.diff(path).filter(|diff| !diff.is_empty()) else {
+                continue;
+            };
+            let in_place = map.shape.kind == MapKind::Hash && !diff.changes_values();
+            if same_shape != Some(map.shape) || in_place {
                 continue;
             }
             owners.insert(map.owner.clone());
@@ -42,35 +50,23 @@ impl Planner<'_> {
 
     /// True if packets that come in will find another way than now.
     fn rewires(&self) -> bool {
-        let slots = |paths: &BTreeSet<&PinPath>| -> BTreeSet<_> {
-            let slots = self.observed.slots.keys();
-            slots
-                .filter(|slot| paths.contains(&slot.map))
-                .cloned()
-                .collect()
-        };
-        let arrays: BTreeSet<&PinPath> = self
-            .observed
-            .maps
-            .keys()
-            .filter(|path| self.desired.maps.contains_key(*path))
-            .collect();
-        let wanted: BTreeSet<_> = self
-            .desired
+        let (desired, observed) = (self.desired, self.observed);
+        let comes = desired.slots.keys().any(|slot| {
+            observed.maps.contains_key(&slot.map) && !observed.slots.contains_key(slot)
+        });
+        let goes = observed
             .slots
             .keys()
-            .filter(|slot| arrays.contains(&slot.map))
-            .cloned()
-            .collect();
-        let programs = self.desired.programs.iter().any(|(path, program)| {
-            let running = self.observed.programs.get(path);
+            .any(|slot| desired.maps.contains_key(&slot.map) && !desired.slots.contains_key(slot));
+        let program = desired.programs.iter().any(|(path, program)| {
+            let running = observed.programs.get(path);
             running.is_some_and(|running| !self.is_running(program, running))
         });
-        let ports = self.desired.maps.iter().any(|(path, map)| {
+        let port = desired.maps.iter().any(|(path, map)| {
             let is_banked = matches!(map.content, Content::Banked(_));
             is_banked && self.diff(path).is_some_and(|diff| !diff.is_empty())
         });
-        programs || ports || slots(&arrays) != wanted
+        comes || goes || program || port
     }
 
     /// Content of tables that stay.
@@ -91,27 +87,39 @@ impl Planner<'_> {
         }
     }
 
+    /// The record says what is applied. While banks are written it says so, because then there is
+    /// more than what is applied.
     pub(super) fn record(&mut self, record: Option<&Record>) {
         let topology = Address::topology();
+        let in_banks =
+            |(_, order, _): &(_, Order, _)| matches!(order, Order::Standby | Order::Mirror);
+        let banks = self.steps.iter().any(in_banks);
+        let write = |record: &Record, unfinished| {
+            let unfinished = unfinished || record.unfinished;
+            Op::WriteRecord(Box::new(Record {
+                unfinished,
+                ..record.clone()
+            }))
+        };
+        let old = self.observed.record.as_ref();
         match record {
-            Some(record) if self.observed.record.as_ref() != Some(record) => {
-                let undo = self
-                    .observed
-                    .record
-                    .clone()
-                    .map(|old| Op::WriteRecord(Box::new(old)));
-                let op = Op::WriteRecord(Box::new(record.clone()));
+            Some(record) if banks || old != Some(record) => {
+                let undo = old.map(|old| write(old, false));
+                if let Some(old) = old.filter(|old| banks && !old.unfinished) {
+                    let op = write(old, true);
+                    self.step(Order::Intent, &topology, op, undo.clone(), Disruption::None);
+                }
+                let op = write(record, banks);
                 self.step(Order::Record, &topology, op, undo, Disruption::None);
+                if banks {
+                    let op = write(record, false);
+                    self.step(Order::Finish, &topology, op, None, Disruption::None);
+                }
             }
             Some(_) => {}
             None if !self.observed.is_empty() => {
-                self.step(
-                    Order::Directory,
-                    &topology,
-                    Op::RemoveDirectory,
-                    None,
-                    Disruption::None,
-                );
+                let op = Op::RemoveDirectory;
+                self.step(Order::Directory, &topology, op, None, Disruption::None);
             }
             None => {}
         }

@@ -81,7 +81,10 @@ impl Reading {
         record: &Record,
     ) -> kernel::Result<Self> {
         let all = graph.host_interfaces().into_iter().cloned().collect();
-        let mut interest = Interest::default();
+        let mut interest = Interest {
+            all_slots: record.unfinished,
+            ..Interest::default()
+        };
         reconcile::take_interest(&mut interest, &desired(graph, &record.allocation, &all));
         let observed = kernel.observe(&interest)?;
         let desired = desired(graph, &record.allocation, &observed.foreign_interfaces());

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     kernel::Result,
     observed::{self, Interest, Observed},
-    resource::{AttachPoint, Bank, PinPath},
+    resource::{AttachPoint, Bank, MapKind, PinPath, Slot},
     wiring,
 };
 
@@ -91,31 +91,47 @@ impl LinuxKernel {
     }
 
     fn observe_slots(&self, interest: &Interest, observed: &mut Observed) -> Result<()> {
-        let mut open: Option<(&PinPath, OwnedFd)> = None;
-        for slot in interest
-            .slots
-            .iter()
-            .filter(|slot| observed.maps.contains_key(&slot.map))
-        {
+        let mut open: Option<(PinPath, OwnedFd)> = None;
+        let slots: Vec<Slot> = if interest.all_slots {
+            all_slots(observed).collect()
+        } else {
+            let there = |slot: &&Slot| observed.maps.contains_key(&slot.map);
+            interest.slots.iter().filter(there).cloned().collect()
+        };
+        for slot in slots {
             let map = match open.take() {
-                Some((path, fd)) if *path == slot.map => fd,
+                Some((path, fd)) if path == slot.map => fd,
                 _ => self.open(&slot.map)?,
             };
             let mut banks = [None; 2];
             for bank in Bank::ALL {
                 let key = bank.place(slot.index).to_ne_bytes();
                 let value = bpf::lookup(map.as_fd(), &key, 4)
-                    .map_err(|error| io("read slot", slot, &error))?;
+                    .map_err(|error| io("read slot", &slot, &error))?;
                 banks[bank as usize] =
                     value.and_then(|value| Some(u32::from_ne_bytes(value.try_into().ok()?)));
             }
+            open = Some((slot.map.clone(), map));
             if banks != [None; 2] {
-                observed.slots.insert(slot.clone(), banks);
+                observed.slots.insert(slot, banks);
             }
-            open = Some((&slot.map, map));
         }
         Ok(())
     }
+}
+
+/// Every slot there is.
+fn all_slots(observed: &Observed) -> impl Iterator<Item = Slot> {
+    let arrays = observed.maps.iter().filter_map(|(path, map)| {
+        let shape = map.shape?;
+        (shape.kind == MapKind::ProgramArray).then_some((path, shape.banked_entries()))
+    });
+    arrays.flat_map(|(path, entries)| {
+        (0..entries).map(|index| Slot {
+            map: path.clone(),
+            index,
+        })
+    })
 }
 
 /// The kernel does not say in which mode XDP runs; the pin's name does.
