@@ -1,6 +1,7 @@
 //! Runs the steps of a plan; takes them back when one fails.
 
 use crate::{
+    interrupt::Interrupt,
     kernel::{self, Kernel},
     plan::{Op, Phase, Step},
 };
@@ -32,10 +33,12 @@ pub enum Outcome {
     },
 }
 
-/// Runs steps in order. `progress` hears of each step before it runs.
+/// Runs steps in order. `progress` hears of each step before it runs. An interrupt fails the next step that is not
+/// clean-up: what was done is taken back. In clean-up traffic has moved already, so it goes on to its end.
 pub fn execute(
     kernel: &mut dyn Kernel,
     steps: &[Step],
+    interrupt: &Interrupt,
     mut progress: impl FnMut(usize, &Step),
 ) -> Outcome {
     let mut left = Vec::new();
@@ -43,7 +46,13 @@ pub fn execute(
     for (number, step) in steps.iter().enumerate() {
         progress(number, step);
         tracing::debug!(number, op = ?step.op, "step");
-        match kernel.apply(&step.op) {
+        let stop = interrupt.is_requested() && step.phase != Phase::CleanUp;
+        let done = if stop {
+            Err(kernel::Error::Interrupted)
+        } else {
+            kernel.apply(&step.op)
+        };
+        match done {
             Ok(()) => undo.extend(&step.undo),
             Err(error) if step.phase == Phase::CleanUp => {
                 tracing::warn!(%error, address = %step.address, "clean-up failed");

@@ -332,7 +332,8 @@ fn operation_id() -> String {
     digest.hex(16)
 }
 
-fn who() -> Who {
+/// Who runs this process.
+pub fn who() -> Who {
     let uid = Uid::effective();
     let user = User::from_uid(uid).ok().flatten().map(|user| user.name);
     let sudo = std::env::var("SUDO_USER")

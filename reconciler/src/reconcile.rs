@@ -8,10 +8,12 @@ use crate::{
     address::Address,
     allocation::Allocation,
     change::{self, Action, Changes},
+    commit::PendingCommit,
     desired::{Desired, desired},
     execute::{Outcome, execute},
     facts::{Facts, facts},
     graph::TopologyGraph,
+    interrupt::Interrupt,
     kernel::{self, Kernel},
     observed::{Interest, Observed},
     plan::{self, Step},
@@ -29,13 +31,20 @@ pub struct Plan {
     /// For the kernel.
     pub steps: Vec<Step>,
     /// What will be applied; `None` to remove the topology.
-    wanted: Option<ValidTopology>,
+    pub(crate) wanted: Option<ValidTopology>,
+    /// What the plan was made against.
+    pub(crate) observed: Observed,
 }
 
 impl Plan {
     /// True if there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty() && self.changes.is_empty()
+    }
+
+    /// What was applied when the plan was made.
+    pub fn applied(&self) -> Option<&Topology> {
+        self.observed.record.as_ref().map(|record| &record.topology)
     }
 
     /// What will be applied; `None` to remove the topology.
@@ -61,17 +70,31 @@ pub enum Report {
     Failed(Outcome),
 }
 
+/// What a plan does to the commit that waits for its confirmation.
+#[derive(Clone, Debug)]
+pub(crate) enum Commit {
+    /// Leaves it.
+    Keep,
+    /// Sets or ends it.
+    Set(Option<Box<PendingCommit>>),
+}
+
 /// Plans the way to a topology.
 pub fn plan(kernel: &mut dyn Kernel, wanted: &ValidTopology) -> kernel::Result<Plan> {
-    make_plan(kernel, Some(wanted))
+    make_plan(kernel, Some(wanted), Commit::Keep)
 }
 
 /// Plans the removal of the topology.
 pub fn plan_removal(kernel: &mut dyn Kernel) -> kernel::Result<Plan> {
-    make_plan(kernel, None)
+    make_plan(kernel, None, Commit::Keep)
 }
 
-fn make_plan(kernel: &mut dyn Kernel, wanted: Option<&ValidTopology>) -> kernel::Result<Plan> {
+/// Plans the way to a topology, or its removal.
+pub(crate) fn make_plan(
+    kernel: &mut dyn Kernel,
+    wanted: Option<&ValidTopology>,
+    commit: Commit,
+) -> kernel::Result<Plan> {
     let record = kernel.record()?;
     record.as_ref().map_or(Ok(()), check_layout)?;
     let applied = record.as_ref().and_then(valid);
@@ -96,9 +119,16 @@ fn make_plan(kernel: &mut dyn Kernel, wanted: Option<&ValidTopology>) -> kernel:
     check_foreign(wanted, &observed)?;
     let present = observed.foreign_interfaces();
     let lowered = wanted.map(|topology| Lowered::new(topology, &before, Some(&present)));
-    let new_record = wanted.zip(lowered.as_ref()).map(|(topology, lowered)| {
-        Record::new(topology.topology().clone(), lowered.allocation.clone())
-    });
+    let pending = match commit {
+        Commit::Keep => record.as_ref().and_then(|record| record.pending.clone()),
+        Commit::Set(pending) => pending,
+    };
+    let new_record = wanted
+        .zip(lowered.as_ref())
+        .map(|(topology, lowered)| Record {
+            pending,
+            ..Record::new(topology.topology().clone(), lowered.allocation.clone())
+        });
     let desired = lowered.map(|lowered| lowered.desired).unwrap_or_default();
     let applied = applied.map(|topology| Lowered::new(&topology, &before, Some(&present)).desired);
     let steps = plan::steps(&desired, &observed, applied.as_ref(), new_record.as_ref());
@@ -134,6 +164,7 @@ fn make_plan(kernel: &mut dyn Kernel, wanted: Option<&ValidTopology>) -> kernel:
         changes,
         steps,
         wanted: wanted.cloned(),
+        observed,
     })
 }
 
@@ -167,15 +198,26 @@ impl Lowered {
     }
 }
 
-/// Runs a plan and checks what came of it.
+/// Runs a plan and checks what came of it. An interrupt takes it back, until traffic has moved.
 pub fn apply(
     kernel: &mut dyn Kernel,
     plan: &Plan,
+    interrupt: &Interrupt,
     progress: impl FnMut(usize, &Step),
 ) -> kernel::Result<Report> {
-    match execute(kernel, &plan.steps, progress) {
+    carry_out(kernel, plan, interrupt, progress)
+}
+
+/// Runs a plan and reads the kernel again.
+pub(crate) fn carry_out(
+    kernel: &mut dyn Kernel,
+    plan: &Plan,
+    interrupt: &Interrupt,
+    progress: impl FnMut(usize, &Step),
+) -> kernel::Result<Report> {
+    match execute(kernel, &plan.steps, interrupt, progress) {
         Outcome::Done { left } => {
-            let again = make_plan(kernel, plan.wanted.as_ref())?;
+            let again = make_plan(kernel, plan.wanted.as_ref(), Commit::Keep)?;
             let unfinished = again
                 .steps
                 .iter()
@@ -237,6 +279,10 @@ fn unexplained(observed: &Observed, wanted: Option<&Record>) -> change::Change {
         (Some(old), Some(new)) if old.topology != new.topology => {
             (Action::Update, "the file says the same otherwise")
         }
+        (Some(old), Some(new)) if old.pending != new.pending => (
+            Action::Update,
+            "a commit no longer waits for its confirmation",
+        ),
         _ => (Action::Update, "the kernel holds more than was applied"),
     };
     change::Change {

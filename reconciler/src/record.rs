@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use topology_schema::Topology;
 
-use crate::allocation::Allocation;
+use crate::{allocation::Allocation, commit::PendingCommit};
 
 /// The record. It says what was asked for, never what is there: that is always read from the
 /// kernel.
@@ -24,6 +24,10 @@ pub struct Record {
     /// An apply began and did not come to its end: there may be more than the record says.
     #[serde(default, skip_serializing_if = "is_false")]
     pub unfinished: bool,
+    /// What is taken back unless somebody confirms it in time. It lives and dies with what runs,
+    /// and is no part of what was asked for: it is never drift, and no plan changes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<Box<PendingCommit>>,
 }
 
 #[expect(
@@ -44,6 +48,7 @@ impl Record {
             topology,
             allocation,
             unfinished: false,
+            pending: None,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use reconciler::{
     execute::{Outcome, execute},
+    interrupt::Interrupt,
     kernel::{Kernel, fake::FakeKernel},
     observed::Observed,
     plan::{Op, Phase},
@@ -213,7 +214,7 @@ fn host() -> FakeKernel {
 
 fn applied(kernel: &mut FakeKernel, topology: &ValidTopology) -> Plan {
     let made = plan(kernel, topology).expect("a plan");
-    match apply(kernel, &made, |_, _| ()).expect("an apply") {
+    match apply(kernel, &made, &Interrupt::default(), |_, _| ()).expect("an apply") {
         Report::Applied { left } => assert!(left.is_empty(), "clean-up failed: {left:?}"),
         other => panic!("not applied: {other:?}"),
     }
@@ -244,7 +245,7 @@ proptest! {
         let empty = kernel.state().clone();
         applied(&mut kernel, &shape.topology());
         let removal = plan_removal(&mut kernel).expect("a plan");
-        let report = apply(&mut kernel, &removal, |_, _| ()).expect("an apply");
+        let report = apply(&mut kernel, &removal, &Interrupt::default(), |_, _| ()).expect("an apply");
         let done = matches!(&report, Report::Applied { left } if left.is_empty());
         prop_assert!(done, "{:?}", report);
         prop_assert_eq!(kernel.state().clone(), empty);
@@ -260,7 +261,7 @@ proptest! {
         // Pairs whose far end is lost are taken down first, for good; nothing was lost here.
         let state = kernel.state().clone();
         kernel.fail_at = Some(kernel.history.len() + at.index(critical));
-        let outcome = execute(&mut kernel, &made.steps, |_, _| ());
+        let outcome = execute(&mut kernel, &made.steps, &Interrupt::default(), |_, _| ());
         let rolled_back = matches!(outcome, Outcome::RolledBack { .. });
         prop_assert!(rolled_back, "{:?}", outcome);
         kernel.fail_at = None;

@@ -12,6 +12,7 @@ use std::{fs, path::Path};
 
 use reconciler::{
     cli::render::{self, View},
+    interrupt::Interrupt,
     kernel::{Kernel, fake::FakeKernel},
     reconcile::{self, Plan, Report},
     resource::PinPath,
@@ -85,7 +86,8 @@ fn an_applied_plan_leaves_nothing_to_do() {
         let case = entry.unwrap().path();
         let mut kernel = kernel(&case);
         let plan = make(&mut kernel, &case);
-        let report = reconcile::apply(&mut kernel, &plan, |_, _| {}).unwrap();
+        let report =
+            reconcile::apply(&mut kernel, &plan, &Interrupt::default(), |_, _| {}).unwrap();
         assert!(
             matches!(report, Report::Applied { .. }),
             "{}: {report:?}",
@@ -113,7 +115,7 @@ fn status_agrees_with_the_plan() {
             let mut kernel = kernel(&case);
             if name == "create" {
                 let plan = make(&mut kernel, &case);
-                reconcile::apply(&mut kernel, &plan, |_, _| {}).unwrap();
+                reconcile::apply(&mut kernel, &plan, &Interrupt::default(), |_, _| {}).unwrap();
             }
             let status = status::status(&mut kernel).unwrap().unwrap();
             let text = anstream::adapter::strip_str(&render::status::text(&status)).to_string();
@@ -167,7 +169,7 @@ fn kernel(case: &Path) -> FakeKernel {
     if let Some(before) = before {
         let plan = reconcile::plan(&mut kernel, &before).unwrap();
         assert!(matches!(
-            reconcile::apply(&mut kernel, &plan, |_, _| {}).unwrap(),
+            reconcile::apply(&mut kernel, &plan, &Interrupt::default(), |_, _| {}).unwrap(),
             Report::Applied { .. }
         ));
     }

@@ -72,7 +72,7 @@ fn reference() -> String {
 fn subcommands(command: &clap::Command) -> impl Iterator<Item = &clap::Command> {
     command
         .get_subcommands()
-        .filter(|sub| sub.get_name() != "help")
+        .filter(|sub| sub.get_name() != "help" && !sub.is_hide_set())
 }
 
 fn section(text: &mut String, command: &clap::Command, name: &str) {

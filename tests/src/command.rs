@@ -10,7 +10,7 @@ use std::{
 };
 
 use nix::{
-    sys::signal::{Signal, kill},
+    sys::signal::{Signal, kill, killpg},
     unistd::Pid,
 };
 
@@ -187,6 +187,15 @@ impl Running {
     /// True if it has not ended.
     pub fn is_running(&mut self) -> bool {
         self.try_wait().is_none()
+    }
+
+    /// Sends a signal to it and to all processes of its group: it must lead one.
+    pub fn signal_all(&self, signal: Signal) {
+        killpg(self.process(), signal).expect("it leads a group of processes");
+    }
+
+    fn process(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
     }
 
     /// Ends it with SIGKILL.

@@ -6,10 +6,10 @@ use topology_schema::Name;
 
 use super::{
     CommandResult, ExitCode, Failure,
-    apply::{self, ConfirmArgs},
-    files,
+    apply::ConfirmArgs,
+    commit, files,
     host::{HostArgs, LockArgs},
-    output, plan,
+    output, plan, report, signals,
 };
 use crate::{journal::Command, kernel::Kernel, observed::Interest, reconcile};
 
@@ -65,12 +65,14 @@ impl Args {
             ))?;
             return Ok(ExitCode::Done);
         }
+        commit::check_none_waits(&mut kernel)?;
         let plan = match reconcile::plan_removal(&mut kernel) {
             Ok(plan) => plan,
             Err(error) => return Err(operation.failed(error.into())),
         };
         plan::print_text(&plan, None)?;
         self.confirm.ask(&format!("Destroy {name}?"))?;
-        apply::execute(&mut kernel, &plan, "Destroyed", operation)
+        let interrupt = signals::interrupt();
+        report::execute(&mut kernel, &plan, &interrupt, "Destroyed", operation)
     }
 }

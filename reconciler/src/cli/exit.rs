@@ -121,7 +121,8 @@ impl From<kernel::Error> for Failure {
             kernel::Error::Call(_)
             | kernel::Error::Verifier { .. }
             | kernel::Error::Newer { .. }
-            | kernel::Error::Foreign(_) => ExitCode::Error,
+            | kernel::Error::Foreign(_)
+            | kernel::Error::Interrupted => ExitCode::Error,
         };
         Self::new(code, explain(&error))
     }

@@ -38,7 +38,7 @@ pub(super) struct HostArgs {
 pub(super) struct StateArgs {
     /// Directory of the history, which is for people only: nothing is decided by it
     #[arg(long, value_name = "DIR", env = "PCN_STATE", default_value = journal::DEFAULT_STATE)]
-    state: PathBuf,
+    pub(super) state: PathBuf,
 }
 
 /// What every command takes that changes a topology: how long to wait for the lock, how much to

@@ -1,7 +1,9 @@
 //! The command line: one file per command, one place that knows them all.
 
 mod apply;
+mod commit;
 mod completion;
+mod confirm;
 mod destroy;
 mod diff;
 mod doctor;
@@ -9,14 +11,19 @@ mod events;
 mod exit;
 mod files;
 mod graph;
+mod guardian;
 mod history;
 mod host;
 mod man;
 mod output;
 mod plan;
 pub mod render;
+mod report;
+mod rollback;
+mod saved;
 mod schema;
 mod show;
+mod signals;
 mod steps;
 mod validate;
 
@@ -68,6 +75,8 @@ enum Command {
     Validate(validate::Args),
     Plan(plan::Args),
     Apply(apply::Args),
+    Confirm(confirm::Args),
+    Rollback(rollback::Args),
     Diff(diff::Args),
     Show(show::Args),
     Events(events::Args),
@@ -78,6 +87,8 @@ enum Command {
     Completion(completion::Args),
     Man(man::Args),
     Doctor(doctor::Args),
+    #[command(hide = true)]
+    Guardian(guardian::Args),
 }
 
 /// Text for people or JSON for scripts.
@@ -127,6 +138,8 @@ impl Command {
             Self::Validate(args) => args.run(),
             Self::Plan(args) => args.run(),
             Self::Apply(args) => args.run(),
+            Self::Confirm(args) => args.run(),
+            Self::Rollback(args) => args.run(),
             Self::Diff(args) => args.run(),
             Self::Show(args) => args.run(),
             Self::Events(args) => args.run(),
@@ -137,21 +150,23 @@ impl Command {
             Self::Completion(args) => args.run(),
             Self::Man(args) => args.run(),
             Self::Doctor(args) => args.run(),
+            Self::Guardian(args) => args.run(),
         }
     }
 
-    /// Where a name or files are asked for, a name leaves files from the environment alone. True
-    /// if there are both.
-    fn name_wins(&mut self, files_from: Option<ValueSource>) -> bool {
-        let (name, files) = match self {
-            Self::Destroy(args) => (&args.name, &mut args.files),
-            Self::Graph(args) => (&args.name, &mut args.files),
-            _ => return false,
+    /// Where a name (or a saved plan) or files are asked for, a name leaves files from the
+    /// environment alone. What is given beside files, if both are.
+    fn name_and_files(&mut self, files_from: Option<ValueSource>) -> Option<&'static str> {
+        let (what, named, files) = match self {
+            Self::Apply(args) => ("PLAN", args.plan.is_some(), &mut args.files),
+            Self::Destroy(args) => ("NAME", args.name.is_some(), &mut args.files),
+            Self::Graph(args) => ("NAME", args.name.is_some(), &mut args.files),
+            _ => return None,
         };
-        if name.is_some() && files_from == Some(ValueSource::EnvVariable) {
+        if named && files_from == Some(ValueSource::EnvVariable) {
             files.clear();
         }
-        name.is_some() && !files.is_empty()
+        (named && !files.is_empty()).then_some(what)
     }
 }
 
@@ -162,11 +177,11 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, ExitCode>
         .and_then(|matches| {
             let mut cli = Cli::from_arg_matches(&matches)?;
             let files_from = match matches.subcommand() {
-                Some(("destroy" | "graph", sub)) => sub.value_source("files"),
+                Some(("apply" | "destroy" | "graph", sub)) => sub.value_source("files"),
                 _ => None,
             };
-            if cli.command.name_wins(files_from) {
-                let message = "give a NAME or `--file`, not both";
+            if let Some(what) = cli.command.name_and_files(files_from) {
+                let message = format!("give a {what} or `--file`, not both");
                 return Err(command.error(ErrorKind::ArgumentConflict, message));
             }
             Ok(cli)

@@ -1,14 +1,17 @@
 //! `pcn plan`
 
+use std::path::PathBuf;
+
 use clap::{ArgAction, ValueEnum, builder::BoolishValueParser};
 use serde_json::Value;
 
 use super::{
-    CommandResult, ExitCode, Failure,
+    CommandResult, ExitCode, Failure, commit,
     files::{self, FileArgs, Input},
     host::HostArgs,
     output,
     render::{self, View},
+    saved,
 };
 use crate::{
     kernel::linux::LinuxKernel,
@@ -26,6 +29,9 @@ pub(super) struct Args {
     /// End with 2 if there are changes
     #[arg(long, env = "PCN_DETAILED_EXITCODE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     detailed_exitcode: bool,
+    /// Save the plan of one topology to a file, for `pcn apply FILE`
+    #[arg(long, value_name = "FILE", env = "PCN_OUT")]
+    out: Option<PathBuf>,
     /// Load every new program into the kernel's verifier, and attach none
     #[arg(long, env = "PCN_VERIFY", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     verify: bool,
@@ -53,6 +59,10 @@ struct Planned {
 impl Args {
     pub(super) fn run(&self) -> CommandResult {
         let inputs = files::read(&self.files.files)?;
+        if self.out.is_some() && inputs.len() != 1 {
+            let message = "`--out` saves the plan of one topology: give one file at a time";
+            return Err(Failure::new(ExitCode::Usage, message));
+        }
         let mut planned = Vec::new();
         for input in inputs {
             let mut kernel = self.host.open(input.name())?;
@@ -61,9 +71,13 @@ impl Args {
             if self.verify {
                 verify(&mut kernel, &plan).map_err(|failure| about(&input, failure))?;
             }
+            commit::mention(&mut kernel).map_err(|failure| about(&input, failure))?;
             planned.push(Planned { input, plan });
         }
         self.print(&planned)?;
+        if let (Some(path), Some(planned)) = (&self.out, planned.first()) {
+            saved::write(path, &planned.plan, render::json(&planned.view()))?;
+        }
         let changes = planned.iter().any(|planned| !planned.plan.is_empty());
         Ok(if changes && self.detailed_exitcode {
             ExitCode::Differences

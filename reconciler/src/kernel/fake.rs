@@ -1,6 +1,6 @@
 //! A kernel in memory: for tests of everything above the [`Kernel`] trait.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use topology_schema::{InterfaceName, Name};
 
@@ -24,6 +24,8 @@ pub struct FakeKernel {
     pub history: Vec<Op>,
     /// Fails the operation with this number, counted from 0 in `history`.
     pub fail_at: Option<usize>,
+    /// What [`Kernel::boot_time`] says.
+    pub boot_time: Duration,
 }
 
 impl FakeKernel {
@@ -35,6 +37,7 @@ impl FakeKernel {
             next_id: 1,
             history: Vec::new(),
             fail_at: None,
+            boot_time: Duration::ZERO,
         };
         for name in interfaces {
             this.add_interface(name, false);
@@ -265,6 +268,10 @@ impl Kernel for FakeKernel {
 
     fn now(&self) -> u64 {
         0
+    }
+
+    fn boot_time(&self) -> Duration {
+        self.boot_time
     }
 
     fn apply(&mut self, op: &Op) -> Result<()> {

@@ -3,6 +3,8 @@
 pub mod fake;
 pub mod linux;
 
+use std::time::Duration;
+
 use topology_schema::Name;
 
 use crate::{
@@ -48,6 +50,9 @@ pub enum Error {
     /// Something in the way is not ours.
     #[error("{0}")]
     Foreign(String),
+    /// Somebody asked to stop before the step.
+    #[error("interrupted")]
+    Interrupted,
 }
 
 /// Result of an operation.
@@ -72,6 +77,9 @@ pub trait Kernel {
 
     /// Nanoseconds of the data planes' clock, `CLOCK_MONOTONIC_COARSE`.
     fn now(&self) -> u64;
+
+    /// Time since the machine was started, suspended or not (`CLOCK_BOOTTIME`).
+    fn boot_time(&self) -> Duration;
 
     /// Does one thing.
     fn apply(&mut self, op: &Op) -> Result<()>;

@@ -10,16 +10,20 @@ mod space;
 
 use std::{
     cell::RefCell,
-    fs, panic,
+    fs,
+    os::unix::process::CommandExt,
+    panic,
     path::{Path, PathBuf},
     process::Command,
     thread,
+    time::Duration,
 };
 
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
 };
+use reconciler::kernel::linux::lock::Lock;
 use serde_json::Value;
 
 use self::objects::Objects;
@@ -120,6 +124,25 @@ impl Lab {
     /// Starts `pcn`.
     pub fn start_pcn(&self, arguments: &str) -> Running {
         start_pcn(arguments, "")
+    }
+
+    /// Starts a shell that leads a group of processes, as a terminal's does, and finds `pcn` in
+    /// `$PCN`.
+    pub fn start_shell(&self, script: &str) -> Running {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", script])
+            .env("PCN", binary())
+            .env("PCN_BPFFS", BPFFS)
+            .env("NO_COLOR", "1")
+            .process_group(0);
+        start_command(command, &format!("sh -c '{script}'"), "")
+    }
+
+    /// Holds the lock of a topology, as another `pcn` would.
+    pub fn lock(&self, topology: &str) -> Lock {
+        let topology = topology.parse().expect("a name");
+        Lock::acquire(Path::new(BPFFS), &topology, Duration::ZERO).expect("nobody else has it")
     }
 
     /// Writes a file, and returns its path.

@@ -1,12 +1,14 @@
 //! What happens to a topology over time: changes, drift, failures, other writers.
 
 mod changes;
+mod confirm;
 mod crash;
 mod drift;
 mod foreign;
 mod interfaces;
 mod live;
 mod refused;
+mod saved_plan;
 mod seeing;
 
 use std::net::IpAddr;

@@ -18,6 +18,7 @@ use std::{
     collections::BTreeMap,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use nix::time::{ClockId, clock_gettime};
@@ -159,6 +160,10 @@ impl Kernel for LinuxKernel {
         clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map_or(0, |time| {
             time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
         })
+    }
+
+    fn boot_time(&self) -> Duration {
+        clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
     }
 
     fn apply(&mut self, op: &Op) -> Result<()> {

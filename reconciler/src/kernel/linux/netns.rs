@@ -5,11 +5,11 @@
 //! namespace, and nothing forks.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File, Metadata, OpenOptions},
     io,
     os::{
         fd::OwnedFd,
-        unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+        unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     },
     panic,
     path::{Path, PathBuf},
@@ -169,6 +169,30 @@ pub fn remove_leftover(name: &str) {
 pub fn exists(name: &str) -> bool {
     path(name)
         .is_ok_and(|path| statfs(&path).is_ok_and(|found| found.filesystem_type() == NSFS_MAGIC))
+}
+
+/// Processes whose network is the namespace `name`, in the order of their numbers; none if it cannot be told.
+pub fn processes(name: &str) -> Vec<u32> {
+    let identity = |found: Metadata| (found.dev(), found.ino());
+    let Some(namespace) = path(name)
+        .ok()
+        .and_then(|path| fs::metadata(path).ok())
+        .map(identity)
+    else {
+        return Vec::new();
+    };
+    let mut found: Vec<u32> = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|process: &u32| {
+            fs::metadata(format!("/proc/{process}/ns/net"))
+                .is_ok_and(|found| identity(found) == namespace)
+        })
+        .collect();
+    found.sort_unstable();
+    found
 }
 
 /// Opens the namespace `name`. The descriptor keeps it alive and can be given to the kernel as the place where an
