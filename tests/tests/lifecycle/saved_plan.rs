@@ -73,7 +73,7 @@ fn is_refused_when_something_else_was_applied() {
 fn is_refused_when_the_kernel_drifted() {
     run_test(|lab| {
         lab.apply(BASE);
-        let path = save(lab, &edit(BASE, FROM, TO));
+        let path = save(lab, &edit(BASE, "agingTime: 300s", "agingTime: 200s"));
         let table = lab.pin("live/cubes/shield/sources_v4");
         delete_first_entry(&table.display().to_string());
         assert_stale(lab, &path, "the kernel has other tables");
