@@ -161,6 +161,16 @@ pub enum MapKind {
     ProgramArray,
 }
 
+impl MapKind {
+    /// True if entries come and go, so that there may be no room for one more.
+    pub const fn may_be_full(self) -> bool {
+        match self {
+            Self::Hash | Self::PerCpuHash | Self::LruHash | Self::LpmTrie => true,
+            Self::Array | Self::PerCpuArray | Self::ProgramArray => false,
+        }
+    }
+}
+
 /// What a map is made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MapShape {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anstyle::{AnsiColor, Style};
+use console::Term;
 use serde_json::Value;
 
 use super::exit::{ExitCode, Failure};
@@ -52,6 +53,46 @@ pub(super) fn print_json(value: &Value) -> Result<(), Failure> {
 pub(super) fn pretty(value: &Value) -> String {
     // The alternate form of a value is indented JSON, and cannot fail.
     format!("{value:#}\n")
+}
+
+/// Shows one text after another: in place on a terminal, below each other elsewhere.
+pub(super) struct Screen {
+    terminal: Option<Term>,
+    first: bool,
+}
+
+impl Screen {
+    /// On stdout. Only if `in_place`, and on a terminal, a text takes the place of the one before.
+    pub(super) fn new(in_place: bool) -> Self {
+        let terminal = Some(Term::stdout()).filter(|terminal| in_place && terminal.is_term());
+        if terminal.is_some() {
+            // Another screen, so that what was there comes back; lines are cut, not wrapped.
+            let _shown_with_the_text = write_all(io::stdout(), "\x1b[?1049h\x1b[?7l\x1b[?25l");
+        }
+        Self {
+            terminal,
+            first: true,
+        }
+    }
+
+    /// Shows a text; what does not fit on the terminal is left out.
+    pub(super) fn show(&mut self, text: &str) -> Result<(), Failure> {
+        let first = std::mem::replace(&mut self.first, false);
+        let Some(terminal) = &self.terminal else {
+            return print(&format!("{}{text}", if first { "" } else { "---\n" }));
+        };
+        let height = usize::from(terminal.size().0).max(2);
+        let lines: Vec<&str> = text.lines().take(height - 1).collect();
+        print(&format!("\x1b[H\x1b[2J{}\n", lines.join("\n")))
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        if self.terminal.is_some() {
+            let _gone = write_all(io::stdout(), "\x1b[?25h\x1b[?7h\x1b[?1049l");
+        }
+    }
 }
 
 /// Writes a value of a stream to stdout: a line.

@@ -2,6 +2,8 @@
 
 use std::io::{self, IsTerminal};
 
+use indicatif::{ProgressBar, ProgressStyle};
+
 use super::output;
 use crate::plan::{Op, Step};
 
@@ -55,18 +57,19 @@ pub(super) fn describe(op: &Op) -> String {
     }
 }
 
-/// Progress on stderr: a line per finished step, or one line that moves on a terminal.
+/// Progress on stderr: a line per finished step, or a bar on a terminal.
 pub(super) struct Progress {
     total: usize,
-    terminal: bool,
-    running: Option<(usize, String)>,
+    bar: Option<ProgressBar>,
+    running: Option<String>,
 }
 
 impl Progress {
     pub(super) fn new(total: usize) -> Self {
+        let shown = io::stderr().is_terminal() && !output::is_quiet();
         Self {
             total,
-            terminal: io::stderr().is_terminal() && !output::is_quiet(),
+            bar: shown.then(|| bar(total)),
             running: None,
         }
     }
@@ -74,19 +77,13 @@ impl Progress {
     /// A step starts, so the one before is finished.
     pub(super) fn starts(&mut self, number: usize, step: &Step) {
         self.finish_running();
-        let text = format!(
-            "[{}/{}] {}: {}",
-            number + 1,
-            self.total,
-            step.address,
-            describe(&step.op)
-        );
-        if self.terminal {
-            // A line that wraps could not be taken back.
-            let short: String = text.chars().take(79).collect();
-            output::note_raw(&format!("\r\x1b[K{short}"));
+        let text = format!("{}: {}", step.address, describe(&step.op));
+        if let Some(bar) = &self.bar {
+            bar.set_position(number as u64);
+            bar.set_message(text);
+        } else {
+            self.running = Some(format!("[{}/{}] {text}", number + 1, self.total));
         }
-        self.running = Some((number, text));
     }
 
     /// All is done.
@@ -102,16 +99,22 @@ impl Progress {
     }
 
     fn finish_running(&mut self) {
-        if let Some((_, text)) = self.running.take()
-            && !self.terminal
-        {
+        if let Some(text) = self.running.take() {
             output::inform(&text);
         }
     }
 
     fn clear(&self) {
-        if self.terminal {
-            output::note_raw("\r\x1b[K");
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
         }
     }
+}
+
+/// A bar with the time that is left, cut to the width of the terminal.
+fn bar(total: usize) -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {eta:>4} {wide_msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("#>.");
+    ProgressBar::new(total as u64).with_style(style)
 }

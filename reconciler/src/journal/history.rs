@@ -6,6 +6,7 @@ use std::{
     io::{self, ErrorKind, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
 use serde::{Deserialize, Serialize};
@@ -183,6 +184,18 @@ pub struct Transaction {
 }
 
 impl Transaction {
+    /// When it was over: RFC 3339, UTC; `None` while it runs.
+    pub fn ended(&self) -> Option<String> {
+        let time = self.ended_at()?;
+        (self.result != Conclusion::Running).then(|| super::time_text(time))
+    }
+
+    /// The same as a time, for arithmetic.
+    pub fn ended_at(&self) -> Option<SystemTime> {
+        let begun = humantime::parse_rfc3339(&self.time).ok()?;
+        begun.checked_add(Duration::from_millis(self.duration_ms))
+    }
+
     /// What was applied once it was over: `Err` if nobody knows, `Ok(None)` if nothing was.
     pub fn after(&self) -> Result<Option<&Topology>, Conclusion> {
         match self.result {

@@ -75,6 +75,11 @@ pub trait Kernel {
     /// All entries of a map: for those that are per CPU, the values of all CPUs.
     fn read(&mut self, map: &PinPath) -> Result<Vec<Entry>>;
 
+    /// How many entries a map has.
+    fn count(&mut self, map: &PinPath) -> Result<u64> {
+        Ok(self.read(map)?.len() as u64)
+    }
+
     /// Nanoseconds of the data planes' clock, `CLOCK_MONOTONIC_COARSE`.
     fn now(&self) -> u64;
 

@@ -10,25 +10,32 @@ use topology_schema::{Endpoint, InterfaceName, Name, ValidTopology};
 
 use super::{
     Attachment, Condition, Cube, Interface, Namespace, NamespaceInterface, Port, State, Status,
-    counters,
+    Table, counters, reading::Reading,
 };
 use crate::{
     address::Address,
     allocation::{Allocation, stacks},
-    change::{self, Change},
     cli::FORMAT_VERSION,
     cube::{Tables, driver_for},
-    desired::{Desired, desired},
     graph::TopologyGraph,
+    journal,
     kernel::{self, Kernel},
-    observed::{Interest, Observed},
-    plan, reconcile,
+    reconcile,
     record::Record,
     resource::PinPath,
 };
 
 /// What runs of the kernel's topology; `None` if it was not applied.
 pub fn status(kernel: &mut dyn Kernel) -> kernel::Result<Option<Status>> {
+    build(kernel, true)
+}
+
+/// The same without lists that may be long, so faster.
+pub fn overview(kernel: &mut dyn Kernel) -> kernel::Result<Option<Status>> {
+    build(kernel, false)
+}
+
+fn build(kernel: &mut dyn Kernel, lists: bool) -> kernel::Result<Option<Status>> {
     let Some(record) = kernel.record()? else {
         return Ok(None);
     };
@@ -47,6 +54,7 @@ pub fn status(kernel: &mut dyn Kernel) -> kernel::Result<Option<Status>> {
         graph: &graph,
         record: &record,
         reading,
+        lists,
     };
     let cubes = topology
         .topology()
@@ -59,55 +67,17 @@ pub fn status(kernel: &mut dyn Kernel) -> kernel::Result<Option<Status>> {
         format_version: FORMAT_VERSION,
         name: record.topology.metadata.name.clone(),
         conditions: vec![builder.ready()],
+        observed_generation: None,
+        last_applied_revision: journal::revision(&record.topology),
+        last_attempted_revision: None,
+        last_attempted_result: None,
         cubes,
         interfaces: builder.interfaces(),
         namespaces: builder.namespaces(),
         pending: builder.reading.desired.pending.clone(),
         applied: record.topology.clone(),
+        drift: builder.reading.drifted(),
     }))
-}
-
-/// What should be there, what is, and the difference.
-struct Reading {
-    desired: Desired,
-    observed: Observed,
-    drift: Vec<Change>,
-}
-
-impl Reading {
-    fn new(
-        kernel: &mut dyn Kernel,
-        graph: &TopologyGraph<'_>,
-        record: &Record,
-    ) -> kernel::Result<Self> {
-        let all = graph.host_interfaces().into_iter().cloned().collect();
-        let mut interest = Interest {
-            all_slots: record.unfinished,
-            ..Interest::default()
-        };
-        reconcile::take_interest(&mut interest, &desired(graph, &record.allocation, &all));
-        let observed = kernel.observe(&interest)?;
-        let desired = desired(graph, &record.allocation, &observed.foreign_interfaces());
-        let steps = plan::steps(&desired, &observed, Some(&desired), Some(record));
-        let drift = if steps.is_empty() {
-            Vec::new()
-        } else {
-            change::drift(&desired, &observed, &steps)
-        };
-        Ok(Self {
-            desired,
-            observed,
-            drift,
-        })
-    }
-
-    /// Why an object or something below it is not as it was applied.
-    fn fault(&self, address: &Address) -> Option<String> {
-        self.drift
-            .iter()
-            .find(|change| address.contains(&change.address))
-            .map(|change| change.reason.clone())
-    }
 }
 
 struct Builder<'a> {
@@ -116,6 +86,7 @@ struct Builder<'a> {
     graph: &'a TopologyGraph<'a>,
     record: &'a Record,
     reading: Reading,
+    lists: bool,
 }
 
 impl Builder<'_> {
@@ -139,6 +110,9 @@ impl Builder<'_> {
                 .map(|object| format!("{}: {}", object.address, object.reason))
                 .collect();
             ("False", "Pending", list(waits))
+        } else if let Some(name) = self.down() {
+            let message = format!("{}: the interface is set down", Address::interface(name));
+            ("False", "InterfaceDown", message)
         } else {
             (
                 "True",
@@ -151,7 +125,19 @@ impl Builder<'_> {
             status,
             reason,
             message,
+            since: None,
         }
+    }
+
+    /// An interface that is linked or filtered, and set down.
+    fn down(&self) -> Option<&InterfaceName> {
+        let mut used = self.graph.host_interfaces().into_iter();
+        used.find(|name| self.is_down(name))
+    }
+
+    fn is_down(&self, name: &InterfaceName) -> bool {
+        let interface = self.reading.observed.interfaces.get(name);
+        interface.is_some_and(|interface| !interface.up)
     }
 
     fn cube(&mut self, name: &Name) -> Cube {
@@ -172,15 +158,20 @@ impl Builder<'_> {
             .ports(name)
             .map(|(port, index)| (index, port.to_owned()))
             .collect();
-        let tables = CubeTables {
-            kernel: RefCell::new(self.kernel),
-            cube: name,
+        let tables = self.tables(name);
+        let lists = if self.lists {
+            let tables = CubeTables {
+                kernel: RefCell::new(self.kernel),
+                cube: name,
+            };
+            driver_for(spec.kind()).show(&tables, &names)
+        } else {
+            serde_json::Map::new()
         };
-        let lists = driver_for(spec.kind()).show(&tables, &names);
         let waits =
             !attachments.is_empty() && attachments.values().all(|at| at.state.state == "pending");
         let state = match self.reading.fault(&Address::cube(name)) {
-            Some(reason) => State::because("degraded", reason),
+            Some(reason) => State::because("failed", reason),
             None if waits => State {
                 state: "pending",
                 reason: attachments.values().find_map(|at| at.state.reason.clone()),
@@ -192,8 +183,26 @@ impl Builder<'_> {
             state,
             ports,
             attachments,
+            tables,
             lists,
         }
+    }
+
+    /// Arrays are always full: they are left out.
+    fn tables(&mut self, cube: &Name) -> BTreeMap<String, Table> {
+        let folder = PinPath::found(format!("cubes/{cube}/"));
+        let maps = self.reading.observed.maps.range(folder.clone()..);
+        maps.take_while(|(path, _)| path.as_str().starts_with(folder.as_str()))
+            .filter_map(|(path, map)| {
+                let shape = map.shape.filter(|shape| shape.kind.may_be_full())?;
+                let read = map.entries.as_ref().map(|entries| entries.len() as u64);
+                let table = Table {
+                    entries: read.or_else(|| self.kernel.count(path).ok()),
+                    capacity: shape.max_entries,
+                };
+                Some((path.name().to_owned(), table))
+            })
+            .collect()
     }
 
     fn port(&self, cube: &Name, port: &Name, counters: &counters::Table) -> Port {
@@ -231,8 +240,13 @@ impl Builder<'_> {
             .flatten()
             .find_map(|address| self.reading.fault(&address))
         {
-            Some(reason) => State::because("degraded", reason),
-            None => State::plain("up"),
+            Some(reason) => State::because("failed", reason),
+            None => match [endpoint, peer].into_iter().find_map(host_interface) {
+                Some(name) if self.is_down(name) => {
+                    State::because("down", format!("interface {name} is set down"))
+                }
+                _ => State::plain("up"),
+            },
         }
     }
 
@@ -301,24 +315,18 @@ impl Builder<'_> {
             return State::because("pending", "no such interface".to_owned());
         }
         match self.reading.fault(&Address::interface(name)) {
-            Some(reason) => State::because("degraded", reason),
-            None if self
-                .reading
-                .observed
-                .interfaces
-                .get(name)
-                .is_some_and(|interface| interface.up) =>
-            {
-                State::plain("up")
+            Some(reason) => State::because("failed", reason),
+            None if self.is_down(name) => {
+                State::because("down", "the interface is set down".to_owned())
             }
-            None => State::because("down", "the interface is set down".to_owned()),
+            None => State::plain("up"),
         }
     }
 
     fn namespaces(&self) -> BTreeMap<Name, Namespace> {
         let namespace = |name: &Name, settings: &topology_schema::Namespace| Namespace {
             state: match self.reading.fault(&Address::namespace(name)) {
-                Some(reason) => State::because("degraded", reason),
+                Some(reason) => State::because("failed", reason),
                 None => State::plain("ready"),
             },
             interfaces: settings
@@ -356,6 +364,14 @@ impl State {
             state,
             reason: Some(reason),
         }
+    }
+}
+
+/// The interface of the host that an endpoint is.
+fn host_interface(endpoint: &Endpoint) -> Option<&InterfaceName> {
+    match endpoint {
+        Endpoint::Host(name) => Some(name),
+        Endpoint::Port { .. } | Endpoint::Namespace { .. } => None,
     }
 }
 

@@ -21,7 +21,7 @@ pub struct Volume {
 }
 
 /// What was counted at one place.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Traffic {
     /// Came in.
     pub rx: Volume,
@@ -29,6 +29,28 @@ pub struct Traffic {
     pub tx: Volume,
     /// Dropped, by reason; only those that happened.
     pub drops: BTreeMap<&'static str, u64>,
+    /// How fast, where it was looked at twice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rates: Option<Rates>,
+}
+
+/// How fast something counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Rates {
+    /// What came in.
+    pub rx: Rate,
+    /// What went out.
+    pub tx: Rate,
+}
+
+/// A volume over time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rate {
+    /// Packets per second.
+    pub packets_per_second: f64,
+    /// Bits per second, with the Ethernet header.
+    pub bits_per_second: f64,
 }
 
 impl From<&Counters> for Traffic {
@@ -48,6 +70,7 @@ impl From<&Counters> for Traffic {
                 bytes: counters.tx_bytes,
             },
             drops,
+            rates: None,
         }
     }
 }

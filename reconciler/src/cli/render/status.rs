@@ -6,7 +6,7 @@ use topology_schema::Name;
 use super::{pending_text, table::Table};
 use crate::{
     cli::output::{paint, style},
-    status::{Condition, Cube, State, Status, Traffic},
+    status::{Condition, Cube, Rate, State, Status, Traffic},
 };
 
 /// A line of the list of all topologies.
@@ -65,13 +65,23 @@ pub fn text(status: &Status) -> String {
         paint(style::TITLE, &format!("Topology {}", status.name))
     );
     for condition in &status.conditions {
-        let Condition {
-            kind,
-            status,
-            reason,
-            message,
-        } = condition;
-        out.push_str(&format!("{kind}: {status} ({reason}: {message})\n"));
+        out.push_str(&self::condition(condition));
+    }
+    let generation = match status.observed_generation {
+        Some(number) => format!(
+            " (generation {number}: `pcn history show {} {number}`)",
+            status.name
+        ),
+        None => String::new(),
+    };
+    let revision = &status.last_applied_revision;
+    out.push_str(&format!("Revision: {revision}{generation}\n"));
+    if let (Some(attempted), Some(result)) = (
+        &status.last_attempted_revision,
+        status.last_attempted_result,
+    ) && attempted != revision
+    {
+        out.push_str(&format!("Last attempt: {attempted} ({})\n", result.name()));
     }
     for (name, item) in &status.cubes {
         out.push('\n');
@@ -85,53 +95,56 @@ pub fn text(status: &Status) -> String {
     out
 }
 
+fn condition(condition: &Condition) -> String {
+    let Condition {
+        kind,
+        status,
+        reason,
+        message,
+        since,
+    } = condition;
+    let since = since
+        .as_ref()
+        .map(|since| format!(", since {since}"))
+        .unwrap_or_default();
+    format!("{kind}: {status} ({reason}: {message}{since})\n")
+}
+
 fn cube(out: &mut String, name: &Name, cube: &Cube) {
     let title = paint(style::TITLE, &format!("cube/{name}"));
     out.push_str(&format!("{title}  {}  {}\n", cube.kind, state(&cube.state)));
-    let mut ports = Table::new(&[
-        "port",
-        "peer",
-        "state",
-        "through",
-        "rx packets",
-        "rx bytes",
-        "tx packets",
-        "tx bytes",
-        "drops",
-    ]);
+    let rated = cube.traffics().any(|traffic| traffic.rates.is_some());
+    let mut ports = Table::new(&columns(&["port", "peer", "state", "through"], rated));
     for (port, item) in &cube.ports {
         let own = [
             port.clone(),
             item.peer.clone().unwrap_or_default(),
-            item.state.state.to_owned(),
+            state(&item.state),
             names(&item.through),
         ];
-        ports.row(own.into_iter().chain(numbers(&item.traffic)));
+        ports.row(own.into_iter().chain(numbers(&item.traffic, rated)));
     }
-    let mut attachments = Table::new(&[
-        "attached to",
-        "direction",
-        "state",
-        "rx packets",
-        "rx bytes",
-        "tx packets",
-        "tx bytes",
-        "drops",
-    ]);
+    let mut attachments = Table::new(&columns(&["attached to", "direction", "state"], rated));
     for (endpoint, item) in &cube.attachments {
         for (direction, traffic) in [("ingress", &item.ingress), ("egress", &item.egress)] {
-            let own = [
-                endpoint.clone(),
-                direction.to_owned(),
-                item.state.state.to_owned(),
-            ];
-            attachments.row(own.into_iter().chain(numbers(traffic)));
+            let own = [endpoint.clone(), direction.to_owned(), state(&item.state)];
+            attachments.row(own.into_iter().chain(numbers(traffic, rated)));
         }
     }
     for table in [ports, attachments] {
         if !table.is_empty() {
             out.push_str(&table.render("  "));
         }
+    }
+    if !cube.tables.is_empty() {
+        let tables = cube.tables.iter().map(|(name, table)| {
+            let entries = table
+                .entries
+                .map_or("?".to_owned(), |count| count.to_string());
+            format!("{name} {entries}/{}", table.capacity)
+        });
+        let tables: Vec<String> = tables.collect();
+        out.push_str(&format!("  tables: {}\n", tables.join(", ")));
     }
     for (list, entries) in &cube.lists {
         entries_of(out, list, entries);
@@ -234,18 +247,70 @@ fn names(names: &[Name]) -> String {
         .join(", ")
 }
 
-fn numbers(traffic: &Traffic) -> [String; 5] {
+fn columns<'a>(own: &[&'a str], rated: bool) -> Vec<&'a str> {
+    let counted: &[&str] = if rated {
+        &[
+            "rx packets",
+            "rx packets/s",
+            "rx bit/s",
+            "tx packets",
+            "tx packets/s",
+            "tx bit/s",
+            "drops",
+        ]
+    } else {
+        &["rx packets", "rx bytes", "tx packets", "tx bytes", "drops"]
+    };
+    own.iter().chain(counted).copied().collect()
+}
+
+fn numbers(traffic: &Traffic, rated: bool) -> Vec<String> {
     let drops = traffic
         .drops
         .iter()
         .map(|(reason, count)| format!("{reason} {count}"));
-    [
-        traffic.rx.packets.to_string(),
-        traffic.rx.bytes.to_string(),
-        traffic.tx.packets.to_string(),
-        traffic.tx.bytes.to_string(),
-        drops.collect::<Vec<_>>().join(", "),
-    ]
+    let drops = drops.collect::<Vec<_>>().join(", ");
+    let Traffic { rx, tx, rates, .. } = traffic;
+    if !rated {
+        let counts = [rx.packets, rx.bytes, tx.packets, tx.bytes];
+        return counts
+            .iter()
+            .map(ToString::to_string)
+            .chain([drops])
+            .collect();
+    }
+    let side = |packets: u64, rate: Option<Rate>| match rate {
+        Some(rate) => [
+            packets.to_string(),
+            scaled(rate.packets_per_second),
+            scaled(rate.bits_per_second),
+        ],
+        None => [packets.to_string(), String::new(), String::new()],
+    };
+    side(rx.packets, rates.map(|rates| rates.rx))
+        .into_iter()
+        .chain(side(tx.packets, rates.map(|rates| rates.tx)))
+        .chain([drops])
+        .collect()
+}
+
+/// Three digits and a decimal prefix: `1.23k`.
+fn scaled(value: f64) -> String {
+    let (mut value, mut prefix) = (value, "");
+    for next in ["k", "M", "G", "T"] {
+        // What would be rounded to 1000 has the next prefix.
+        if value < 999.5 {
+            break;
+        }
+        (value, prefix) = (value / 1000.0, next);
+    }
+    let decimals = match value {
+        _ if prefix.is_empty() => 0,
+        value if value < 9.995 => 2,
+        value if value < 99.95 => 1,
+        _ => 0,
+    };
+    format!("{value:.decimals$}{prefix}")
 }
 
 fn plain(value: &Value) -> String {
@@ -253,5 +318,26 @@ fn plain(value: &Value) -> String {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_have_three_digits() {
+        for (value, text) in [
+            (0.0, "0"),
+            (7.4, "7"),
+            (999.4, "999"),
+            (999.6, "1.00k"),
+            (1234.0, "1.23k"),
+            (99_960.0, "100k"),
+            (12_345_678.0, "12.3M"),
+            (5e15, "5000T"),
+        ] {
+            assert_eq!(scaled(value), text);
+        }
     }
 }

@@ -126,6 +126,25 @@ pub fn read(map: BorrowedFd<'_>, shape: &MapShape) -> io::Result<Vec<Entry>> {
     Ok(entries)
 }
 
+/// How many entries there are. The kernel does not know: they are gone through.
+pub fn count(map: BorrowedFd<'_>, shape: &MapShape) -> io::Result<u64> {
+    let (key_size, value_size) = (shape.key_size as usize, user_value_size(shape));
+    let batch = shape.max_entries.clamp(1, BATCH);
+    let (mut position, mut count) = (None, 0);
+    loop {
+        match bpf::lookup_batch(map, &mut position, key_size, value_size, batch) {
+            Ok((keys, _, more)) => {
+                count += (keys.len() / key_size) as u64;
+                if !more {
+                    return Ok(count);
+                }
+            }
+            // As in `read_raw`.
+            Err(_) => return Ok(read_one_by_one(map, key_size, value_size)?.len() as u64),
+        }
+    }
+}
+
 fn read_raw(
     map: BorrowedFd<'_>,
     shape: &MapShape,

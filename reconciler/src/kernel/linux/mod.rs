@@ -156,6 +156,12 @@ impl Kernel for LinuxKernel {
         maps::read(fd.as_fd(), &shape).map_err(|error| io("read map", map, &error))
     }
 
+    fn count(&mut self, map: &PinPath) -> Result<u64> {
+        let fd = self.open(map)?;
+        let shape = self.shape(map, &fd)?;
+        maps::count(fd.as_fd(), &shape).map_err(|error| io("read map", map, &error))
+    }
+
     fn now(&self) -> u64 {
         clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map_or(0, |time| {
             time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64

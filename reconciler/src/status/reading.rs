@@ -1,0 +1,63 @@
+//! A reading of the kernel, compared with what was applied.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    address::Address,
+    change::{self, Change},
+    desired::{Desired, desired},
+    graph::TopologyGraph,
+    kernel::{self, Kernel},
+    observed::{Interest, Observed},
+    plan, reconcile,
+    record::Record,
+};
+
+/// What should be there, what is, and the difference.
+pub(super) struct Reading {
+    pub(super) desired: Desired,
+    pub(super) observed: Observed,
+    pub(super) drift: Vec<Change>,
+}
+
+impl Reading {
+    pub(super) fn new(
+        kernel: &mut dyn Kernel,
+        graph: &TopologyGraph<'_>,
+        record: &Record,
+    ) -> kernel::Result<Self> {
+        let all = graph.host_interfaces().into_iter().cloned().collect();
+        let mut interest = Interest {
+            all_slots: record.unfinished,
+            ..Interest::default()
+        };
+        reconcile::take_interest(&mut interest, &desired(graph, &record.allocation, &all));
+        let observed = kernel.observe(&interest)?;
+        let desired = desired(graph, &record.allocation, &observed.foreign_interfaces());
+        let steps = plan::steps(&desired, &observed, Some(&desired), Some(record));
+        let drift = if steps.is_empty() {
+            Vec::new()
+        } else {
+            change::drift(&desired, &observed, &steps)
+        };
+        Ok(Self {
+            desired,
+            observed,
+            drift,
+        })
+    }
+
+    /// Why an object or something below it is not as it was applied.
+    pub(super) fn fault(&self, address: &Address) -> Option<String> {
+        self.drift
+            .iter()
+            .find(|change| address.contains(&change.address))
+            .map(|change| change.reason.clone())
+    }
+
+    /// Objects with a fault.
+    pub(super) fn drifted(&self) -> BTreeSet<Address> {
+        let drift = self.drift.iter();
+        drift.map(|change| change.address.object()).collect()
+    }
+}
