@@ -97,7 +97,10 @@ impl Builder<'_> {
     fn ready(&self) -> Condition {
         let list = |items: Vec<String>| items.join("; ");
         let Reading { drift, desired, .. } = &self.reading;
-        let (status, reason, message) = if !drift.is_empty() {
+        let (status, reason, message) = if self.record.unfinished {
+            let message = "an apply began and did not come to its end (yet); see `Reconciling`";
+            ("False", "Unfinished", message.to_owned())
+        } else if !drift.is_empty() {
             let faults = drift
                 .iter()
                 .map(|change| format!("{}: {}", change.address, change.reason))
