@@ -26,4 +26,5 @@ pub mod record;
 pub mod resource;
 pub mod saved_plan;
 pub mod status;
+pub mod watch;
 mod wiring;

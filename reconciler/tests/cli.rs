@@ -147,6 +147,8 @@ fn wrong_usage_is_64_with_help_on_stderr() {
         &["apply", "-f", "-", "--lock-timeout", "30"],
         &["destroy", "one", "-f", "two.yaml"],
         &["watch", "-f", "-"],
+        &["watch", "-f", "a.yaml", "--interval", "0"],
+        &["watch"],
     ] {
         let output = run(arguments);
         ends_with(&output, ExitCode::Usage);

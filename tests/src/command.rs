@@ -198,6 +198,11 @@ impl Running {
         Pid::from_raw(self.child.id().cast_signed())
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends it with SIGKILL.
     pub fn kill(mut self) -> Run {
         let _ended = self.child.kill();

@@ -141,7 +141,7 @@ impl Args {
     fn apply(&self, target: &Target<'_>) -> CommandResult {
         // What is shown is what is done: nobody else changes the topology in between.
         let _lock = self.host.lock(target.name(), &self.lock)?;
-        let journal = self.host.journal(&self.lock);
+        let journal = self.host.journal(&self.lock.history);
         let mut kernel = self.host.open(target.name())?;
         let waiting = commit::settle(&mut kernel, &journal)?;
         if let (Some(pending), None) = (&waiting, self.confirm_timeout) {

@@ -25,7 +25,7 @@ impl Args {
     pub(super) fn run(&self) -> CommandResult {
         let name = commit::choose(&self.host, self.name.as_ref(), "confirm")?;
         let _lock = self.host.lock(&name, &self.lock)?;
-        let journal = self.host.journal(&self.lock);
+        let journal = self.host.journal(&self.lock.history);
         let mut kernel = self.host.open(&name)?;
         match confirm(&mut kernel, &journal, |_, _| {})? {
             Confirmed::Done => {

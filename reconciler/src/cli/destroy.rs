@@ -56,7 +56,7 @@ impl Args {
 
     fn destroy(&self, name: &Name) -> CommandResult {
         let _lock = self.host.lock(name, &self.lock)?;
-        let journal = self.host.journal(&self.lock);
+        let journal = self.host.journal(&self.lock.history);
         let operation = journal.begin(name, Command::Destroy, None, None);
         let mut kernel = self.host.open(name)?;
         if kernel.observe(&Interest::default())?.is_empty() {

@@ -129,7 +129,7 @@ impl From<kernel::Error> for Failure {
 }
 
 /// An error with the end of the verifier's log, if it is the verifier's.
-pub(super) fn explain(error: &kernel::Error) -> String {
+pub(crate) fn explain(error: &kernel::Error) -> String {
     match error {
         kernel::Error::Verifier { message, log } if !log.is_empty() => {
             format!("{message}\nthe verifier's last words:\n{}", indent(log))

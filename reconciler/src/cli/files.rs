@@ -101,7 +101,7 @@ pub(super) fn check(paths: &[PathBuf]) -> Result<Vec<Checked>, Failure> {
 }
 
 /// Prints problems to stderr, as the text has them.
-pub(super) fn report(problems: &Diagnostics, source: &Source) {
+pub(crate) fn report(problems: &Diagnostics, source: &Source) {
     if !problems.is_empty() {
         output::note_raw(&problems.render(source));
     }
@@ -156,7 +156,8 @@ fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     Ok(files)
 }
 
-fn read_source(path: &Path) -> Result<Source, Failure> {
+/// Reads a file, or stdin.
+pub(crate) fn read_source(path: &Path) -> Result<Source, Failure> {
     let (name, bytes) = if path == Path::new("-") {
         (STDIN.to_owned(), read_bytes(io::stdin().lock()))
     } else {

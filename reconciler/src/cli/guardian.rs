@@ -61,8 +61,8 @@ pub(super) fn start(
         .arg("--bpffs")
         .arg(&host.bpffs)
         .arg("--state")
-        .arg(&lock.state.state)
-        .args(["--history", &lock.history.to_string()])
+        .arg(lock.history.state.directory())
+        .args(["--history", &lock.history.keep.to_string()])
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -114,7 +114,7 @@ impl Args {
             return Ok(Some(left.min(PERIOD)));
         }
         let _lock = self.host.lock(&self.name, &self.lock)?;
-        let journal = self.host.journal(&self.lock);
+        let journal = self.host.journal(&self.lock.history);
         // Somebody may have confirmed while it waited for the lock.
         if self.mine(&mut kernel)?.is_none() {
             return Ok(None);

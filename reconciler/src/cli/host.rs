@@ -48,9 +48,22 @@ pub(super) struct LockArgs {
     /// How long to wait while another pcn changes the topology: 30s, 5m, or 0 not to wait
     #[arg(long, value_name = "DURATION", env = "PCN_LOCK_TIMEOUT", default_value = "30s", value_parser = duration)]
     pub(super) lock_timeout: Duration,
+    #[command(flatten)]
+    pub(super) history: HistoryArgs,
+}
+
+/// How much to remember, and where.
+#[derive(Args, Clone, Debug)]
+pub(super) struct HistoryArgs {
     /// Transactions that the history keeps for each topology; 0 keeps none
-    #[arg(long, value_name = "N", env = "PCN_HISTORY", default_value_t = 100)]
-    pub(super) history: usize,
+    #[arg(
+        id = "history",
+        long = "history",
+        value_name = "N",
+        env = "PCN_HISTORY",
+        default_value_t = 100
+    )]
+    pub(super) keep: usize,
     #[command(flatten)]
     pub(super) state: StateArgs,
 }
@@ -74,6 +87,12 @@ impl HostArgs {
         self.check_access(topology)?;
         check_release()?;
         Ok(LinuxKernel::new(topology.clone(), &self.bpffs)?)
+    }
+
+    /// Refused at once if it cannot work.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        check_privilege()?;
+        check_release()
     }
 
     /// What cannot be read must not look as if it were not there.
@@ -117,11 +136,11 @@ impl HostArgs {
     }
 
     /// Where a command that changes something says what it does.
-    pub(super) fn journal(&self, changing: &LockArgs) -> Journal {
+    pub(super) fn journal(&self, history: &HistoryArgs) -> Journal {
         Journal::new(
-            &changing.state.state,
+            &history.state.state,
             &self.bpffs,
-            changing.history,
+            history.keep,
             output::note,
         )
     }

@@ -9,7 +9,7 @@ mod diff;
 mod doctor;
 mod events;
 mod exit;
-mod files;
+pub(crate) mod files;
 mod graph;
 mod guardian;
 mod history;
@@ -26,6 +26,7 @@ mod show;
 mod signals;
 mod steps;
 mod validate;
+mod watch;
 
 use std::ffi::OsString;
 
@@ -34,6 +35,7 @@ use clap::{
     builder::BoolishValueParser, error::ErrorKind, parser::ValueSource,
 };
 
+pub(crate) use self::exit::explain;
 pub use self::exit::{CommandResult, ExitCode, Failure};
 
 /// Version of every JSON output; additive changes raise its second number.
@@ -82,6 +84,7 @@ enum Command {
     Events(events::Args),
     History(history::Args),
     Destroy(destroy::Args),
+    Watch(watch::Args),
     Graph(graph::Args),
     Schema(schema::Args),
     Completion(completion::Args),
@@ -145,6 +148,7 @@ impl Command {
             Self::Events(args) => args.run(),
             Self::History(args) => args.run(),
             Self::Destroy(args) => args.run(),
+            Self::Watch(args) => args.run(),
             Self::Graph(args) => args.run(),
             Self::Schema(args) => args.run(),
             Self::Completion(args) => args.run(),
@@ -202,7 +206,9 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, ExitCode>
 
 fn start_log(cli: &Cli) {
     use tracing_subscriber::EnvFilter;
-    let level = match cli.verbose {
+    // What works unattended has nobody else to tell.
+    let unattended = u8::from(matches!(cli.command, Command::Watch(_)));
+    let level = match cli.verbose + unattended {
         0 => "error",
         1 => "info",
         2 => "debug",

@@ -10,6 +10,7 @@ mod live;
 mod refused;
 mod saved_plan;
 mod seeing;
+mod watch;
 
 use std::net::IpAddr;
 

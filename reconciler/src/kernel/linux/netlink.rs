@@ -21,6 +21,7 @@ mod address;
 mod connection;
 mod ethtool;
 mod link;
+mod monitor;
 mod route;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ mod veth;
 
 pub use self::{
     link::LinkInfo,
+    monitor::{Announcement, Monitor, News, What},
     route::{ROUTE_PROTOCOL, RouteInfo},
     veth::{CreatedVeth, VethPeer, VethRequest},
 };

@@ -1,0 +1,408 @@
+//! `pcn watch`: keeps the kernel as files say, until it is told to stop.
+//!
+//! One thread waits for files, the kernel's announcements, signals and ends of rounds, and asks
+//! [`state`] what to do; rounds run on threads of their own. Everything that decides is apart from
+//! everything that waits: [`state`], [`concern`] and [`settle`] know neither clock nor kernel.
+
+pub mod backoff;
+pub mod concern;
+pub mod follow;
+mod log;
+mod resolve;
+mod round;
+pub mod settle;
+mod signals;
+pub mod sources;
+pub mod state;
+mod systemd;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::{BuildHasher, RandomState},
+    io,
+    os::fd::AsFd as _,
+    path::PathBuf,
+    sync::{
+        Arc,
+        mpsc::{self, Receiver, Sender},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
+use topology_schema::Name;
+
+pub use self::round::{Host, Outcome, RoundReport, round};
+use self::{
+    backoff::Backoff,
+    concern::Concerns,
+    follow::Follow,
+    settle::Settle,
+    signals::Signals,
+    sources::{Sources, Version},
+    state::{Machine, Next, Policy, Revision, Time},
+    systemd::Systemd,
+};
+use crate::kernel::linux::netlink::{self, Monitor, Netlink, News};
+
+/// Between the kernel's announcement and the round for it: others follow it.
+const ANNOUNCEMENTS_QUIET: Duration = Duration::from_millis(20);
+/// The same, however many follow.
+const ANNOUNCEMENTS_LONGEST: Duration = Duration::from_millis(200);
+/// Between a failure and the next attempt.
+const BACKOFF: Backoff = Backoff {
+    first: Duration::from_millis(500),
+    cap: Duration::from_secs(60),
+};
+/// Rounds of different topologies that run at once.
+const AT_ONCE: usize = 4;
+/// How long a round may take before this process counts as hung; and how long one that runs is
+/// waited for at the end.
+const LONGEST_ROUND: Duration = Duration::from_secs(120);
+
+/// How long a round may go on once this process is to stop, before it is taken back.
+const PATIENCE: Duration = Duration::from_secs(45);
+
+/// What to follow, and how often to look without being told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Files and directories.
+    pub files: Vec<PathBuf>,
+    /// Between two rounds of a topology.
+    pub interval: Duration,
+    /// Between two looks at the files.
+    pub poll: Duration,
+}
+
+/// The watch cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A system call failed.
+    #[error("{call}: {source}")]
+    Call {
+        /// What was being done.
+        call: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// It was told to stop, and a round did not end.
+    #[error("a round still runs after {} s; what it does is not ended", LONGEST_ROUND.as_secs())]
+    Hung,
+}
+
+/// Follows files until SIGTERM or SIGINT. `each` hears of every round.
+pub fn run(settings: &Settings, host: Host, each: impl FnMut(&RoundReport)) -> Result<(), Error> {
+    Watch::new(settings, host, each)?.run()
+}
+
+struct Watch<F> {
+    start: Instant,
+    settings: Settings,
+    host: Arc<Host>,
+    each: F,
+    signals: Signals,
+    follow: Follow,
+    sources: Sources,
+    look_due: Time,
+    monitor: Option<Monitor>,
+    concerns: Concerns,
+    /// Topologies that announcements concern.
+    concerned: BTreeSet<Name>,
+    settle: Settle,
+    machine: Machine,
+    versions: BTreeMap<Name, Vec<Version>>,
+    ends: (Sender<RoundReport>, Receiver<RoundReport>),
+    systemd: Systemd,
+}
+
+impl<F: FnMut(&RoundReport)> Watch<F> {
+    fn new(settings: &Settings, host: Host, each: F) -> Result<Self, Error> {
+        let policy = Policy {
+            interval: settings.interval,
+            backoff: BACKOFF,
+            at_once: AT_ONCE,
+        };
+        let follow = Follow::new(settings.files.clone())
+            .map_err(|errno| failed("listen for changed files (inotify)")(errno.into()))?;
+        Ok(Self {
+            start: Instant::now(),
+            settings: settings.clone(),
+            host: Arc::new(host),
+            each,
+            signals: Signals::catch().map_err(failed("catch signals"))?,
+            follow,
+            sources: Sources::default(),
+            look_due: Time::ZERO,
+            monitor: None,
+            concerns: Concerns::default(),
+            concerned: BTreeSet::new(),
+            settle: Settle::new(ANNOUNCEMENTS_LONGEST),
+            machine: Machine::new(policy, RandomState::new().hash_one(0)),
+            versions: BTreeMap::new(),
+            ends: mpsc::channel(),
+            systemd: Systemd::new(),
+        })
+    }
+
+    fn run(mut self) -> Result<(), Error> {
+        tracing::info!(files = ?self.settings.files, "watching");
+        self.listen();
+        while !self.signals.stop() {
+            let now = self.now();
+            if self.signals.take_reload() {
+                tracing::info!("reloading");
+                self.systemd.reloading();
+                self.look(now);
+                self.machine.reload(now);
+            }
+            if self.look_due <= now || self.follow.due().is_some_and(|due| due <= now) {
+                self.look(now);
+            }
+            if self.settle.due().is_some_and(|due| due <= now) {
+                self.announce(now);
+            }
+            let next = self.start_rounds(now);
+            self.tell_systemd(now);
+            self.wait(now, next)?;
+            self.read_news()?;
+            self.take_ends();
+        }
+        self.stop()
+    }
+
+    fn now(&self) -> Time {
+        self.start.elapsed()
+    }
+
+    /// Waits for something to happen, or for the time to do something.
+    fn wait(&self, now: Time, next: Option<Time>) -> Result<(), Error> {
+        let due = [
+            Some(self.look_due),
+            self.follow.due(),
+            self.settle.due(),
+            next,
+        ]
+        .into_iter()
+        .chain([self.systemd.due()])
+        .flatten()
+        .min()
+        .unwrap_or(now);
+        // Rounded up: waking too early is waking twice.
+        let pause = due.saturating_sub(now).as_micros().div_ceil(1000);
+        let timeout = PollTimeout::try_from(pause).unwrap_or(PollTimeout::MAX);
+        let mut sources = vec![
+            PollFd::new(self.follow.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+        ];
+        if let Some(monitor) = &self.monitor {
+            sources.push(PollFd::new(monitor.as_fd(), PollFlags::POLLIN));
+        }
+        match poll(&mut sources, timeout) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(errno) => Err(failed("wait for events")(errno.into())),
+        }
+    }
+
+    /// Opens the monitor, if it is not open.
+    fn listen(&mut self) {
+        if self.monitor.is_some() {
+            return;
+        }
+        match Monitor::open() {
+            Ok(monitor) => {
+                if !monitor.hears_other_namespaces() {
+                    tracing::warn!(
+                        "without CAP_NET_BROADCAST changes inside of namespaces are noticed at the next interval only"
+                    );
+                }
+                self.monitor = Some(monitor);
+                self.read_links();
+            }
+            Err(error) => {
+                tracing::error!("drift is noticed at the next interval only: {error}");
+            }
+        }
+    }
+
+    /// Everything may have changed.
+    fn read_links(&mut self) {
+        match Netlink::host().and_then(|mut host| host.links()) {
+            Ok(links) => self.concerns.set_links(links),
+            Err(error) => tracing::warn!("{error}"),
+        }
+        self.concerned.extend(self.versions.keys().cloned());
+        self.settle.event(self.start.elapsed(), ANNOUNCEMENTS_QUIET);
+    }
+
+    fn read_news(&mut self) -> Result<(), Error> {
+        let now = self.now();
+        self.signals.drain();
+        self.follow
+            .read_events(now)
+            .map_err(|errno| failed("read what happened to files")(errno.into()))?;
+        match self.monitor.as_mut().map(Monitor::read) {
+            Some(Ok(News::All(announcements))) => {
+                for announcement in announcements {
+                    let concerned = self.concerns.note(announcement);
+                    if !concerned.is_empty() {
+                        self.settle.event(now, ANNOUNCEMENTS_QUIET);
+                        self.concerned.extend(concerned);
+                    }
+                }
+            }
+            Some(Ok(News::Lost)) => {
+                tracing::debug!("announcements were lost; looking at everything");
+                self.read_links();
+            }
+            Some(Err(error)) => self.mute(&error),
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn mute(&mut self, error: &netlink::Error) {
+        tracing::error!("{error}");
+        // Opened again with the next look.
+        self.monitor = None;
+    }
+
+    /// Reads all files again.
+    fn look(&mut self, now: Time) {
+        self.look_due = now + self.settings.poll;
+        self.listen();
+        let look = self.follow.look(now);
+        for (name, version) in self.sources.read(&look) {
+            self.concerns.follow(&version.topology);
+            let surroundings = self.concerns.surroundings(&name);
+            let revision = version.revision.clone();
+            if self.machine.wanted(now, &name, revision, surroundings) {
+                let file = version.file.display();
+                tracing::info!(topology = %name, revision = %version.revision, %file, "new revision");
+                let versions = self.versions.entry(name).or_default();
+                versions.retain(|old| old.revision != version.revision);
+                versions.push(version);
+            }
+        }
+    }
+
+    /// Passes on what was announced.
+    fn announce(&mut self, now: Time) {
+        self.settle.done();
+        for name in std::mem::take(&mut self.concerned) {
+            let surroundings = self.concerns.surroundings(&name);
+            self.machine.announced(now, &name, surroundings);
+        }
+    }
+
+    /// Starts what is due. Returns when to ask again.
+    fn start_rounds(&mut self, now: Time) -> Option<Time> {
+        loop {
+            match self.machine.next(now) {
+                Next::Wait(until) => return until,
+                Next::Start(name, revision) => self.start_round(&name, &revision),
+            }
+        }
+    }
+
+    fn start_round(&mut self, name: &Name, revision: &Revision) {
+        let versions = self.versions.entry(name.clone()).or_default();
+        let Some(version) = versions
+            .iter()
+            .find(|version| version.revision == *revision)
+        else {
+            // The machine knows only what it was given.
+            return self
+                .machine
+                .ended(self.start.elapsed(), name, state::Ended::Again);
+        };
+        let (version, host) = (version.clone(), Arc::clone(&self.host));
+        let (end, wake) = (self.ends.0.clone(), self.signals.waker());
+        let work = move || {
+            let report = host.round(&version);
+            // Without a receiver the watch is over.
+            let _over = end.send(report);
+            wake.wake();
+        };
+        if let Err(error) = thread::Builder::new().name("round".to_owned()).spawn(work) {
+            tracing::error!(topology = %name, "cannot start a thread: {error}");
+            self.machine
+                .ended(self.start.elapsed(), name, state::Ended::Again);
+        }
+    }
+
+    fn take_ends(&mut self) {
+        while let Ok(report) = self.ends.1.try_recv() {
+            let now = self.now();
+            let name = &report.topology;
+            self.machine.ended(now, name, report.outcome.ended());
+            self.concerns
+                .set_namespaces(name, report.namespaces.clone());
+            log::ended(
+                &report,
+                self.machine.due(name).map(|due| due.saturating_sub(now)),
+            );
+            self.forget_versions(name);
+            (self.each)(&report);
+        }
+    }
+
+    /// Keeps the versions that may still be asked for.
+    fn forget_versions(&mut self, name: &Name) {
+        let Some(versions) = self.versions.get_mut(name) else {
+            return;
+        };
+        versions.retain(|version| self.machine.needs(name, &version.revision));
+    }
+
+    fn tell_systemd(&mut self, now: Time) {
+        if self.machine.settled(now) {
+            self.systemd.ready();
+        }
+        self.systemd.status(&self.machine);
+        let hung = self
+            .machine
+            .running_since()
+            .is_some_and(|since| now.saturating_sub(since) > LONGEST_ROUND);
+        if !hung {
+            self.systemd.alive(now);
+        }
+    }
+
+    /// Waits for rounds that run. What runs in the kernel stays.
+    fn stop(mut self) -> Result<(), Error> {
+        self.systemd.stopping();
+        let deadline = self.now() + LONGEST_ROUND;
+        let interrupt = self.now() + PATIENCE;
+        while self.machine.running() > 0 {
+            let now = self.now();
+            if now >= interrupt {
+                self.host.interrupt();
+            }
+            let due = if now < interrupt { interrupt } else { deadline };
+            let left = due.saturating_sub(now);
+            match self.ends.1.recv_timeout(left) {
+                Ok(report) => {
+                    self.machine.ended(
+                        self.start.elapsed(),
+                        &report.topology,
+                        report.outcome.ended(),
+                    );
+                    log::ended(&report, None);
+                    (self.each)(&report);
+                }
+                Err(_) if now < interrupt => {}
+                Err(_) => return Err(Error::Hung),
+            }
+        }
+        tracing::info!("stopped; what was applied keeps running");
+        Ok(())
+    }
+}
+
+fn failed(call: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Call { call, source }
+}
