@@ -1,16 +1,16 @@
 //! A plan as people and scripts see it: what changes, why, and what it costs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use topology_schema::Drift;
 
 use crate::{
     address::Address,
-    desired::{Desired, Pending},
+    desired::Pending,
     facts::Facts,
-    observed::Observed,
-    plan::{Disruption, EntryDiff, Step},
+    plan::{Disruption, Step},
 };
 
 /// What happens to an object or an entry.
@@ -42,6 +42,16 @@ pub struct Change {
     pub before: Value,
     /// As it will be.
     pub after: Value,
+    /// Of drift: what is done about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Drift>,
+}
+
+impl Change {
+    /// True for drift that is only shown.
+    pub fn is_warning(&self) -> bool {
+        self.mode == Some(Drift::Warn)
+    }
 }
 
 /// What a plan comes to.
@@ -56,11 +66,17 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// How many changes of an action, drift included.
+    /// Drift that is repaired, or drift that is not.
+    pub fn drift(&self, repaired: bool) -> impl Iterator<Item = &Change> {
+        let drift = self.drift.iter();
+        drift.filter(move |change| change.is_warning() != repaired)
+    }
+
+    /// How many changes of an action, drift that is repaired included.
     pub fn count(&self, action: Action) -> usize {
         self.changes
             .iter()
-            .chain(&self.drift)
+            .chain(self.drift(true))
             .filter(|change| change.action == action)
             .count()
     }
@@ -79,9 +95,14 @@ impl Changes {
         self.drift.retain(|drift| !is_moot(drift));
     }
 
-    /// True if nothing changes.
+    /// True if nothing changes. There may be drift that stays.
     pub fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.drift.is_empty()
+        self.changes.is_empty() && self.drift(true).next().is_none()
+    }
+
+    /// True if anything differs, drift that stays among it.
+    pub fn differ(&self) -> bool {
+        !self.changes.is_empty() || !self.drift.is_empty()
     }
 }
 
@@ -92,11 +113,17 @@ pub fn wanted(before: &Facts, after: &Facts, steps: &[Step]) -> Vec<Change> {
     // An object that comes or goes takes its entries along.
     let mut whole = BTreeSet::new();
     for address in addresses {
+        // What is said of the whole topology comes and goes with it.
+        let whole_topology = *address == Address::topology();
+        if whole_topology && (before.is_empty() || after.is_empty()) {
+            continue;
+        }
         if !address.is_object() && whole.contains(&address.object()) {
             continue;
         }
         let (old, new) = (before.get(address), after.get(address));
         let action = match (old, new) {
+            _ if whole_topology && old != new => Action::Update,
             (None, Some(_)) => Action::Create,
             (Some(_), None) => Action::Delete,
             (Some(old), Some(new)) if old["kind"] != new["kind"] => Action::Replace,
@@ -124,6 +151,7 @@ pub fn wanted(before: &Facts, after: &Facts, steps: &[Step]) -> Vec<Change> {
             after: new.map_or(Value::Null, |fact| {
                 whole_object(after, address, fact, action)
             }),
+            mode: None,
         });
     }
     sort(&mut changes);
@@ -149,180 +177,8 @@ fn whole_object(facts: &Facts, address: &Address, fact: &Value, action: Action) 
     whole
 }
 
-/// Where the kernel differs from what was applied last, object by object and entry by entry.
-pub fn drift(applied: &Desired, observed: &Observed, steps: &[Step]) -> Vec<Change> {
-    let mut found: BTreeMap<Address, (Action, String)> = BTreeMap::new();
-    let mut note = |address: Address, action: Action, reason: String| {
-        found.entry(address).or_insert((action, reason));
-    };
-    for (name, namespace) in &applied.namespaces {
-        match observed.namespaces.get(name) {
-            Some(true) => {}
-            Some(false) => note(
-                namespace.owner.clone(),
-                Action::Create,
-                "the namespace is not ours any more".into(),
-            ),
-            None => note(
-                namespace.owner.clone(),
-                Action::Create,
-                "the namespace is gone".into(),
-            ),
-        }
-    }
-    for (name, veth) in &applied.veths {
-        match observed.veths.get(name) {
-            None => note(
-                veth.owner.clone(),
-                Action::Update,
-                format!("its interface {name} is gone"),
-            ),
-            Some(found) if found.peer.as_ref() != Some(&veth.peer) => {
-                note(
-                    veth.owner.clone(),
-                    Action::Update,
-                    format!("its interface {name} was changed"),
-                );
-            }
-            Some(_) => {}
-        }
-    }
-    for (path, map) in &applied.maps {
-        let Some(running) = observed.maps.get(path) else {
-            note(
-                map.owner.clone(),
-                Action::Update,
-                format!("its table {} is gone", path.name()),
-            );
-            continue;
-        };
-        let (Some(wanted), Some(entries)) = (&map.content.entries(), &running.entries) else {
-            continue;
-        };
-        let diff = EntryDiff::new(wanted, entries, map.shape.is_array(), |name| {
-            observed.ifindex(name)
-        });
-        let keys = diff
-            .put
-            .keys()
-            .map(|key| (key, entries.contains_key(key)))
-            .chain(diff.delete.iter().map(|key| (key, true)));
-        for (key, there) in keys {
-            let address = describe(applied, path, key).unwrap_or_else(|| map.owner.clone());
-            let (action, reason) = match (there && !map.shape.is_array(), diff.delete.contains(key))
-            {
-                (_, true) => (
-                    Action::Delete,
-                    "the entry was added to the kernel by others",
-                ),
-                (true, _) => (Action::Update, "the entry was changed in the kernel"),
-                (false, _) if map.shape.is_array() => {
-                    (Action::Update, "the entry was changed in the kernel")
-                }
-                (false, _) => (Action::Create, "the entry is missing in the kernel"),
-            };
-            note(address, action, format!("{reason} (table {})", path.name()));
-        }
-    }
-    let upgraded = observed
-        .record
-        .as_ref()
-        .is_some_and(|record| record.build != crate::objects::build());
-    for (path, program) in &applied.programs {
-        let fingerprint = program.fingerprint(
-            |name| observed.ifindex(name),
-            |map| observed.maps.get(map).map(|map| map.id),
-        );
-        match observed.programs.get(path) {
-            None => note(
-                program.owner.clone(),
-                Action::Update,
-                format!("its program {path} is gone"),
-            ),
-            Some(running) if !upgraded && fingerprint.as_ref() != Some(&running.fingerprint) => {
-                note(
-                    program.owner.clone(),
-                    Action::Update,
-                    format!("its program {path} is another one"),
-                );
-            }
-            Some(_) => {}
-        }
-    }
-    for (slot, program) in &applied.slots {
-        let expected = observed.programs.get(program).map(|program| program.id);
-        if expected.is_some() && observed.slots.get(slot) != Some(&[expected; 2]) {
-            let owner = applied
-                .slot_owners
-                .get(slot)
-                .cloned()
-                .unwrap_or_else(Address::topology);
-            note(
-                owner,
-                Action::Update,
-                format!("slot {slot} does not lead to {program}"),
-            );
-        }
-    }
-    for (path, attachment) in &applied.links {
-        let owner = attachment.owner.clone();
-        let point = attachment.point.name();
-        let expected = observed
-            .programs
-            .get(&attachment.program)
-            .map(|program| program.id);
-        match observed.links.get(path) {
-            None => note(
-                owner,
-                Action::Update,
-                format!("nothing is attached to {} at {point}", attachment.interface),
-            ),
-            Some(link) if observed.ifindex(&attachment.interface) != Some(link.ifindex) => {
-                note(
-                    owner,
-                    Action::Update,
-                    format!(
-                        "{} was made anew: nothing is attached at {point}",
-                        attachment.interface
-                    ),
-                );
-            }
-            Some(link) if expected.is_some_and(|expected| expected != link.program) => {
-                note(
-                    owner,
-                    Action::Update,
-                    format!(
-                        "another program is attached to {} at {point}",
-                        attachment.interface
-                    ),
-                );
-            }
-            Some(_) => {}
-        }
-    }
-    let mut changes: Vec<Change> = found
-        .into_iter()
-        .map(|(address, (action, reason))| Change {
-            disruption: disruption(&address, action, steps),
-            address,
-            action,
-            reason,
-            before: Value::Null,
-            after: Value::Null,
-        })
-        .collect();
-    sort(&mut changes);
-    changes
-}
-
-/// The address of a table's entry, if people have a name for it.
-fn describe(applied: &Desired, path: &crate::resource::PinPath, key: &[u8]) -> Option<Address> {
-    let owner = &applied.maps.get(path)?.owner;
-    Some(owner.below(&applied.describers.get(owner)?.describe(path.name(), key)?))
-}
-
 /// What a change costs: the worst of the steps made for its object.
-fn disruption(address: &Address, action: Action, steps: &[Step]) -> String {
+pub(crate) fn disruption(address: &Address, action: Action, steps: &[Step]) -> String {
     if matches!(action, Action::Delete | Action::Replace) && address.is_object() {
         return "packets lost".to_owned();
     }
@@ -342,6 +198,6 @@ fn disruption(address: &Address, action: Action, steps: &[Step]) -> String {
     }
 }
 
-fn sort(changes: &mut [Change]) {
+pub(crate) fn sort(changes: &mut [Change]) {
     changes.sort_by(|a, b| (a.action, &a.address).cmp(&(b.action, &b.address)));
 }

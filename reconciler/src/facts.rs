@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
-use topology_schema::{Cube, RouteTarget, Topology};
+use serde_json::{Map, Value, json};
+use topology_schema::{Drift, Instance, RouteTarget, Topology};
 
 use crate::{address::Address, cube::driver_for};
 
@@ -14,6 +14,9 @@ pub type Facts = BTreeMap<Address, Value>;
 pub fn facts(topology: &Topology) -> Facts {
     let mut facts = Facts::new();
     let spec = &topology.spec;
+    if spec.drift != Drift::default() {
+        facts.insert(Address::topology(), json!({ "drift": spec.drift }));
+    }
     for (name, namespace) in &spec.namespaces {
         facts.insert(Address::namespace(name), json(namespace));
     }
@@ -31,10 +34,13 @@ pub fn facts(topology: &Topology) -> Facts {
 
 /// The fact of the cube itself holds its kind and scalar settings; each item of a list and each
 /// member of a map is a fact of its own.
-fn cube_facts(address: &Address, cube: &Cube, facts: &mut Facts) {
+fn cube_facts(address: &Address, cube: &Instance, facts: &mut Facts) {
     let kind = cube.kind();
     let mut own = Map::from_iter([("kind".to_owned(), Value::from(kind.name()))]);
-    let settings = match json(cube) {
+    if let Some(drift) = cube.drift {
+        own.insert("drift".to_owned(), json(&drift));
+    }
+    let settings = match json(&cube.cube) {
         Value::Object(mut tagged) => tagged.remove(kind.name()).unwrap_or_default(),
         _ => Value::Null,
     };

@@ -91,7 +91,8 @@ impl<'a> TopologyGraph<'a> {
 
     /// A cube by its name.
     pub fn cube(&self, name: &Name) -> Option<&'a Cube> {
-        self.topology.topology().spec.cubes.get(name)
+        let instance = self.topology.topology().spec.cubes.get(name)?;
+        Some(&instance.cube)
     }
 
     /// The other end of an endpoint's link.

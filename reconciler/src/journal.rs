@@ -261,7 +261,10 @@ impl Operation {
                 Kind::Pending,
                 waiting.iter().map(|(a, b)| (a.as_str(), b.as_str())),
             );
-            let repaired = texts(&self.transaction.drift);
+            // Drift that the topology says to leave is only shown.
+            let drift = self.transaction.drift.as_array().into_iter().flatten();
+            let repaired = drift.filter(|change| change["mode"] != "warn").cloned();
+            let repaired = texts(&Value::Array(repaired.collect()));
             self.emit_all(
                 Kind::DriftRepaired,
                 repaired.iter().map(|(a, b)| (a.as_str(), b.as_str())),

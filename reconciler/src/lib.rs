@@ -12,6 +12,7 @@ pub mod commit;
 pub mod cube;
 pub mod desired;
 mod digest;
+pub mod drift;
 pub mod execute;
 pub mod facts;
 pub mod graph;

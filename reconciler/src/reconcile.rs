@@ -10,6 +10,7 @@ use crate::{
     change::{self, Action, Changes},
     commit::PendingCommit,
     desired::{Desired, desired},
+    drift::{self, Applied, Policy},
     execute::{Outcome, execute},
     facts::{Facts, facts},
     graph::TopologyGraph,
@@ -50,6 +51,11 @@ impl Plan {
     /// What will be applied; `None` to remove the topology.
     pub fn wanted(&self) -> Option<&Topology> {
         self.wanted.as_ref().map(ValidTopology::topology)
+    }
+
+    /// True if anything differs, drift that stays among it.
+    pub fn differs(&self) -> bool {
+        !self.is_empty() || self.changes.differ()
     }
 }
 
@@ -130,17 +136,27 @@ pub(crate) fn make_plan(
             ..Record::new(topology.topology().clone(), lowered.allocation.clone())
         });
     let desired = lowered.map(|lowered| lowered.desired).unwrap_or_default();
-    let applied = applied.map(|topology| Lowered::new(&topology, &before, Some(&present)).desired);
-    let steps = plan::steps(&desired, &observed, applied.as_ref(), new_record.as_ref());
     let facts_of = |topology: Option<&Topology>| topology.map(facts).unwrap_or_default();
-    let old: Facts = facts_of(record.as_ref().map(|record| &record.topology));
     let new: Facts = facts_of(wanted.map(ValidTopology::topology));
-    let drift = match &applied {
-        // Without steps the kernel is as it should be.
-        Some(applied) if wanted.is_some() && !steps.is_empty() => {
-            change::drift(applied, &observed, &steps)
+    // Without its record, what runs is compared with what is wanted.
+    let (old, applied) = match &record {
+        None if !observed.is_empty() => (new.clone(), wanted.cloned()),
+        record => (
+            facts_of(record.as_ref().map(|record| &record.topology)),
+            applied,
+        ),
+    };
+    let applied = applied.map(|topology| Applied::new(&topology, &before, &observed));
+    let plan_for = |observed: &Observed| {
+        plan::steps(&desired, observed, recorded(&applied), new_record.as_ref())
+    };
+    let (steps, drift) = match (&applied, wanted) {
+        (Some(applied), Some(wanted)) => {
+            let asked_for = change::wanted(&old, &new, &[]);
+            let policy = Policy::new(&wanted.topology().spec, &asked_for);
+            drift::followed(applied, &observed, policy, plan_for)
         }
-        _ => Vec::new(),
+        _ => (plan_for(&observed), Vec::new()),
     };
     let mut changes = Changes {
         changes: change::wanted(&old, &new, &steps),
@@ -166,6 +182,11 @@ pub(crate) fn make_plan(
         wanted: wanted.cloned(),
         observed,
     })
+}
+
+/// What was desired last, if that is known.
+fn recorded(applied: &Option<Applied>) -> Option<&Desired> {
+    applied.as_ref().and_then(Applied::recorded)
 }
 
 /// A topology's resources, and the numbers in them.
@@ -292,6 +313,7 @@ fn unexplained(observed: &Observed, wanted: Option<&Record>) -> change::Change {
         disruption: "none".to_owned(),
         before: serde_json::Value::Null,
         after: serde_json::Value::Null,
+        mode: None,
     }
 }
 

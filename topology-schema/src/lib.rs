@@ -50,6 +50,7 @@ mod decode;
 mod diagnostic;
 mod document;
 mod endpoint;
+mod instance;
 mod json_schema;
 mod name;
 mod parse;
@@ -66,6 +67,7 @@ pub use cube::{Cube, CubeKind, MAX_PORTS};
 pub use diagnostic::{Diagnostic, Diagnostics, Location, Severity, Source};
 pub use document::{MAX_ALIASES, MAX_BYTES, MAX_DEPTH, MAX_VALUES};
 pub use endpoint::Endpoint;
+pub use instance::Instance;
 pub use json_schema::json_schema;
 pub use name::{InterfaceName, MAX_INTERFACE_NAME_LENGTH, MAX_NAME_LENGTH, Name};
 pub use parse::{Locations, parse, parse_located};
@@ -73,7 +75,7 @@ pub use path::{Path, Segment};
 pub use quantity::{Bounded, Mtu, Seconds};
 pub use text::{ValueCode, ValueError};
 pub use topology::{
-    ApiVersion, Hook, Interface, Kind, Link, Metadata, Namespace, NamespaceInterface,
+    ApiVersion, Drift, Hook, Interface, Kind, Link, Metadata, Namespace, NamespaceInterface,
     NamespaceRoute, Spec, Topology,
 };
 pub use validate::{ValidTopology, load, validate};

@@ -5,9 +5,11 @@ use std::str::FromStr;
 
 use serde::de::DeserializeOwned;
 
+use crate::cube::{Cube, CubeKind};
 use crate::decode::{Decoder, MAX_PROBLEMS, unknown_field};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, Source};
 use crate::document::{self, Document, NodeId, Value};
+use crate::instance::{self, Instance};
 use crate::path::Path;
 use crate::text::ValueError;
 use crate::topology::{ApiVersion, Kind, Metadata, Namespace, Spec, Topology};
@@ -107,7 +109,7 @@ pub(crate) fn parse_partially(source: &Source) -> Parsed {
 }
 
 const TOPOLOGY_FIELDS: [&str; 4] = ["apiVersion", "kind", "metadata", "spec"];
-const SPEC_FIELDS: [&str; 4] = ["namespaces", "interfaces", "cubes", "links"];
+const SPEC_FIELDS: [&str; 5] = ["drift", "namespaces", "interfaces", "cubes", "links"];
 const NAMESPACE_FIELDS: [&str; 1] = ["interfaces"];
 
 /// The outer levels are walked by hand, so that each element below is decoded on its own.
@@ -170,6 +172,9 @@ impl Parts<'_, '_> {
             "a mapping with `cubes` and `links`",
         )?;
         let mut spec = Spec::default();
+        if let Some(&node) = fields.get("drift") {
+            spec.drift = self.leaf(node, &path.key("drift")).unwrap_or_default();
+        }
         if let Some(&node) = fields.get("namespaces") {
             spec.namespaces = self.map(node, &path.key("namespaces"), Self::namespace);
         }
@@ -177,7 +182,7 @@ impl Parts<'_, '_> {
             spec.interfaces = self.map(node, &path.key("interfaces"), Self::leaf);
         }
         if let Some(&node) = fields.get("cubes") {
-            spec.cubes = self.map(node, &path.key("cubes"), Self::leaf);
+            spec.cubes = self.map(node, &path.key("cubes"), Self::cube);
         }
         if let Some(&node) = fields.get("links") {
             spec.links = self.list(node, &path.key("links"));
@@ -193,6 +198,34 @@ impl Parts<'_, '_> {
         Some(Namespace {
             interfaces: interfaces.unwrap_or_default(),
         })
+    }
+
+    /// A cube: its kind, and beside it what can be said of all kinds.
+    fn cube(&mut self, node: NodeId, path: &Path) -> Option<Instance> {
+        let document = self.document;
+        let Value::Map(map) = &document.node(node).value else {
+            return self.leaf::<Cube>(node, path).map(Instance::from);
+        };
+        let is_kind = |key: &str| CubeKind::ALL.iter().any(|kind| kind.name() == key);
+        // With its kind known, what else is there is a field; without, it may be a kind that is misspelt.
+        let has_kind = map.entries.iter().any(|entry| is_kind(&entry.key));
+        let is_present = |name: &str| map.get(name).is_some();
+        let mut drift = None;
+        for (position, entry) in map.entries.iter().enumerate() {
+            let path = path.key(&entry.key);
+            if entry.key == "drift" {
+                drift = self.leaf(entry.value, &path);
+            } else if has_kind && !is_kind(&entry.key) {
+                let problem = unknown_field(&entry.key, &instance::FIELDS, &is_present, &path)
+                    .at(Some(entry.key_location));
+                self.decoder.report(problem, path);
+            } else {
+                continue;
+            }
+            self.decoder.skip(node, position);
+        }
+        let cube = self.leaf::<Cube>(node, path)?;
+        Some(Instance { cube, drift })
     }
 
     fn leaf<T: DeserializeOwned>(&mut self, node: NodeId, path: &Path) -> Option<T> {

@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::addr::{InterfaceAddress, MacAddr, RouteTarget, ip_text};
-use crate::cube::Cube;
 use crate::endpoint::Endpoint;
+use crate::instance::Instance;
 use crate::name::{InterfaceName, Name};
 use crate::quantity::Mtu;
 
@@ -69,6 +69,11 @@ pub struct Metadata {
     expecting = "a mapping with `cubes` and `links`"
 )]
 pub struct Spec {
+    /// What happens when others change what was applied, for all objects. A cube may say otherwise beside its kind.
+    /// Default: `repair`.
+    #[serde(default, skip_serializing_if = "Drift::is_default")]
+    #[schemars(extend("default" = "repair"))]
+    pub drift: Drift,
     /// Network namespaces that `pcn` creates and owns, by name: hosts of labs, demos and tests.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub namespaces: BTreeMap<Name, Namespace>,
@@ -77,10 +82,65 @@ pub struct Spec {
     pub interfaces: BTreeMap<InterfaceName, Interface>,
     /// The network functions, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub cubes: BTreeMap<Name, Cube>,
+    pub cubes: BTreeMap<Name, Instance>,
     /// Undirected pairs of endpoints. An endpoint is used by at most one link.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<Link>,
+}
+
+/// What happens when the kernel is not as it was applied. What the file asks for is applied in any case.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+#[serde(rename_all = "camelCase", expecting = "`repair`, `warn` or `ignore`")]
+pub enum Drift {
+    /// The next apply brings it back.
+    #[default]
+    Repair,
+    /// It is shown and left as it is.
+    Warn,
+    /// It is neither shown nor changed.
+    Ignore,
+}
+
+impl Drift {
+    /// The word as it is written in a topology.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Repair => "repair",
+            Self::Warn => "warn",
+            Self::Ignore => "ignore",
+        }
+    }
+
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde calls it with a reference"
+    )]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Spec {
+    /// What happens to drift of a cube: its own word, else that for all objects.
+    #[must_use]
+    pub fn drift_of(&self, cube: &Name) -> Drift {
+        let own = self.cubes.get(cube).and_then(|instance| instance.drift);
+        own.unwrap_or(self.drift)
+    }
 }
 
 /// A network namespace that `pcn` creates and owns.

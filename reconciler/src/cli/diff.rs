@@ -47,9 +47,7 @@ fn difference(kernel: &mut dyn Kernel, wanted: &ValidTopology) -> crate::kernel:
     let name = &wanted.topology().metadata.name;
     let mut text = unified(name, &live, &to_yaml(wanted.topology()));
     let changes = reconcile::plan(kernel, wanted)?.changes;
-    if !changes.drift.is_empty() {
-        text.push_str(&render::drift_text(&changes.drift));
-    }
+    text.push_str(&render::drift_text(&changes.drift));
     Ok(text)
 }
 

@@ -26,7 +26,7 @@ pub(super) struct Args {
     /// Form of the result; several files give one JSON object with a list `plans`
     #[arg(short, long, value_enum, default_value_t, env = "PCN_OUTPUT")]
     output: Output,
-    /// End with 2 if there are changes
+    /// End with 2 if there are changes, or drift that is not repaired
     #[arg(long, env = "PCN_DETAILED_EXITCODE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     detailed_exitcode: bool,
     /// Save the plan of one topology to a file, for `pcn apply FILE`
@@ -78,7 +78,7 @@ impl Args {
         if let (Some(path), Some(planned)) = (&self.out, planned.first()) {
             saved::write(path, &planned.plan, render::json(&planned.view()))?;
         }
-        let changes = planned.iter().any(|planned| !planned.plan.is_empty());
+        let changes = planned.iter().any(|planned| planned.plan.differs());
         Ok(if changes && self.detailed_exitcode {
             ExitCode::Differences
         } else {

@@ -95,7 +95,7 @@ pub(super) fn conclude(plan: &Plan, report: kernel::Result<Report>, done: &str) 
             let remaining = format!(
                 "{}{}{}",
                 render::changes_text(&remaining.changes),
-                render::changes_text(&remaining.drift),
+                render::drift_text(&remaining.drift),
                 if remaining.pending.is_empty() {
                     String::new()
                 } else {
@@ -186,7 +186,7 @@ fn help(error: &kernel::Error) -> &'static str {
 }
 
 fn summary(plan: &Plan) -> String {
-    let all = plan.changes.changes.len() + plan.changes.drift.len();
+    let all = plan.changes.changes.len() + plan.changes.drift(true).count();
     let pending = match plan.changes.pending.len() {
         0 => String::new(),
         count => format!(", {count} pending"),

@@ -90,6 +90,11 @@ impl CubeDriver for Driver {
         }
     }
 
+    fn value(&self, table: &str, value: &[u8]) -> Option<Value> {
+        let port = bytemuck::try_pod_read_unaligned::<u32>(value).ok()?;
+        (table == "static_fdb").then(|| format!("port {port}").into())
+    }
+
     fn lists(&self) -> &'static [(&'static str, &'static str)] {
         &[("fdb", "mac")]
     }

@@ -51,6 +51,11 @@ pub trait CubeDriver: Sync {
         None
     }
 
+    /// What a table's value means to people; `None` leaves its bytes.
+    fn value(&self, _table: &str, _value: &[u8]) -> Option<Value> {
+        None
+    }
+
     /// Fields of the settings that are lists, and by which field their items are told apart; an
     /// empty name stands for the item itself.
     fn lists(&self) -> &'static [(&'static str, &'static str)] {

@@ -117,6 +117,17 @@ impl CubeDriver for Driver {
         }
     }
 
+    fn value(&self, table: &str, value: &[u8]) -> Option<Value> {
+        match table {
+            "routes_v4" | "routes_v6" => routes::value(table, value),
+            "static_neighbors" => {
+                let value = bytemuck::try_pod_read_unaligned::<StaticNeighbor>(value).ok()?;
+                Some(MacAddr(value.mac.bytes()).to_string().into())
+            }
+            _ => None,
+        }
+    }
+
     fn lists(&self) -> &'static [(&'static str, &'static str)] {
         &[("routes", "to"), ("neighbors", "address")]
     }

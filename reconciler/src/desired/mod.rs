@@ -52,6 +52,11 @@ impl Describer {
     pub fn describe(self, table: &str, key: &[u8]) -> Option<String> {
         self.0.describe(table, key)
     }
+
+    /// See [`CubeDriver::value`].
+    pub fn value(self, table: &str, value: &[u8]) -> Option<serde_json::Value> {
+        self.0.value(table, value)
+    }
 }
 
 impl std::fmt::Debug for Describer {

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use crate::{
     address::Address,
-    change::{self, Change},
+    change::Change,
     desired::{Desired, desired},
+    drift::{self, Applied, Policy},
     graph::TopologyGraph,
     kernel::{self, Kernel},
     observed::{Interest, Observed},
@@ -34,12 +35,11 @@ impl Reading {
         reconcile::take_interest(&mut interest, &desired(graph, &record.allocation, &all));
         let observed = kernel.observe(&interest)?;
         let desired = desired(graph, &record.allocation, &observed.foreign_interfaces());
-        let steps = plan::steps(&desired, &observed, Some(&desired), Some(record));
-        let drift = if steps.is_empty() {
-            Vec::new()
-        } else {
-            change::drift(&desired, &observed, &steps)
-        };
+        let applied = Applied::new(graph.topology(), &record.allocation, &observed);
+        let policy = Policy::new(&record.topology.spec, &[]);
+        let (_, drift) = drift::followed(&applied, &observed, policy, |observed| {
+            plan::steps(&desired, observed, applied.recorded(), Some(record))
+        });
         Ok(Self {
             desired,
             observed,

@@ -165,9 +165,12 @@ impl<'de, 'c> Deserializer<'de> for NodeDeserializer<'c> {
                     }),
                     _ => {
                         let expected = (&visitor as &dyn Expected).to_string();
+                        let skipped =
+                            |position| self.context.skipped.contains(&(self.node, position));
+                        let found = (0..map.entries.len()).filter(|position| !skipped(*position));
                         Err(DecodeError::new(Problem::NotOneKey {
                             expected,
-                            found: map.entries.len(),
+                            found: found.count(),
                         }))
                     }
                 }
@@ -219,9 +222,8 @@ impl Remaining<'_> {
         while self.next < self.count {
             let position = self.next;
             self.next += 1;
-            if self.context.pruned.is_empty()
-                || !self.context.pruned.contains(&(self.node, position))
-            {
+            let at = (self.node, position);
+            if !self.context.pruned.contains(&at) && !self.context.skipped.contains(&at) {
                 return Some(position);
             }
         }

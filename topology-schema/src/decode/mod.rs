@@ -39,6 +39,8 @@ struct Context<'d> {
     document: &'d Document,
     /// Entries and items that are left out, by collection and position.
     pruned: HashSet<(NodeId, usize)>,
+    /// Entries that somebody else reads.
+    skipped: HashSet<(NodeId, usize)>,
     visits: Cell<usize>,
 }
 
@@ -59,6 +61,7 @@ impl<'d> Decoder<'d> {
         let context = Context {
             document,
             pruned: HashSet::new(),
+            skipped: HashSet::new(),
             visits: Cell::new(0),
         };
         Self {
@@ -91,6 +94,11 @@ impl<'d> Decoder<'d> {
                 return None;
             }
         }
+    }
+
+    /// Leaves an entry of a mapping out of what is decoded: it is read apart from the rest.
+    pub(crate) fn skip(&mut self, map: NodeId, position: usize) {
+        self.context.skipped.insert((map, position));
     }
 
     pub(crate) fn report(&mut self, diagnostic: Diagnostic, damaged: Path) {

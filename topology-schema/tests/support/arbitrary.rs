@@ -10,9 +10,9 @@ use topology_schema::cube::{
     PlainPort, bridge, ddos_mitigator, forwarder, hello, hello_transparent, router,
 };
 use topology_schema::{
-    ApiVersion, Bounded, Cube, Endpoint, Hook, Interface, InterfaceAddress, InterfaceName, Kind,
-    Link, MacAddr, Metadata, Name, Namespace, NamespaceInterface, NamespaceRoute, Prefix,
-    RouteTarget, Seconds, Spec, Topology,
+    ApiVersion, Bounded, Cube, Drift, Endpoint, Hook, Instance, Interface, InterfaceAddress,
+    InterfaceName, Kind, Link, MacAddr, Metadata, Name, Namespace, NamespaceInterface,
+    NamespaceRoute, Prefix, RouteTarget, Seconds, Spec, Topology,
 };
 
 /// Names, many of which YAML would read as something else than text.
@@ -202,6 +202,14 @@ fn cube() -> impl Strategy<Value = Cube> {
     ]
 }
 
+fn drift() -> impl Strategy<Value = Drift> {
+    prop::sample::select(vec![Drift::Repair, Drift::Warn, Drift::Ignore])
+}
+
+fn instance() -> impl Strategy<Value = Instance> {
+    (cube(), option::of(drift())).prop_map(|(cube, drift)| Instance { cube, drift })
+}
+
 fn endpoint() -> impl Strategy<Value = Endpoint> {
     prop_oneof![
         (name(), name()).prop_map(|(cube, port)| Endpoint::Port { cube, port }),
@@ -235,12 +243,14 @@ pub(crate) fn topology() -> impl Strategy<Value = Topology> {
     let hook = prop::sample::select(vec![Hook::Tc, Hook::Xdp, Hook::XdpGeneric]);
     let interface = (hook, through()).prop_map(|(hook, through)| Interface { hook, through });
     let spec = (
+        drift(),
         btree_map(name(), namespace(), 0..3),
         btree_map(interface_name(), interface, 0..3),
-        btree_map(name(), cube(), 0..6),
+        btree_map(name(), instance(), 0..6),
         vec((endpoint(), endpoint()).prop_map(|(a, b)| Link(a, b)), 0..6),
     )
-        .prop_map(|(namespaces, interfaces, cubes, links)| Spec {
+        .prop_map(|(drift, namespaces, interfaces, cubes, links)| Spec {
+            drift,
             namespaces,
             interfaces,
             cubes,

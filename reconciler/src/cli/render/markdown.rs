@@ -19,9 +19,13 @@ pub fn markdown(view: &View<'_>) -> String {
     if !view.changes.changes.is_empty() {
         table(&mut out, &view.changes.changes);
     }
-    if !view.changes.drift.is_empty() {
+    if view.changes.drift(true).next().is_some() {
         out.push_str("\n#### Drift (the kernel differs from what was applied)\n");
-        table(&mut out, &view.changes.drift);
+        table(&mut out, view.changes.drift(true));
+    }
+    if view.changes.drift(false).next().is_some() {
+        out.push_str("\n#### Drift, not repaired (`drift: warn`)\n");
+        table(&mut out, view.changes.drift(false));
     }
     if !view.changes.pending.is_empty() {
         out.push_str("\n#### Pending (applied once what is missing is there)\n\n");
@@ -41,7 +45,7 @@ pub fn markdown(view: &View<'_>) -> String {
     out
 }
 
-fn table(out: &mut String, changes: &[Change]) {
+fn table<'a>(out: &mut String, changes: impl IntoIterator<Item = &'a Change>) {
     out.push_str("\n| action | address | why | disruption |\n| --- | --- | --- | --- |\n");
     for change in changes {
         let (symbol, word) = label(change.action);

@@ -13,16 +13,14 @@ use crate::{
 /// [`pending`].
 pub fn text(view: &View<'_>) -> String {
     if view.changes.is_empty() {
-        return "No changes.\n".to_owned();
+        return format!("No changes.\n{}", drift(&view.changes.drift));
     }
     let mut text = format!(
         "{}\n{}",
         paint(style::TITLE, &summary(view.changes)),
         changes(&view.changes.changes)
     );
-    if !view.changes.drift.is_empty() {
-        text.push_str(&drift(&view.changes.drift));
-    }
+    text.push_str(&drift(&view.changes.drift));
     if !view.changes.pending.is_empty() {
         text.push_str(&pending(&view.changes.pending));
     }
@@ -32,7 +30,7 @@ pub fn text(view: &View<'_>) -> String {
 /// The first line: how many of each action, what is drift among them.
 pub fn summary(changes: &Changes) -> String {
     let counts = ACTIONS.map(|action| format!("{} to {}", changes.count(action), label(action).1));
-    let drift = match changes.drift.len() {
+    let drift = match changes.drift(true).count() {
         0 => String::new(),
         count => format!(" ({count} of them drift)"),
     };
@@ -40,17 +38,23 @@ pub fn summary(changes: &Changes) -> String {
 }
 
 /// One line a change.
-pub fn changes(changes: &[Change]) -> String {
-    changes.iter().map(line).collect()
+pub fn changes<'a>(changes: impl IntoIterator<Item = &'a Change>) -> String {
+    changes.into_iter().map(line).collect()
 }
 
-/// The section of drift.
+/// The sections of drift: what is repaired, and what stays.
 pub fn drift(drift: &[Change]) -> String {
-    let title = paint(
-        style::TITLE,
-        "Drift (the kernel differs from what was applied):",
-    );
-    format!("{title}\n{}", changes(drift))
+    let title = "Drift (the kernel differs from what was applied):";
+    let repaired = drift.iter().filter(|change| !change.is_warning());
+    let left = drift.iter().filter(|change| change.is_warning());
+    section(title, repaired) + &section("Drift, not repaired (drift: warn):", left)
+}
+
+fn section<'a>(title: &str, drift: impl Iterator<Item = &'a Change>) -> String {
+    match changes(drift) {
+        lines if lines.is_empty() => lines,
+        lines => format!("{}\n{lines}", paint(style::TITLE, title)),
+    }
 }
 
 /// The section of what waits.

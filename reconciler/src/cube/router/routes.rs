@@ -11,6 +11,7 @@ use ebpf_abi::{
         ROUTE_BROADCAST, ROUTE_CONNECTED, ROUTE_LOCAL, ROUTE_VIA, Route, RouteKeyV4, RouteKeyV6,
     },
 };
+use serde_json::Value;
 use topology_schema::{InterfaceAddress, Prefix, cube::router::Spec};
 
 use super::{bytes, words};
@@ -123,6 +124,20 @@ pub(super) fn destination(table: &str, key: &[u8]) -> Option<Prefix> {
         (key.length, Ipv6Addr::from(key.address.bytes()).into())
     };
     Prefix::containing(address, u8::try_from(length).ok()?)
+}
+
+/// A route as people write it, with the number of its port.
+pub(super) fn value(table: &str, value: &[u8]) -> Option<Value> {
+    let route = bytemuck::try_pod_read_unaligned::<Route>(value).ok()?;
+    let port = route.port;
+    let text = match route.kind {
+        ROUTE_LOCAL => format!("local, port {port}"),
+        ROUTE_CONNECTED => format!("connected, port {port}"),
+        ROUTE_BROADCAST => format!("broadcast, port {port}"),
+        ROUTE_VIA => format!("via {}, port {port}", next_hop(table, route.next_hop)),
+        _ => return None,
+    };
+    Some(text.into())
 }
 
 pub(super) fn next_hop(table: &str, address: V6) -> IpAddr {

@@ -1,0 +1,228 @@
+//! Drift: where the kernel differs from what was applied, and what the topology wants done
+//! about it.
+//!
+//! The kernel is compared with the resources of what was applied last, on the host as it was
+//! then. What merely follows from something else that is missing is not listed by itself: a
+//! program on a map that is gone, a port table entry with the index of an interface that is gone.
+
+mod compare;
+mod interfaces;
+mod policy;
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+use topology_schema::{InterfaceName, ValidTopology};
+
+use crate::{
+    address::Address,
+    allocation::Allocation,
+    change::{self, Action, Change},
+    desired::{Desired, desired},
+    facts::{Facts, facts},
+    graph::TopologyGraph,
+    observed::Observed,
+    plan::Step,
+    resource::Template,
+};
+
+pub use self::policy::{Policy, followed};
+
+/// What was applied last.
+pub struct Applied {
+    /// Its resources, on the host as it was then.
+    pub(crate) desired: Desired,
+    /// What became of the host's interfaces since.
+    events: BTreeMap<InterfaceName, Event>,
+    /// The topology as facts: values for people.
+    facts: Facts,
+    /// Numbers of ports.
+    allocation: Allocation,
+    /// Made by the data planes of this `pcn`: others have other programs.
+    same_build: bool,
+    /// The record of it is there.
+    recorded: bool,
+}
+
+/// What happened to an interface of the host. It is followed whatever the topology says of drift.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    /// It was missing and is there.
+    Appeared,
+    /// It was there and is gone.
+    Vanished,
+    /// Another interface has its name.
+    MadeAnew,
+}
+
+impl Applied {
+    /// Takes what was applied apart, for comparing it with `observed`.
+    pub fn new(topology: &ValidTopology, allocation: &Allocation, observed: &Observed) -> Self {
+        let graph = TopologyGraph::new(topology);
+        let allocation = Allocation::new(&graph, allocation);
+        let all = graph.host_interfaces().into_iter().cloned().collect();
+        let everywhere = desired(&graph, &allocation, &all);
+        let events = interfaces::events(&all, &everywhere, observed);
+        let then = all
+            .into_iter()
+            .filter(|name| match events.get(name) {
+                Some(event) => *event != Event::Appeared,
+                None => observed.foreign_interfaces().contains(name),
+            })
+            .collect();
+        let record = observed.record.as_ref();
+        Self {
+            desired: desired(&graph, &allocation, &then),
+            events,
+            facts: facts(topology.topology()),
+            allocation,
+            same_build: record.is_none_or(|record| record.build == crate::objects::build()),
+            recorded: record.is_some(),
+        }
+    }
+
+    /// What was desired last; `None` without a record of it.
+    pub fn recorded(&self) -> Option<&Desired> {
+        self.recorded.then_some(&self.desired)
+    }
+
+    /// The index of an interface; `None` if what refers to it refers to one that is no more.
+    fn ifindex(&self, observed: &Observed, name: &InterfaceName) -> Option<u32> {
+        if self.events.contains_key(name) {
+            return None;
+        }
+        observed.ifindex(name)
+    }
+}
+
+/// One difference.
+#[derive(Clone, Debug)]
+struct Finding {
+    /// Of which object or entry.
+    address: Address,
+    action: Action,
+    reason: String,
+    /// Which part of it; empty for the whole.
+    part: String,
+    before: Value,
+    after: Value,
+}
+
+impl Finding {
+    fn update(address: &Address, reason: String) -> Self {
+        Self {
+            address: address.clone(),
+            action: Action::Update,
+            reason,
+            part: String::new(),
+            before: Value::Null,
+            after: Value::Null,
+        }
+    }
+
+    /// Which part of the object it is about, as it is and as it should be.
+    fn part(mut self, part: impl Into<String>, before: Value, after: Value) -> Self {
+        self.part = part.into();
+        self.before = before;
+        self.after = after;
+        self
+    }
+}
+
+/// Where the kernel differs from what was applied, object by object and entry by entry.
+pub fn find(applied: &Applied, observed: &Observed, steps: &[Step]) -> Vec<Change> {
+    let mut findings = compare::compare(applied, observed);
+    findings.extend(interfaces::findings(applied));
+    if !applied.recorded {
+        let reason = "there is no record of what was applied: an apply was interrupted, or the record was removed";
+        findings.push(Finding {
+            action: Action::Create,
+            ..Finding::update(&Address::topology(), reason.to_owned())
+        });
+    }
+    let mut by_address: BTreeMap<Address, Vec<Finding>> = BTreeMap::new();
+    for finding in findings {
+        by_address
+            .entry(finding.address.clone())
+            .or_default()
+            .push(finding);
+    }
+    let mut changes: Vec<Change> = by_address
+        .into_iter()
+        .map(|(address, findings)| merge(address, findings, steps))
+        .collect();
+    change::sort(&mut changes);
+    changes
+}
+
+/// Reasons that are spelt out of one object.
+const REASONS: usize = 3;
+
+/// All that is to be said of one address.
+fn merge(address: Address, findings: Vec<Finding>, steps: &[Step]) -> Change {
+    let action = findings
+        .iter()
+        .map(|finding| finding.action)
+        .min()
+        .unwrap_or(Action::Update);
+    let mut reasons: Vec<&str> = Vec::new();
+    for finding in &findings {
+        if !reasons.contains(&finding.reason.as_str()) {
+            reasons.push(&finding.reason);
+        }
+    }
+    let mut reason = reasons[..reasons.len().min(REASONS)].join("; ");
+    if reasons.len() > REASONS {
+        reason.push_str(&format!("; {} more", reasons.len() - REASONS));
+    }
+    let (before, after) = match findings.as_slice() {
+        [only] if only.part.is_empty() => (only.before.clone(), only.after.clone()),
+        parts => {
+            let side = |value: fn(&Finding) -> &Value| {
+                let named = parts.iter().filter(|finding| !finding.part.is_empty());
+                let side: Map<String, Value> = named
+                    .map(|finding| (finding.part.clone(), value(finding).clone()))
+                    .collect();
+                if side.is_empty() {
+                    Value::Null
+                } else {
+                    Value::Object(side)
+                }
+            };
+            (
+                side(|finding| &finding.before),
+                side(|finding| &finding.after),
+            )
+        }
+    };
+    Change {
+        disruption: change::disruption(&address, action, steps),
+        address,
+        action,
+        reason,
+        before,
+        after,
+        mode: Some(topology_schema::Drift::Repair),
+    }
+}
+
+/// True if bytes are what a template comes to. Indices of interfaces that are no more are not
+/// compared: what they were cannot be known.
+fn matches(
+    template: &Template,
+    running: &[u8],
+    ifindex: impl Fn(&InterfaceName) -> Option<u32>,
+) -> bool {
+    let mut wanted = template.bytes.clone();
+    if wanted.len() != running.len() {
+        return false;
+    }
+    for (offset, name) in &template.ifindexes {
+        let range = *offset..*offset + 4;
+        match ifindex(name) {
+            Some(index) => wanted[range].copy_from_slice(&index.to_ne_bytes()),
+            None => wanted[range.clone()].copy_from_slice(&running[range]),
+        }
+    }
+    wanted == running
+}
