@@ -47,7 +47,13 @@ fn plans() {
         let text = anstream::adapter::strip_str(&render::text(&view)).to_string();
         // The same value decides the text and the exit code.
         assert_eq!(
-            text == "No changes.\n",
+            text != "No changes.\n",
+            plan.differs(),
+            "{}",
+            case.display()
+        );
+        assert_eq!(
+            text.starts_with("No changes.\n"),
             plan.is_empty(),
             "{}",
             case.display()
@@ -180,7 +186,7 @@ fn kernel(case: &Path) -> FakeKernel {
 /// What others did to the kernel.
 fn happen(kernel: &mut FakeKernel, case: &str) {
     match case {
-        "drift-entry" | "drift-and-change" => {
+        "drift-entry" | "drift-and-change" | "drift-warn" | "drift-ignored" => {
             let routes = PinPath::new(&["cubes", "r1", "routes_v4"]);
             let entries = kernel
                 .state_mut()

@@ -7,6 +7,7 @@
 
 mod compare;
 mod interfaces;
+mod mask;
 mod policy;
 
 use std::collections::BTreeMap;
