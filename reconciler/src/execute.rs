@@ -1,5 +1,10 @@
 //! Runs the steps of a plan; takes them back when one fails.
 
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
 use crate::{
     interrupt::Interrupt,
     kernel::{self, Kernel},
@@ -50,7 +55,7 @@ pub fn execute(
         let done = if stop {
             Err(kernel::Error::Interrupted)
         } else {
-            kernel.apply(&step.op)
+            attempt(kernel, &step.op)
         };
         match done {
             Ok(()) => undo.extend(&step.undo),
@@ -60,6 +65,9 @@ pub fn execute(
             }
             Err(error) => {
                 let step = Box::new(step.clone());
+                if step.op.may_be_half_done() {
+                    undo.extend(&step.undo);
+                }
                 let failed = roll_back(kernel, &undo);
                 return if failed.is_empty() {
                     Outcome::RolledBack { step, error }
@@ -79,6 +87,20 @@ pub fn execute(
 fn roll_back(kernel: &mut dyn Kernel, undo: &[&Op]) -> Vec<kernel::Error> {
     undo.iter()
         .rev()
-        .filter_map(|op| kernel.apply(op).err())
+        .filter_map(|op| attempt(kernel, op).err())
         .collect()
+}
+
+/// A panic is a failure like another one: what came before is taken back.
+fn attempt(kernel: &mut dyn Kernel, op: &Op) -> kernel::Result<()> {
+    catch_unwind(AssertUnwindSafe(|| kernel.apply(op)))
+        .unwrap_or_else(|panic| Err(kernel::Error::Panic(message(&*panic))))
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => (*text).to_owned(),
+        (_, Some(text)) => text.clone(),
+        _ => "panic".to_owned(),
+    }
 }

@@ -122,7 +122,8 @@ impl From<kernel::Error> for Failure {
             | kernel::Error::Verifier { .. }
             | kernel::Error::Newer { .. }
             | kernel::Error::Foreign(_)
-            | kernel::Error::Interrupted => ExitCode::Error,
+            | kernel::Error::Interrupted
+            | kernel::Error::Panic(_) => ExitCode::Error,
         };
         Self::new(code, explain(&error))
     }

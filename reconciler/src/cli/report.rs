@@ -181,7 +181,8 @@ fn help(error: &kernel::Error) -> &'static str {
         kernel::Error::Call(_)
         | kernel::Error::Newer { .. }
         | kernel::Error::Foreign(_)
-        | kernel::Error::Interrupted => "",
+        | kernel::Error::Interrupted
+        | kernel::Error::Panic(_) => "",
     }
 }
 

@@ -1,6 +1,7 @@
 //! Everything that reaches the kernel, behind one trait.
 
 pub mod fake;
+pub mod fault;
 pub mod linux;
 
 use std::time::Duration;
@@ -53,6 +54,9 @@ pub enum Error {
     /// Somebody asked to stop before the step.
     #[error("interrupted")]
     Interrupted,
+    /// `pcn` itself is wrong.
+    #[error("internal error: {0}; please report it")]
+    Panic(String),
 }
 
 /// Result of an operation.

@@ -125,6 +125,35 @@ pub enum Op {
     RemoveDirectory,
 }
 
+impl Op {
+    /// True if the operation is more than one call to the kernel, so that one that failed may
+    /// have done a part. Its undo takes back a part as well as the whole.
+    pub fn may_be_half_done(&self) -> bool {
+        match self {
+            Self::CreateNamespace(_)
+            | Self::CreateVeth(..)
+            | Self::ConfigureVeth { .. }
+            | Self::CreateMap(..)
+            | Self::LoadProgram(..)
+            | Self::WriteEntries { .. }
+            | Self::CopyEntries { .. }
+            | Self::Activate { .. }
+            | Self::WriteRecord(_) => true,
+            Self::DeleteNamespace(_)
+            | Self::DeleteVeths(_)
+            | Self::SetSlot(..)
+            | Self::ClearSlot(..)
+            | Self::Drain
+            | Self::Attach(..)
+            | Self::UpdateLink { .. }
+            | Self::Detach(_)
+            | Self::Rename { .. }
+            | Self::Unpin(_)
+            | Self::RemoveDirectory => false,
+        }
+    }
+}
+
 /// One step of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
