@@ -25,6 +25,7 @@ pub mod plan;
 pub mod reconcile;
 pub mod record;
 pub mod resource;
+mod restore;
 pub mod saved_plan;
 pub mod status;
 pub mod watch;

@@ -20,6 +20,7 @@ use crate::{
     plan::{self, Step},
     record::Record,
     resource::Content,
+    restore::restore,
 };
 
 /// What is to be done, and what it means.
@@ -101,6 +102,17 @@ pub(crate) fn make_plan(
     wanted: Option<&ValidTopology>,
     commit: Commit,
 ) -> kernel::Result<Plan> {
+    plan_after(kernel, wanted, commit, false)
+}
+
+/// The same, after an apply that came to its end or, `unfinished`, did not: then there may be
+/// more than the record says.
+pub(crate) fn plan_after(
+    kernel: &mut dyn Kernel,
+    wanted: Option<&ValidTopology>,
+    commit: Commit,
+    unfinished: bool,
+) -> kernel::Result<Plan> {
     let record = kernel.record()?;
     record.as_ref().map_or(Ok(()), check_layout)?;
     let applied = record.as_ref().and_then(valid);
@@ -111,7 +123,7 @@ pub(crate) fn make_plan(
     // What should be read follows from what was and what will be; which interfaces exist is not
     // known yet, so both are made as if all did.
     let mut interest = Interest {
-        all_slots: record.as_ref().is_none_or(|record| record.unfinished),
+        all_slots: unfinished || record.as_ref().is_none_or(|record| record.unfinished),
         ..Interest::default()
     };
     let other = applied.as_ref().filter(|applied| Some(*applied) != wanted);
@@ -250,7 +262,7 @@ pub(crate) fn carry_out(
             }
             Ok(Report::Applied { left })
         }
-        failed => Ok(Report::Failed(failed)),
+        failed => Ok(Report::Failed(restore(kernel, plan, failed))),
     }
 }
 

@@ -1,6 +1,6 @@
 //! A kernel that fails on purpose, around any other: for tests of what happens then.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use topology_schema::Name;
 
@@ -160,6 +160,10 @@ impl<K: Kernel> Kernel for FaultyKernel<K> {
 
     fn now(&self) -> u64 {
         self.kernel.now()
+    }
+
+    fn boot_time(&self) -> Duration {
+        self.kernel.boot_time()
     }
 
     fn apply(&mut self, op: &Op) -> Result<()> {

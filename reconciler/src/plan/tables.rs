@@ -103,20 +103,31 @@ impl Planner<'_> {
         };
         let old = self.observed.record.as_ref();
         match record {
-            Some(record) if banks || old != Some(record) => {
+            Some(record) => {
                 let undo = old.map(|old| write(old, false));
-                if let Some(old) = old.filter(|old| banks && !old.unfinished) {
+                let was_unfinished = old.is_some_and(|old| old.unfinished);
+                if let Some(old) = old.filter(|_| banks && !was_unfinished) {
                     let op = write(old, true);
                     self.step(Order::Intent, &topology, op, undo.clone(), Disruption::None);
                 }
-                let op = write(record, banks);
-                self.step(Order::Record, &topology, op, undo, Disruption::None);
-                if banks {
+                let says_so = |old: &Record| {
+                    let unfinished = record.unfinished;
+                    *record
+                        == Record {
+                            unfinished,
+                            ..old.clone()
+                        }
+                };
+                let done = old.is_some_and(says_so);
+                if !done {
+                    let op = write(record, banks);
+                    self.step(Order::Record, &topology, op, undo, Disruption::None);
+                }
+                if banks || (done && was_unfinished) {
                     let op = write(record, false);
                     self.step(Order::Finish, &topology, op, None, Disruption::None);
                 }
             }
-            Some(_) => {}
             None if !self.observed.is_empty() => {
                 let op = Op::RemoveDirectory;
                 self.step(Order::Directory, &topology, op, None, Disruption::None);
