@@ -5,7 +5,6 @@ use crate::{
     interrupt::Interrupt,
     kernel::{self, Kernel},
     observed::Observed,
-    plan::Phase,
     reconcile::{self, Commit, Plan},
 };
 
@@ -40,15 +39,12 @@ fn go_back(kernel: &mut dyn Kernel, before: &Observed) -> kernel::Result<()> {
     }
     tracing::info!(steps = plan.steps.len(), "going back to what was applied");
     match execute(kernel, &plan.steps, &Interrupt::default(), |_, _| ()) {
-        Outcome::Done { .. } => {}
+        // Nothing moves traffic here for whose sake something might stay behind.
+        Outcome::Done { left } => left.into_iter().next().map_or(Ok(()), Err)?,
         Outcome::RolledBack { error, .. } | Outcome::Stuck { error, .. } => return Err(error),
     }
-    let left = reconcile::plan_after(kernel, applied.as_ref(), commit, true)?;
-    match left
-        .steps
-        .into_iter()
-        .find(|step| step.phase != Phase::CleanUp)
-    {
+    let again = reconcile::plan_after(kernel, applied.as_ref(), commit, true)?;
+    match again.steps.first() {
         Some(step) => Err(kernel::Error::Call(format!(
             "{}: it is not as it was",
             step.address
