@@ -145,6 +145,21 @@ impl Lab {
         Lock::acquire(Path::new(BPFFS), &topology, Duration::ZERO).expect("nobody else has it")
     }
 
+    /// Runs `pcn` under another program that is given the words of `wrapper` first.
+    pub fn pcn_under(&self, wrapper: &str, arguments: &str) -> Run {
+        let mut words = wrapper.split_whitespace();
+        let mut command = Command::new(words.next().expect("a program"));
+        command.args(words).arg(binary());
+        let run = start_command(
+            with_arguments(command, arguments),
+            &format!("{wrapper} pcn {arguments}"),
+            "",
+        )
+        .end();
+        self.note_objects();
+        run
+    }
+
     /// Writes a file, and returns its path.
     pub fn file(&self, name: &str, text: &str) -> String {
         let path = format!("{FILES}/{name}");
@@ -225,10 +240,15 @@ impl Lab {
 }
 
 fn start_pcn(arguments: &str, input: &str) -> Running {
-    let mut command = Command::new(binary());
+    let command = with_arguments(Command::new(binary()), arguments);
+    start_command(command, &format!("pcn {arguments}"), input)
+}
+
+/// A command of `pcn` with arguments and its environment here.
+fn with_arguments(mut command: Command, arguments: &str) -> Command {
     command
         .args(arguments.split_whitespace())
         .env("PCN_BPFFS", BPFFS)
         .env("NO_COLOR", "1");
-    start_command(command, &format!("pcn {arguments}"), input)
+    command
 }

@@ -4,6 +4,7 @@ mod changes;
 mod confirm;
 mod crash;
 mod drift;
+mod faults;
 mod foreign;
 mod interfaces;
 mod live;
