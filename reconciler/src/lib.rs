@@ -19,6 +19,7 @@ pub mod graph;
 pub mod interrupt;
 pub mod journal;
 pub mod kernel;
+pub mod metrics;
 pub mod objects;
 pub mod observed;
 pub mod plan;

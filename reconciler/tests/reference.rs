@@ -146,3 +146,38 @@ fn flags<'a>(text: &mut String, arguments: impl Iterator<Item = &'a clap::Arg>) 
         ));
     }
 }
+
+/// `docs/reference/metrics.md` is made from the catalogue of metrics.
+#[test]
+fn the_reference_of_metrics_is_fresh() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/metrics.md");
+    golden::all(std::iter::once(golden::compare(&file, &metrics())));
+}
+
+fn metrics() -> String {
+    let mut text = "# Metrics\n\n\
+        Made from the code: `UPDATE_GOLDEN=1 cargo test -p reconciler --test reference` writes it anew.\n\n\
+        `pcn metrics` prints them once; `pcn watch --metrics unix:/run/pcn/metrics.sock` (or `127.0.0.1:9464`) serves them \
+        at `/metrics` as OpenMetrics 1.0. Only this machine is served: a Unix socket for root and its group, or a loopback \
+        address. The kernel is read when somebody asks, so nothing is older than the answer; `pcn_reconcile*` and \
+        `pcn_apply_rollbacks` count what the serving process did and are not in `pcn metrics`.\n\n\
+        Counters start anew when a cube is removed and made again. Labels: `direction` is `rx` or `tx`, `path` is `ingress` or \
+        `egress`, `attachment` is `cube:port` or an interface, `reason` as in `pcn show`.\n\n\
+        | metric | type | labels | means |\n| --- | --- | --- | --- |\n"
+        .to_owned();
+    for family in reconciler::metrics::FAMILIES {
+        let labels: Vec<_> = family
+            .labels
+            .iter()
+            .map(|label| format!("`{label}`"))
+            .collect();
+        text.push_str(&format!(
+            "| `{}` | {} | {} | {} |\n",
+            family.sample(),
+            format!("{:?}", family.kind).to_lowercase(),
+            labels.join(", "),
+            family.help
+        ));
+    }
+    text
+}

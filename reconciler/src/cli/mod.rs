@@ -15,6 +15,7 @@ mod guardian;
 mod history;
 mod host;
 mod man;
+mod metrics;
 mod output;
 mod plan;
 pub mod render;
@@ -83,6 +84,7 @@ enum Command {
     Show(show::Args),
     Events(events::Args),
     History(history::Args),
+    Metrics(metrics::Args),
     Destroy(destroy::Args),
     Watch(watch::Args),
     Graph(graph::Args),
@@ -147,6 +149,7 @@ impl Command {
             Self::Show(args) => args.run(),
             Self::Events(args) => args.run(),
             Self::History(args) => args.run(),
+            Self::Metrics(args) => args.run(),
             Self::Destroy(args) => args.run(),
             Self::Watch(args) => args.run(),
             Self::Graph(args) => args.run(),
