@@ -5,6 +5,7 @@ pub mod clock;
 pub mod command;
 pub mod cube;
 pub mod lab;
+pub mod openmetrics;
 pub mod packet;
 pub mod private_net;
 pub mod require;

@@ -1,12 +1,15 @@
 //! `pcn watch`
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
     CommandResult, ExitCode, Failure,
     host::{self, HistoryArgs, HostArgs},
 };
-use crate::watch::{self, Host, Settings};
+use crate::{
+    metrics::{Listen, Metrics, RoundResult, Server},
+    watch::{self, Host, Outcome, Settings},
+};
 
 /// Follow files: apply what changes, repair drift, attach interfaces that appear
 #[derive(clap::Args, Debug)]
@@ -27,6 +30,9 @@ pub(super) struct Args {
     /// How often to read the files again, even if nothing says that they changed
     #[arg(long, value_name = "DURATION", env = "PCN_POLL", default_value = "30s", value_parser = period)]
     poll: Duration,
+    /// Serve metrics to this machine: unix:/run/pcn/metrics.sock, 127.0.0.1:9464 or [::1]:9464
+    #[arg(long, value_name = "ADDRESS", env = "PCN_METRICS")]
+    metrics: Option<Listen>,
     #[command(flatten)]
     history: HistoryArgs,
     #[command(flatten)]
@@ -44,9 +50,45 @@ impl Args {
         };
         let journal = self.host.journal(&self.history);
         let host = Host::new(self.host.bpffs.clone(), journal);
-        watch::run(&settings, host, |_| {})
+        let metrics = Arc::new(Metrics::new(
+            self.history.state.directory(),
+            &self.host.bpffs,
+        ));
+        let _server = self.serve(&metrics)?;
+        let count = |report: &watch::RoundReport| {
+            metrics.round(&report.topology, result(&report.outcome), report.took);
+        };
+        watch::run(&settings, host, count)
             .map_err(|error| Failure::new(ExitCode::Error, error.to_string()))?;
         Ok(ExitCode::Done)
+    }
+
+    fn serve(&self, metrics: &Arc<Metrics>) -> Result<Option<Server>, Failure> {
+        let Some(listen) = &self.metrics else {
+            return Ok(None);
+        };
+        let server = Server::start(listen, Arc::clone(metrics)).map_err(|error| {
+            Failure::new(
+                ExitCode::Error,
+                format!("serve metrics at {listen}: {error}"),
+            )
+        })?;
+        tracing::info!(address = %server.address(), "serving metrics");
+        Ok(Some(server))
+    }
+}
+
+/// How a round is counted.
+const fn result(outcome: &Outcome) -> RoundResult {
+    match outcome {
+        Outcome::InStep { changes: 0, .. } => RoundResult::Unchanged,
+        Outcome::InStep { .. } => RoundResult::Applied,
+        Outcome::Waiting { .. } => RoundResult::Waiting,
+        Outcome::Busy(_) => RoundResult::Busy,
+        Outcome::Failed(_) => RoundResult::Failed,
+        Outcome::NotVerified(_) => RoundResult::NotVerified,
+        Outcome::RolledBack(_) => RoundResult::RolledBack,
+        Outcome::Stuck(_) => RoundResult::Stuck,
     }
 }
 

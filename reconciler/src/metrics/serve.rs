@@ -1,7 +1,7 @@
 //! Metrics over HTTP, for those on this machine only: a Unix socket or a loopback address.
 
 use std::{
-    fs,
+    fmt, fs,
     io::{self, ErrorKind, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     os::unix::{
@@ -54,6 +54,15 @@ impl FromStr for Listen {
             ));
         }
         Ok(Self::Loopback(address))
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Loopback(address) => address.fmt(f),
+        }
     }
 }
 

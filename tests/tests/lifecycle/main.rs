@@ -1,6 +1,7 @@
 //! What happens to a topology over time: changes, drift, failures, other writers.
 
 mod changes;
+mod conditions;
 mod confirm;
 mod crash;
 mod drift;
@@ -8,6 +9,7 @@ mod faults;
 mod foreign;
 mod interfaces;
 mod live;
+mod metrics;
 mod refused;
 mod saved_plan;
 mod seeing;
