@@ -10,13 +10,22 @@ use proptest::prelude::*;
 use reconciler::{
     execute::{Outcome, execute},
     interrupt::Interrupt,
-    kernel::Kernel,
+    kernel::{
+        self, Kernel,
+        fault::{Fault, FaultyKernel},
+    },
     observed::Observed,
     plan::{Op, Phase},
     reconcile::{Plan, Report, apply, plan, plan_removal},
 };
 use shape::{applied, host, shape};
-use topology_schema::InterfaceName;
+use topology_schema::{InterfaceName, ValidTopology};
+
+/// Plans and executes, whatever comes of it.
+fn round(kernel: &mut dyn Kernel, topology: &ValidTopology) -> kernel::Result<Report> {
+    let made = plan(kernel, topology)?;
+    apply(kernel, &made, &Interrupt::default(), |_, _| ())
+}
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 200, ..ProptestConfig::default() })]
@@ -57,13 +66,36 @@ proptest! {
         prop_assume!(critical > 0);
         // Pairs whose far end is lost are taken down first, for good; nothing was lost here.
         let state = kernel.state().clone();
-        kernel.fail_at = Some(kernel.history.len() + at.index(critical));
+        let mut kernel = FaultyKernel::new(kernel, Some((at.index(critical), Fault::Refused)));
         let outcome = execute(&mut kernel, &made.steps, &Interrupt::default(), |_, _| ());
         let rolled_back = matches!(outcome, Outcome::RolledBack { .. });
         prop_assert!(rolled_back, "{:?}", outcome);
-        kernel.fail_at = None;
-        let now = kernel.state().clone();
+        let now = kernel.into_inner().state().clone();
         prop_assert_eq!(same_but_link_ids(&now), same_but_link_ids(&state));
+    }
+
+    #[test]
+    fn any_fault_anywhere_is_survived(
+        before in shape(),
+        after in shape(),
+        at in any::<prop::sample::Index>(),
+        fault in prop::sample::select(&Fault::ALL[..]),
+    ) {
+        let (before, after) = (before.topology(), after.topology());
+        let mut ready = host();
+        applied(&mut ready, &before);
+        let mut calm = FaultyKernel::new(ready.clone(), None);
+        round(&mut calm, &after).expect("an apply");
+        let calls = calm.calls;
+        let expected = inventory(calm.into_inner().state());
+        let mut kernel = FaultyKernel::new(ready, Some((at.index(calls), fault)));
+        // How it ends is for the tests of faults; here is what comes after.
+        let _ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| round(&mut kernel, &after)));
+        let mut kernel = kernel.into_inner();
+        applied(&mut kernel, &after);
+        let again = plan(&mut kernel, &after).expect("a plan");
+        prop_assert!(again.is_empty(), "steps after recovery: {:#?}", again.steps);
+        prop_assert_eq!(inventory(kernel.state()), expected);
     }
 
     #[test]

@@ -22,8 +22,6 @@ pub struct FakeKernel {
     next_id: u32,
     /// Operations so far, those that failed too.
     pub history: Vec<Op>,
-    /// Fails the operation with this number, counted from 0 in `history`.
-    pub fail_at: Option<usize>,
     /// What [`Kernel::boot_time`] says.
     pub boot_time: Duration,
 }
@@ -36,7 +34,6 @@ impl FakeKernel {
             state: Observed::default(),
             next_id: 1,
             history: Vec::new(),
-            fail_at: None,
             boot_time: Duration::ZERO,
         };
         for name in interfaces {
@@ -275,11 +272,7 @@ impl Kernel for FakeKernel {
     }
 
     fn apply(&mut self, op: &Op) -> Result<()> {
-        let number = self.history.len();
         self.history.push(op.clone());
-        if self.fail_at == Some(number) {
-            return Err(Error::Call(format!("operation {number}: planned failure")));
-        }
         match op {
             Op::CreateNamespace(name) => {
                 if self.state.namespaces.insert(name.clone(), true).is_some() {
