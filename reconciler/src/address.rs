@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
-use topology_schema::{InterfaceName, Link, Name};
+use topology_schema::{Check, InterfaceName, Link, Name};
 
 /// The address of an object or of one of its entries. Sorted as text, so an object comes before
 /// its entries. One that is read comes from what was written.
@@ -35,6 +35,14 @@ impl Address {
         Self(format!("link/{a}--{b}"))
     }
 
+    /// `check/NAME`, or its place in the list.
+    pub fn check(check: &Check, index: usize) -> Self {
+        match &check.name {
+            Some(name) => Self(format!("check/{name}")),
+            None => Self(format!("check/{index}")),
+        }
+    }
+
     /// `topology`: the record of what was applied.
     pub fn topology() -> Self {
         Self("topology".to_owned())
@@ -61,6 +69,11 @@ impl Address {
     /// True for an object, false for an entry of one. A link's ends may have slashes of their own.
     pub fn is_object(&self) -> bool {
         self.0.starts_with("link/") || self.0.matches('/').count() == 1
+    }
+
+    /// True for what is only looked at: it carries no packets.
+    pub fn is_check(&self) -> bool {
+        self.0.starts_with("check/")
     }
 
     /// The object this is an entry of, or itself.

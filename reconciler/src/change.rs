@@ -179,6 +179,9 @@ fn whole_object(facts: &Facts, address: &Address, fact: &Value, action: Action) 
 
 /// What a change costs: the worst of the steps made for its object.
 pub(crate) fn disruption(address: &Address, action: Action, steps: &[Step]) -> String {
+    if address.is_check() {
+        return "none".to_owned();
+    }
     if matches!(action, Action::Delete | Action::Replace) && address.is_object() {
         return "packets lost".to_owned();
     }

@@ -133,7 +133,10 @@ pub fn go_back(
             (Conclusion::RolledBack, error.to_string())
         }
         Ok(Report::Failed(Outcome::Stuck { error, .. })) => (Conclusion::Stuck, error.to_string()),
-        Ok(Report::Failed(Outcome::Done { .. })) => (Conclusion::Failed, String::new()),
+        // Going back runs no checks, and fails with more than this.
+        Ok(Report::Unhealthy { .. } | Report::Failed(Outcome::Done { .. })) => {
+            (Conclusion::Failed, String::new())
+        }
         Err(error) => (Conclusion::NotVerified, error.to_string()),
     };
     operation.finish(conclusion, &message);

@@ -26,6 +26,9 @@ pub fn facts(topology: &Topology) -> Facts {
     for link in &spec.links {
         facts.insert(Address::link(link), Value::Object(Map::new()));
     }
+    for (index, check) in spec.checks.iter().enumerate() {
+        facts.insert(Address::check(check, index), json(check));
+    }
     for (name, cube) in &spec.cubes {
         cube_facts(&Address::cube(name), cube, &mut facts);
     }

@@ -7,6 +7,7 @@
 pub mod address;
 pub mod allocation;
 pub mod change;
+pub mod checks;
 pub mod cli;
 pub mod commit;
 pub mod cube;

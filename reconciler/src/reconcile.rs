@@ -1,13 +1,16 @@
 //! One round: read, compare, plan, execute, read again.
 
-use std::collections::BTreeSet;
+use std::{borrow::Cow, collections::BTreeSet};
 
-use topology_schema::{InterfaceName, Locations, Name, Topology, ValidTopology, validate};
+use topology_schema::{
+    Drift, InterfaceName, Locations, Name, Spec, Topology, ValidTopology, validate,
+};
 
 use crate::{
     address::Address,
     allocation::Allocation,
     change::{self, Action, Changes},
+    checks::{self, Back, FailedCheck},
     commit::PendingCommit,
     desired::{Desired, desired},
     drift::{self, Applied, Policy},
@@ -73,6 +76,13 @@ pub enum Report {
         /// What still differs.
         remaining: Changes,
     },
+    /// Done, and the kernel says so, but checks of the topology failed.
+    Unhealthy {
+        /// Which checks, and why.
+        failures: Vec<FailedCheck>,
+        /// What became of what was done.
+        back: Back,
+    },
     /// See [`Outcome::RolledBack`] and [`Outcome::Stuck`].
     Failed(Outcome),
 }
@@ -137,9 +147,9 @@ pub(crate) fn plan_after(
     check_foreign(wanted, &observed)?;
     let present = observed.foreign_interfaces();
     let lowered = wanted.map(|topology| Lowered::new(topology, &before, Some(&present)));
-    let pending = match commit {
+    let pending = match &commit {
         Commit::Keep => record.as_ref().and_then(|record| record.pending.clone()),
-        Commit::Set(pending) => pending,
+        Commit::Set(pending) => pending.clone(),
     };
     let new_record = wanted
         .zip(lowered.as_ref())
@@ -165,7 +175,8 @@ pub(crate) fn plan_after(
     let (steps, drift) = match (&applied, wanted) {
         (Some(applied), Some(wanted)) => {
             let asked_for = change::wanted(&old, &new, &[]);
-            let policy = Policy::new(&wanted.topology().spec, &asked_for);
+            let spec = spec_on_drift(wanted, unfinished, record.as_ref(), &commit);
+            let policy = Policy::new(&spec, &asked_for);
             drift::followed(applied, &observed, policy, plan_for)
         }
         _ => (plan_for(&observed), Vec::new()),
@@ -194,6 +205,29 @@ pub(crate) fn plan_after(
         wanted: wanted.cloned(),
         observed,
     })
+}
+
+/// What the file says of drift. Where an apply did not come to its end, what looks like drift is what it left, and
+/// goes whatever the file says.
+fn spec_on_drift<'a>(
+    wanted: &'a ValidTopology,
+    unfinished: bool,
+    record: Option<&Record>,
+    commit: &Commit,
+) -> Cow<'a, Spec> {
+    let begins = matches!(commit, Commit::Set(Some(_)));
+    let half_done = record.is_some_and(|record| {
+        let pending = record.pending.as_ref().filter(|_| !begins);
+        record.unfinished || pending.is_some_and(|pending| !pending.complete)
+    });
+    let spec = &wanted.topology().spec;
+    if !unfinished && !half_done {
+        return Cow::Borrowed(spec);
+    }
+    let mut spec = spec.clone();
+    spec.drift = Drift::Repair;
+    spec.cubes.values_mut().for_each(|cube| cube.drift = None);
+    Cow::Owned(spec)
 }
 
 /// What was desired last, if that is known.
@@ -231,14 +265,19 @@ impl Lowered {
     }
 }
 
-/// Runs a plan and checks what came of it. An interrupt takes it back, until traffic has moved.
+/// Runs a plan, reads the kernel again, and runs the topology's checks; if one fails, what was applied before comes
+/// back. An interrupt takes it back, too, until the checks have succeeded; not during clean-up.
 pub fn apply(
     kernel: &mut dyn Kernel,
     plan: &Plan,
     interrupt: &Interrupt,
     progress: impl FnMut(usize, &Step),
 ) -> kernel::Result<Report> {
-    carry_out(kernel, plan, interrupt, progress)
+    let report = carry_out(kernel, plan, interrupt, progress)?;
+    match report {
+        Report::Applied { left } => checks::verdict(kernel, plan, interrupt, left),
+        other => Ok(other),
+    }
 }
 
 /// Runs a plan and reads the kernel again.

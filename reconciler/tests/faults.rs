@@ -313,6 +313,7 @@ fn inject(
         Ok(Ok(Report::Applied { left })) if left.is_empty() => "applied",
         Ok(Ok(Report::Applied { .. })) => "applied, clean-up left",
         Ok(Ok(Report::NotVerified { .. })) => "applied, not verified",
+        Ok(Ok(Report::Unhealthy { .. })) => panic!("there are no checks"),
         Ok(Ok(Report::Failed(Outcome::RolledBack { .. }))) => {
             assert_eq!(state, old_inventory, "{at} {fault:?}: not as it was");
             let goal = before.map_or_else(|| "none".to_owned(), |_| "the old one".to_owned());

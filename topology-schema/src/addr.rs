@@ -299,7 +299,7 @@ pub(crate) mod ip_text {
     use super::{ADDRESS, FromStr, IpAddr, ValueCode, ValueError, fmt, pattern, quote, text_type};
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    pub(crate) struct IpText(IpAddr);
+    pub(crate) struct IpText(pub(crate) IpAddr);
 
     impl fmt::Display for IpText {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -359,6 +359,9 @@ fn parse_length(text: &str) -> Option<u8> {
     if canonical { text.parse().ok() } else { None }
 }
 
+/// IPv4, exactly.
+pub(crate) const IPV4: &str =
+    r"((25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)\.){3}(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)";
 /// Patterns of the JSON Schema. IPv4 is exact; for IPv6 the pattern is wider than the language, as the exact one would
 /// be unreadable.
 const ADDRESS: &str = concat!(
@@ -374,6 +377,6 @@ const INTERFACE_ADDRESS: &str = concat!(
     r"|(?=[^:]*:[^:]*:)[0-9a-fA-F:.]+/(12[0-8]|1[01]\d|[1-9]?\d)"
 );
 
-fn pattern(alternatives: &str) -> String {
+pub(crate) fn pattern(alternatives: &str) -> String {
     format!("^({alternatives})$")
 }

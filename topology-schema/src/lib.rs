@@ -45,6 +45,7 @@
 #![forbid(unsafe_code)]
 
 pub mod addr;
+pub mod check;
 pub mod cube;
 mod decode;
 mod diagnostic;
@@ -63,6 +64,7 @@ mod validate;
 mod yaml;
 
 pub use addr::{InterfaceAddress, MacAddr, Prefix, RouteTarget};
+pub use check::{Check, HttpStatus, HttpUrl, MAX_CHECKS, Probe};
 pub use cube::{Cube, CubeKind, MAX_PORTS};
 pub use diagnostic::{Diagnostic, Diagnostics, Location, Severity, Source};
 pub use document::{MAX_ALIASES, MAX_BYTES, MAX_DEPTH, MAX_VALUES};

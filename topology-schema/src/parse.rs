@@ -109,7 +109,14 @@ pub(crate) fn parse_partially(source: &Source) -> Parsed {
 }
 
 const TOPOLOGY_FIELDS: [&str; 4] = ["apiVersion", "kind", "metadata", "spec"];
-const SPEC_FIELDS: [&str; 5] = ["drift", "namespaces", "interfaces", "cubes", "links"];
+const SPEC_FIELDS: [&str; 6] = [
+    "drift",
+    "namespaces",
+    "interfaces",
+    "cubes",
+    "links",
+    "checks",
+];
 const NAMESPACE_FIELDS: [&str; 1] = ["interfaces"];
 
 /// The outer levels are walked by hand, so that each element below is decoded on its own.
@@ -186,6 +193,9 @@ impl Parts<'_, '_> {
         }
         if let Some(&node) = fields.get("links") {
             spec.links = self.list(node, &path.key("links"));
+        }
+        if let Some(&node) = fields.get("checks") {
+            spec.checks = self.list(node, &path.key("checks"));
         }
         Some(spec)
     }

@@ -32,6 +32,7 @@ impl Seconds {
         self.0
     }
 
+    pub(crate) const FIVE: Self = Self(5);
     pub(crate) const FIVE_MINUTES: Self = Self(300);
 }
 

@@ -33,6 +33,12 @@ pub enum ValueCode {
     HostBitsSet,
     /// Not a duration.
     InvalidDuration,
+    /// Not a URL that can be checked.
+    InvalidUrl,
+    /// Fields that do not go together.
+    ConflictingFields,
+    /// One of several fields is needed.
+    MissingField,
     /// Not an endpoint.
     InvalidEndpoint,
     /// A number outside of its range.
@@ -44,7 +50,7 @@ pub enum ValueCode {
 }
 
 impl ValueCode {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 14] = [
         Self::InvalidName,
         Self::InvalidInterfaceName,
         Self::InvalidMac,
@@ -53,6 +59,9 @@ impl ValueCode {
         Self::HostBitsSet,
         Self::InvalidDuration,
         Self::InvalidEndpoint,
+        Self::InvalidUrl,
+        Self::ConflictingFields,
+        Self::MissingField,
         Self::OutOfRange,
         Self::EmptyList,
         Self::WrongType,
@@ -70,6 +79,9 @@ impl ValueCode {
             Self::HostBitsSet => "host-bits-set",
             Self::InvalidDuration => "invalid-duration",
             Self::InvalidEndpoint => "invalid-endpoint",
+            Self::InvalidUrl => "invalid-url",
+            Self::ConflictingFields => "conflicting-fields",
+            Self::MissingField => "missing-field",
             Self::OutOfRange => "out-of-range",
             Self::EmptyList => "empty-list",
             Self::WrongType => "wrong-type",

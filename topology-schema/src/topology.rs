@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::addr::{InterfaceAddress, MacAddr, RouteTarget, ip_text};
+use crate::check::Check;
 use crate::endpoint::Endpoint;
 use crate::instance::Instance;
 use crate::name::{InterfaceName, Name};
@@ -86,6 +87,9 @@ pub struct Spec {
     /// Undirected pairs of endpoints. An endpoint is used by at most one link.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<Link>,
+    /// What must be reachable after an apply that changed something, or it is taken back. At most 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<Check>,
 }
 
 /// What happens when the kernel is not as it was applied. What the file asks for is applied in any case.

@@ -10,6 +10,7 @@ use super::{
     output, report, signals,
 };
 use crate::{
+    checks::Back,
     commit::{self, Begun, PendingCommit, Resolved},
     execute::Outcome,
     journal::{self, Journal, Operation},
@@ -171,7 +172,14 @@ pub(super) fn execute(
     let name = &plan.topology;
     let left = begun.pending.remaining(kernel.boot_time());
     let seconds = left.unwrap_or_default().as_secs_f64().ceil();
-    let undone = matches!(&report, Ok(Report::Failed(Outcome::RolledBack { .. })));
+    let undone = matches!(
+        &report,
+        Ok(Report::Failed(Outcome::RolledBack { .. })
+            | Report::Unhealthy {
+                back: Back::Gone,
+                ..
+            })
+    );
     let concluded = operation.ended(report::conclude(shown, report, "Applied"));
     if undone {
         begun.withdraw(kernel)?;

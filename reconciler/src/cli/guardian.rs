@@ -122,7 +122,10 @@ impl Args {
         match commit::resolve_expired(&mut kernel, &journal, |_, _| {})? {
             Resolved::Nothing => Ok(None),
             Resolved::Waiting(_) => Ok(Some(PERIOD)),
-            Resolved::WentBack(_, Report::Applied { .. } | Report::NotVerified { .. }) => Ok(None),
+            Resolved::WentBack(
+                _,
+                Report::Applied { .. } | Report::NotVerified { .. } | Report::Unhealthy { .. },
+            ) => Ok(None),
             Resolved::WentBack(_, Report::Failed(outcome)) => {
                 Err(Failure::new(ExitCode::RolledBack, format!("{outcome:?}")))
             }

@@ -5,6 +5,7 @@ use super::{
     steps::{self, Progress},
 };
 use crate::{
+    checks::{Back, FailedCheck},
     execute::Outcome,
     interrupt::Interrupt,
     journal::{Conclusion, Operation},
@@ -71,7 +72,9 @@ pub(super) fn with_progress(
     let report = work(&mut |number, step| progress.starts(number, step));
     match &report {
         Ok(Report::Failed(_)) | Err(_) => progress.failed(),
-        Ok(Report::Applied { .. } | Report::NotVerified { .. }) => progress.done(),
+        Ok(Report::Applied { .. } | Report::NotVerified { .. } | Report::Unhealthy { .. }) => {
+            progress.done();
+        }
     }
     report
 }
@@ -110,6 +113,7 @@ pub(super) fn conclude(plan: &Plan, report: kernel::Result<Report>, done: &str) 
                 ),
             ))
         }
+        Ok(Report::Unhealthy { failures, back }) => Err(unhealthy(&failures, back)),
         Ok(Report::Failed(outcome)) => Err(failed(outcome)),
         Err(error) => {
             let message = format!(
@@ -119,6 +123,39 @@ pub(super) fn conclude(plan: &Plan, report: kernel::Result<Report>, done: &str) 
             Err(Failure::new(ExitCode::NotVerified, message))
         }
     }
+}
+
+fn unhealthy(failures: &[FailedCheck], back: Back) -> Failure {
+    let failures: String = failures
+        .iter()
+        .map(|failure| format!("{failure}\n"))
+        .collect();
+    let (code, what) = match back {
+        Back::Gone => (
+            ExitCode::RolledBack,
+            "Everything is back as it was.".to_owned(),
+        ),
+        Back::Nowhere => (
+            ExitCode::NotVerified,
+            "It stays: the same topology was applied before, so there is nothing to go back to."
+                .to_owned(),
+        ),
+        Back::Invalid => (
+            ExitCode::NotVerified,
+            "It stays: what was applied before is not valid for this version of pcn.".to_owned(),
+        ),
+        Back::Failed(report) => {
+            let why = match *report {
+                Report::Failed(outcome) => failed(outcome).message,
+                _ => "the kernel shows something else afterwards; see `pcn plan`".to_owned(),
+            };
+            (
+                ExitCode::Stuck,
+                format!("It could not be taken back: {why}"),
+            )
+        }
+    };
+    Failure::new(code, format!("{failures}{what}"))
 }
 
 fn failed(outcome: Outcome) -> Failure {
@@ -239,6 +276,13 @@ mod tests {
         }
         fn boot_time(&self) -> std::time::Duration {
             std::time::Duration::ZERO
+        }
+        fn check(
+            &mut self,
+            checks: &[topology_schema::Check],
+            interrupt: &Interrupt,
+        ) -> Vec<Result<(), String>> {
+            self.kernel.check(checks, interrupt)
         }
         fn apply(&mut self, op: &Op) -> kernel::Result<()> {
             let number = self.count;

@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use topology_schema::{InterfaceName, Name};
+use topology_schema::{Check, InterfaceName, Name};
 
 use super::{Entry, Error, Kernel, Result};
 use crate::{
+    interrupt::Interrupt,
     observed::{self, Interest, Observed},
     plan::Op,
     record::Record,
@@ -24,6 +25,8 @@ pub struct FakeKernel {
     pub history: Vec<Op>,
     /// What [`Kernel::boot_time`] says.
     pub boot_time: Duration,
+    /// Why every check fails.
+    pub unreachable: Option<String>,
 }
 
 impl FakeKernel {
@@ -35,6 +38,7 @@ impl FakeKernel {
             next_id: 1,
             history: Vec::new(),
             boot_time: Duration::ZERO,
+            unreachable: None,
         };
         for name in interfaces {
             this.add_interface(name, false);
@@ -269,6 +273,15 @@ impl Kernel for FakeKernel {
 
     fn boot_time(&self) -> Duration {
         self.boot_time
+    }
+
+    fn check(
+        &mut self,
+        checks: &[Check],
+        _interrupt: &Interrupt,
+    ) -> Vec<std::result::Result<(), String>> {
+        let result = self.unreachable.clone().map_or(Ok(()), Err);
+        vec![result; checks.len()]
     }
 
     fn apply(&mut self, op: &Op) -> Result<()> {

@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use topology_schema::Name;
+use topology_schema::{Check, Name};
 
 use super::{Entry, Error, Kernel, Result};
 use crate::{
+    interrupt::Interrupt,
     observed::{Interest, Observed},
     plan::Op,
     record::Record,
@@ -164,6 +165,14 @@ impl<K: Kernel> Kernel for FaultyKernel<K> {
 
     fn boot_time(&self) -> Duration {
         self.kernel.boot_time()
+    }
+
+    fn check(
+        &mut self,
+        checks: &[Check],
+        interrupt: &Interrupt,
+    ) -> Vec<std::result::Result<(), String>> {
+        self.kernel.check(checks, interrupt)
     }
 
     fn apply(&mut self, op: &Op) -> Result<()> {

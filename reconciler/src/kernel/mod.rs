@@ -6,9 +6,10 @@ pub mod linux;
 
 use std::time::Duration;
 
-use topology_schema::Name;
+use topology_schema::{Check, Name};
 
 use crate::{
+    interrupt::Interrupt,
     observed::{Interest, Observed},
     plan::Op,
     record::Record,
@@ -89,6 +90,14 @@ pub trait Kernel {
 
     /// Time since the machine was started, suspended or not (`CLOCK_BOOTTIME`).
     fn boot_time(&self) -> Duration;
+
+    /// Tries checks of the applied topology, all at once, each until it succeeds or its time is over. For each, why it
+    /// failed.
+    fn check(
+        &mut self,
+        checks: &[Check],
+        interrupt: &Interrupt,
+    ) -> Vec<std::result::Result<(), String>>;
 
     /// Does one thing.
     fn apply(&mut self, op: &Op) -> Result<()>;

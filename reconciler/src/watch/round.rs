@@ -15,6 +15,7 @@ use super::{
     state::{Ended, Revision},
 };
 use crate::{
+    checks::Back,
     cli::explain,
     commit::{self, Resolved},
     execute::Outcome as Executed,
@@ -234,6 +235,15 @@ fn outcome(plan: &Plan, report: kernel::Result<Report>) -> Outcome {
                 "every step was done, but the kernel shows something else: {}",
                 differ.join(", ")
             ))
+        }
+        Ok(Report::Unhealthy { failures, back }) => {
+            let failures: Vec<String> = failures.iter().map(ToString::to_string).collect();
+            let message = failures.join("; ");
+            match back {
+                Back::Gone => Outcome::RolledBack(message),
+                Back::Nowhere | Back::Invalid => Outcome::NotVerified(message),
+                Back::Failed(_) => Outcome::Stuck(format!("{message}; it could not be taken back")),
+            }
         }
         Ok(Report::Failed(Executed::RolledBack { step, error })) => {
             Outcome::RolledBack(what(&step, &error))

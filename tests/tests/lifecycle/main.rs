@@ -1,6 +1,7 @@
 //! What happens to a topology over time: changes, drift, failures, other writers.
 
 mod changes;
+mod checks;
 mod conditions;
 mod confirm;
 mod crash;

@@ -75,7 +75,9 @@ impl Problem {
     pub(super) fn is_absence(&self) -> bool {
         match self {
             Self::MissingField(_) | Self::WrongLength { .. } | Self::NotOneKey { .. } => true,
-            Self::Value(error) => error.code == ValueCode::EmptyList,
+            Self::Value(error) => {
+                matches!(error.code, ValueCode::EmptyList | ValueCode::MissingField)
+            }
             Self::WrongType { .. } | Self::UnknownField { .. } | Self::UnknownVariant { .. } => {
                 false
             }

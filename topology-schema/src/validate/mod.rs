@@ -1,6 +1,7 @@
 //! Rules between the parts of a topology. Only this module makes a [`ValidTopology`].
 
 mod addresses;
+mod checks;
 mod cubes;
 mod interfaces;
 mod links;
@@ -91,6 +92,7 @@ fn check(topology: &Topology, locations: &Locations, damaged: &[Path]) -> Vec<Di
     cubes::check(topology, &wiring, &mut checker);
     through::check(topology, &mut checker);
     interfaces::check(topology, &wiring, &mut checker);
+    checks::check(topology, &mut checker);
     checker.finish()
 }
 

@@ -1,7 +1,7 @@
 //! Random topologies: right in their structure, not necessarily by the rules.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -10,9 +10,9 @@ use topology_schema::cube::{
     PlainPort, bridge, ddos_mitigator, forwarder, hello, hello_transparent, router,
 };
 use topology_schema::{
-    ApiVersion, Bounded, Cube, Drift, Endpoint, Hook, Instance, Interface, InterfaceAddress,
+    ApiVersion, Bounded, Check, Cube, Drift, Endpoint, Hook, Instance, Interface, InterfaceAddress,
     InterfaceName, Kind, Link, MacAddr, Metadata, Name, Namespace, NamespaceInterface,
-    NamespaceRoute, Prefix, RouteTarget, Seconds, Spec, Topology,
+    NamespaceRoute, Prefix, Probe, RouteTarget, Seconds, Spec, Topology,
 };
 
 /// Names, many of which YAML would read as something else than text.
@@ -238,6 +238,26 @@ fn namespace() -> impl Strategy<Value = Namespace> {
     btree_map(interface_name(), interface, 0..3).prop_map(|interfaces| Namespace { interfaces })
 }
 
+fn check() -> impl Strategy<Value = Check> {
+    let port = 1..=u16::MAX;
+    let socket = move || (ip(), port.clone()).prop_map(|(ip, port)| SocketAddr::new(ip, port));
+    let path = "(/[!-\"$-~]{0,8})?";
+    let url = (socket(), path).prop_map(|(address, path)| format!("http://{address}{path}"));
+    let probe = prop_oneof![
+        ip().prop_map(Probe::Ping),
+        socket().prop_map(Probe::Tcp),
+        (url, bounded()).prop_map(|(url, status)| Probe::Http(url.parse().unwrap(), status)),
+    ];
+    (option::of(name()), probe, option::of(name()), seconds()).prop_map(
+        |(name, probe, from, timeout)| Check {
+            name,
+            probe,
+            from,
+            timeout,
+        },
+    )
+}
+
 /// A topology in which anything may refer to anything.
 pub(crate) fn topology() -> impl Strategy<Value = Topology> {
     let hook = prop::sample::select(vec![Hook::Tc, Hook::Xdp, Hook::XdpGeneric]);
@@ -248,14 +268,18 @@ pub(crate) fn topology() -> impl Strategy<Value = Topology> {
         btree_map(interface_name(), interface, 0..3),
         btree_map(name(), instance(), 0..6),
         vec((endpoint(), endpoint()).prop_map(|(a, b)| Link(a, b)), 0..6),
+        vec(check(), 0..4),
     )
-        .prop_map(|(drift, namespaces, interfaces, cubes, links)| Spec {
-            drift,
-            namespaces,
-            interfaces,
-            cubes,
-            links,
-        });
+        .prop_map(
+            |(drift, namespaces, interfaces, cubes, links, checks)| Spec {
+                drift,
+                namespaces,
+                interfaces,
+                cubes,
+                links,
+                checks,
+            },
+        );
     (name(), spec).prop_map(|(name, spec)| Topology {
         api_version: ApiVersion::V1Alpha1,
         kind: Kind::Topology,

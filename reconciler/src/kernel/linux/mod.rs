@@ -1,6 +1,7 @@
 //! The real kernel.
 
 pub mod bpf;
+mod checks;
 mod interfaces;
 pub mod lock;
 mod maps;
@@ -22,11 +23,12 @@ use std::{
 };
 
 use nix::time::{ClockId, clock_gettime};
-use topology_schema::{InterfaceName, Name};
+use topology_schema::{Check, InterfaceName, Name};
 
 use self::{bpf::MapInfo, object::Template as ObjectTemplate, pins::Pins};
 use super::{Entry, Error, Kernel, Result};
 use crate::{
+    interrupt::Interrupt,
     observed::{Interest, Observed},
     plan::Op,
     record::Record,
@@ -170,6 +172,14 @@ impl Kernel for LinuxKernel {
 
     fn boot_time(&self) -> Duration {
         clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
+    }
+
+    fn check(
+        &mut self,
+        checks: &[Check],
+        interrupt: &Interrupt,
+    ) -> Vec<std::result::Result<(), String>> {
+        checks::run(checks, interrupt)
     }
 
     fn apply(&mut self, op: &Op) -> Result<()> {
