@@ -11,6 +11,7 @@ mod foreign;
 mod interfaces;
 mod live;
 mod metrics;
+mod race;
 mod refused;
 mod saved_plan;
 mod seeing;

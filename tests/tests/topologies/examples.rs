@@ -25,6 +25,7 @@ macro_rules! examples {
 
 examples! {
     bridge "bridge" nothing, bridge_traffic;
+    checked "checked" nothing, checked_traffic;
     ddos_mitigator "ddos-mitigator" nothing, ddos_mitigator_traffic;
     flood "flood" nothing, flood_traffic;
     forwarder "forwarder" nothing, forwarder_traffic;
@@ -280,6 +281,23 @@ fn protected_host_traffic(lab: &Lab) {
         // Three requests; before them, questions for the neighbour may count too.
         assert!(dropped >= Some(3), "{prefix}: {shield}");
     }
+}
+
+fn checked_traffic(lab: &Lab) {
+    let office = lab.space("office");
+    assert_eq!(ping(&office, ip("10.61.0.2")), 63);
+    assert_eq!(ping(&office, ip("fd00:61::1")), 63);
+    let file = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../examples/topologies/checked.yaml"
+    );
+    let text = std::fs::read_to_string(file).expect("the example is there");
+    let bad = text.replace("sources: [", "sources: [10.60.0.1/32, ");
+    let path = lab.file("bad.yaml", &bad);
+    let run = lab.pcn(&format!("apply --yes -f {path}")).expect(4);
+    let why = "check failed: ping 10.61.0.1 from office: no answer";
+    assert!(run.stderr.contains(why), "{run}");
+    assert_eq!(ping(&office, ip("10.61.0.2")), 63);
 }
 
 fn quickstart_traffic(lab: &Lab) {
