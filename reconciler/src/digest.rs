@@ -46,6 +46,12 @@ impl Digest {
         digits.chars().take(length).collect()
     }
 
+    /// The first 16 bits of the hash.
+    pub fn word(self) -> u16 {
+        let hash = self.0.finalize();
+        u16::from_be_bytes([hash[0], hash[1]])
+    }
+
     /// A locally administered unicast address (IEEE 802, 8.2).
     pub fn mac(self) -> MacAddr {
         let hash = self.0.finalize();

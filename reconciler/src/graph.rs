@@ -194,6 +194,36 @@ impl<'a> TopologyGraph<'a> {
         found
     }
 
+    /// The ends of the network behind a port, seen from its cube: what its frames can reach
+    /// through cubes that do not route.
+    pub fn ends_behind(&self, cube: &Name, port: &Name) -> BTreeSet<&'a Endpoint> {
+        let own = Endpoint::Port {
+            cube: cube.clone(),
+            port: port.clone(),
+        };
+        let (mut ends, mut seen) = (BTreeSet::new(), BTreeSet::from([cube]));
+        let mut open: Vec<&'a Endpoint> = self.peer(&own).into_iter().collect();
+        while let Some(endpoint) = open.pop() {
+            match endpoint {
+                Endpoint::Port { cube, .. } if self.is_switch(&Node::Cube(cube.clone())) => {
+                    if seen.insert(cube) {
+                        open.extend(self.ports(cube).filter_map(|port| {
+                            let port = Endpoint::Port {
+                                cube: cube.clone(),
+                                port: port.clone(),
+                            };
+                            self.peer(&port)
+                        }));
+                    }
+                }
+                end => {
+                    ends.insert(end);
+                }
+            }
+        }
+        ends
+    }
+
     /// True for a node that passes frames on without routing them.
     fn is_switch(&self, node: &Node) -> bool {
         match node {

@@ -30,8 +30,8 @@ assert_size!(FdbKey, 8);
 pub struct FdbEntry {
     /// Where the station is.
     pub port: u32,
-    /// Zero.
-    pub pad: u32,
+    /// What was behind the port then ([`crate::port::PORT_BEHIND`]).
+    pub behind: u32,
     /// When it was last heard, in nanoseconds of `CLOCK_MONOTONIC_COARSE`.
     pub seen: u64,
 }

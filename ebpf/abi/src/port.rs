@@ -35,7 +35,7 @@ pub const HOP_PASS: u32 = 4;
 pub struct Port {
     /// Where packets sent to the port go.
     pub hop: Hop,
-    /// `PORT_*` flags.
+    /// `PORT_*` flags, and in [`PORT_BEHIND`] what is behind the port.
     pub flags: u32,
     /// Interface that brings a frame to this port's peer from its ingress hook: used when a
     /// frame must be copied to a program. 0 when there is none.
@@ -50,3 +50,12 @@ assert_size!(Port, 24);
 pub const PORT_ISOLATED: u32 = 1 << 0;
 /// The port can only be reached on TC: XDP hands frames for it over.
 pub const PORT_VIA_TC: u32 = 1 << 1;
+/// The bits that say what is behind a port of a cube that learns: a hash of the ends of the
+/// network that the topology has there, 0 for nothing. Where a station was heard is no answer any
+/// more once this is another one.
+pub const PORT_BEHIND: u32 = 0xffff_0000;
+
+/// The bits [`PORT_BEHIND`] for a hash.
+pub const fn behind(hash: u16) -> u32 {
+    (hash as u32) << PORT_BEHIND.trailing_zeros()
+}

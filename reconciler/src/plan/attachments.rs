@@ -1,5 +1,7 @@
 //! Attachments: where packets come into the topology.
 
+use topology_schema::InterfaceName;
+
 use super::{
     Disruption, Op,
     banks::Switch,
@@ -8,7 +10,7 @@ use super::{
 };
 use crate::{
     observed,
-    resource::{AttachPoint, Attachment, Bank, PinPath, Program},
+    resource::{AttachPoint, Attachment, Bank, PinPath, Program, Veth},
     wiring,
 };
 
@@ -36,19 +38,24 @@ impl Planner<'_> {
                         None,
                         Disruption::PacketsLost,
                     );
-                    self.attach(path, new);
+                    self.attach(Order::Links, path, new);
                 }
-                None => self.attach(path, new),
+                // What the switch leads through an interface of ours must find it attached.
+                None if self.is_ours(&attachment.interface) => {
+                    self.attach(Order::Attach, path, new);
+                }
+                None => self.attach(Order::Links, path, new),
             }
         }
         for (path, link) in &self.observed.links {
             if !self.desired.links.contains_key(path) {
                 let undo = self.reattach(path, link);
+                let order = self.detach_order(link, switch);
                 self.step(
-                    self.detach_order(link),
+                    order,
                     &owner_of(path),
                     Op::Detach(path.clone()),
-                    undo,
+                    undo.filter(|_| order != Order::Retire),
                     Disruption::None,
                 );
             }
@@ -114,8 +121,12 @@ impl Planner<'_> {
         wiring::transitional(old, &new, active)
     }
 
-    /// An interface that changes from one hook to another is attached at the new one first.
-    fn detach_order(&self, link: &observed::Link) -> Order {
+    /// An interface that changes from one hook to another is attached at the new one first. One of
+    /// ours stays attached as long as packets may be led through it.
+    fn detach_order(&self, link: &observed::Link, switch: Switch) -> Order {
+        if switch != Switch::None && self.was_ours(link) {
+            return Order::Retire;
+        }
         let is_ingress = |point| point != AttachPoint::TcEgress;
         let stays = self.desired.links.values().any(|attachment| {
             is_ingress(attachment.point)
@@ -128,11 +139,28 @@ impl Planner<'_> {
         }
     }
 
-    fn attach(&mut self, path: &PinPath, attachment: Attachment) {
+    /// True for the ends on the host of a pair of ours.
+    fn is_ours(&self, interface: &InterfaceName) -> bool {
+        let veths = &self.desired.veths;
+        let is_far = |veth: &Veth| veth.peer.namespace.is_none() && veth.peer.name == *interface;
+        veths.contains_key(interface) || veths.values().any(is_far)
+    }
+
+    /// The same, for a link that is there.
+    fn was_ours(&self, link: &observed::Link) -> bool {
+        let index = |name: &InterfaceName| self.observed.ifindex(name) == Some(link.ifindex);
+        self.observed.veths.iter().any(|(name, veth)| {
+            let far = veth.peer.as_ref();
+            let far = far.filter(|peer| peer.namespace.is_none());
+            index(name) || far.is_some_and(|peer| index(&peer.name))
+        })
+    }
+
+    fn attach(&mut self, order: Order, path: &PinPath, attachment: Attachment) {
         let owner = attachment.owner.clone();
         let undo = Op::Detach(path.clone());
         self.step(
-            Order::Links,
+            order,
             &owner,
             Op::Attach(path.clone(), attachment),
             Some(undo),

@@ -25,6 +25,8 @@ pub(super) enum Order {
     Programs,
     /// The bank that no packet is in.
     Standby,
+    /// Interfaces of ours that are new: nobody sends to them yet.
+    Attach,
     // Switch: what stops goes first, so that no packet meets what is taken apart under it.
     Detach,
     State,
@@ -38,6 +40,8 @@ pub(super) enum Order {
     // Clean up.
     /// Packets that are still in the bank that was left come to their end.
     Drain,
+    /// Interfaces of ours that nobody sends to any more.
+    Retire,
     /// The bank that was left becomes like the other one.
     Mirror,
     /// The record says that it is done.
@@ -76,7 +80,8 @@ impl Planner<'_> {
             | Order::Veths
             | Order::Maps
             | Order::Programs
-            | Order::Standby => Phase::Prepare,
+            | Order::Standby
+            | Order::Attach => Phase::Prepare,
             Order::Detach
             | Order::State
             | Order::Transit
@@ -86,6 +91,7 @@ impl Planner<'_> {
             | Order::Removed
             | Order::Record => Phase::Switch,
             Order::Drain
+            | Order::Retire
             | Order::Mirror
             | Order::Finish
             | Order::Promote

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ebpf_abi::{
     chain::CubeChain,
     entry::Entry,
-    port::{self, PORT_VIA_TC, Port},
+    port::{self, PORT_VIA_TC, Port, behind},
 };
 use topology_schema::{Cube, Endpoint, Hook as InterfaceHook, InterfaceName, Name};
 
@@ -14,6 +14,7 @@ use crate::{
     address::Address,
     cube::driver_for,
     desired::Builder,
+    digest::Digest,
     resource::{AttachPoint, Hook, Template, Veth, VethPeer},
 };
 
@@ -76,6 +77,11 @@ impl Builder<'_, '_> {
         if via_tc {
             flags |= PORT_VIA_TC;
         }
+        if settings.is_some_and(|settings| driver_for(settings.kind()).floods())
+            && *hop != Hop::None
+        {
+            flags |= behind(self.hash_behind(cube, port));
+        }
         let entry = Port {
             hop: encoded,
             flags,
@@ -118,6 +124,16 @@ impl Builder<'_, '_> {
             Some(Endpoint::Namespace { .. }) => true,
             Some(Endpoint::Port { .. }) | None => false,
         }
+    }
+
+    /// A hash of what is behind a port, not 0. It is another one when anything comes, goes or
+    /// moves there.
+    fn hash_behind(&self, cube: &Name, port: &Name) -> u16 {
+        let mut digest = Digest::new();
+        for end in self.graph.ends_behind(cube, port) {
+            digest.add(end.to_string().as_bytes());
+        }
+        digest.word().max(1)
     }
 
     fn portal_name(&self, cube: &Name, port: &Name) -> InterfaceName {

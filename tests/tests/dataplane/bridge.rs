@@ -4,7 +4,7 @@ use ebpf_abi::{
     address::Mac,
     bridge::{FdbEntry, FdbKey, REFRESH_INTERVAL, SWEEP_INTERVAL, Settings, State},
     counters::DropReason,
-    port::{HOP_NONE, PORT_ISOLATED, PORT_VIA_TC},
+    port::{HOP_NONE, PORT_ISOLATED, PORT_VIA_TC, behind},
 };
 use integration_tests::{
     clock::{SECOND, ago, now},
@@ -52,7 +52,15 @@ fn key(mac: [u8; 6]) -> FdbKey {
 }
 
 fn known(cube: &Cube, mac: [u8; 6], port: u32, seen: u64) {
-    cube.write("fdb", key(mac), FdbEntry { port, pad: 0, seen });
+    cube.write(
+        "fdb",
+        key(mac),
+        FdbEntry {
+            port,
+            behind: 0,
+            seen,
+        },
+    );
 }
 
 fn fixed(cube: &Cube, mac: [u8; 6], port: u32) {
@@ -83,7 +91,7 @@ fn learning() {
             flooded(row("learns, then forwards"), &there)
                 .then(|cube| {
                     let entry = learned(cube, A).expect("A is learned");
-                    assert_eq!((entry.port, entry.pad), (0, 0));
+                    assert_eq!((entry.port, entry.behind), (0, 0));
                     assert!(now() - entry.seen < SECOND, "{entry:?}");
                 })
                 .send(1, &back, sent(0, &back))
@@ -93,6 +101,26 @@ fn learning() {
                 .send_differs(2, &frame(A, B), copied(&[0, 1, 3, 4]), handed_over())
                 .then(|cube| assert_eq!(port_of(cube, A), Some(2)))
                 .send(1, &back, sent(2, &back)),
+            row("a station is not looked for where the network is another one")
+                .with(|cube| {
+                    known(cube, B, 1, now());
+                    cube.change_port(1, |port| port.flags = behind(7));
+                })
+                .send_differs(0, &there, copied(OTHERS), handed_over())
+                .send(1, &back, sent(0, &back))
+                .send(0, &there, sent(1, &there))
+                .then(|cube| {
+                    let entry = learned(cube, B).expect("B is learned");
+                    assert_eq!((entry.port, entry.behind), (1, behind(7)));
+                    cube.change_port(1, |port| port.flags = 0);
+                })
+                .send_differs(0, &there, copied(OTHERS), handed_over()),
+            row("not even at the port that it comes from")
+                .with(|cube| {
+                    known(cube, B, 0, now());
+                    cube.change_port(0, |port| port.flags = behind(7));
+                })
+                .send_differs(0, &there, copied(OTHERS), handed_over()),
             row("a move renews the time")
                 .with(|cube| known(cube, A, 0, ago(AGING_TIME + SECOND)))
                 .send_differs(2, &there, copied(&[0, 1, 3, 4]), handed_over())

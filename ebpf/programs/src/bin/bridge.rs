@@ -17,7 +17,7 @@ use ebpf_abi::{
     bridge::{FdbEntry, FdbKey, REFRESH_INTERVAL, SWEEP_INTERVAL, Settings, State, flood_len},
     chain::{MAX_PORTS, MIN_PORTS, in_bank},
     counters::DropReason,
-    port::{HOP_INTERFACE, HOP_PEER, HOP_PROGRAM, PORT_ISOLATED, Port},
+    port::{HOP_INTERFACE, HOP_PEER, HOP_PROGRAM, PORT_BEHIND, PORT_ISOLATED, Port},
 };
 use ebpf_programs::{
     Packet, Result, clock,
@@ -85,23 +85,21 @@ fn way<P: Packet>(packet: &P, input: u32) -> Result<Way> {
         return Err(DropReason::Malformed);
     }
     let now = clock::now();
-    learn(ethernet.source, input, now);
+    let from = standard::port(packet, input)?;
+    learn(ethernet.source, input, from.flags & PORT_BEHIND, now);
     if is_reserved(ethernet.destination) {
         return Err(DropReason::Reserved);
     }
     if ethernet.destination.is_group() {
         return Ok(Way::All);
     }
-    let Some(output) = lookup(ethernet.destination, now) else {
+    let Some(output) = lookup(packet, ethernet.destination, now) else {
         return Ok(Way::All);
     };
     if output == input {
         return Err(DropReason::SamePort);
     }
-    if isolated(
-        standard::port(packet, input)?,
-        standard::port(packet, output)?,
-    ) {
+    if isolated(from, standard::port(packet, output)?) {
         return Err(DropReason::Isolated);
     }
     Ok(Way::Port(output))
@@ -120,16 +118,18 @@ fn isolated(input: &Port, output: &Port) -> bool {
     input.flags & output.flags & PORT_ISOLATED != 0
 }
 
-/// Learns the source's port (IEEE 802.1D-2004, 7.8).
+/// Learns the source's port (IEEE 802.1D-2004, 7.8), and what is behind it now.
 #[inline(always)]
-fn learn(mac: Mac, input: u32, now: u64) {
+fn learn(mac: Mac, input: u32, behind: u32, now: u64) {
     let key = FdbKey { mac, vlan: 0 };
     if let Some(entry) = FDB.get_ptr_mut(&key) {
         // SAFETY: the kernel keeps the entry valid while the program runs. Two CPUs may write
-        // at once; each field is one store, and both ports are right.
+        // at once; each field is one store, both ports are right, and a port with what is behind
+        // the other one is not believed.
         unsafe {
-            if (*entry).port != input {
+            if (*entry).port != input || (*entry).behind != behind {
                 (*entry).port = input;
+                (*entry).behind = behind;
                 (*entry).seen = now;
             } else if clock::elapsed(now, (*entry).seen) > REFRESH_INTERVAL {
                 (*entry).seen = now;
@@ -143,7 +143,7 @@ fn learn(mac: Mac, input: u32, now: u64) {
     }
     let entry = FdbEntry {
         port: input,
-        pad: 0,
+        behind,
         seen: now,
     };
     if FDB.insert(&key, &entry, 0).is_err() {
@@ -151,9 +151,11 @@ fn learn(mac: Mac, input: u32, now: u64) {
     }
 }
 
-/// The station's port, if it is known and was heard recently (IEEE 802.1D-2004, 7.9.2).
+/// The station's port, if it is known and was heard recently (IEEE 802.1D-2004, 7.9.2), and if
+/// the network behind that port is still the one it was heard from: after a link was moved the
+/// station may be elsewhere, and frames for it are flooded until it is heard again.
 #[inline(always)]
-fn lookup(mac: Mac, now: u64) -> Option<u32> {
+fn lookup<P: Packet>(packet: &P, mac: Mac, now: u64) -> Option<u32> {
     let key = FdbKey { mac, vlan: 0 };
     // SAFETY: the value is only read.
     if let Some(port) = unsafe { STATIC_FDB.get(&key) } {
@@ -165,7 +167,8 @@ fn lookup(mac: Mac, now: u64) -> Option<u32> {
         let _already_gone = FDB.remove(&key);
         return None;
     }
-    Some(entry.port)
+    let behind = standard::port(packet, entry.port).map_or(0, |port| port.flags & PORT_BEHIND);
+    (behind == entry.behind).then_some(entry.port)
 }
 
 /// The table is full: forgets what has aged, once a second at most. Until then new stations are
