@@ -9,6 +9,7 @@ pub mod openmetrics;
 pub mod packet;
 pub mod private_net;
 pub mod require;
+pub mod stream;
 pub mod table;
 pub mod test_run;
 pub mod traffic;

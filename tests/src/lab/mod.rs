@@ -121,6 +121,40 @@ impl Lab {
         run
     }
 
+    /// The `pcn` that is tested.
+    pub fn build(&self) -> PathBuf {
+        binary()
+    }
+
+    /// Another build of it, which differs from the one that is tested in each object: the name of
+    /// the compiler in their debug information is another one. So it replaces all programs, and
+    /// they do the same.
+    pub fn other_build(&self) -> PathBuf {
+        let path = PathBuf::from(format!("{FILES}/pcn-other"));
+        let mut bytes = fs::read(binary()).expect("the tested pcn can be read");
+        let (from, to) = (b"clang LLVM (rustc", b"CLANG LLVM (rustc");
+        let places: Vec<usize> = bytes
+            .windows(from.len())
+            .enumerate()
+            .filter_map(|(at, window)| (window == from).then_some(at))
+            .collect();
+        assert!(!places.is_empty(), "objects name their compiler");
+        for at in places {
+            bytes[at..at + to.len()].copy_from_slice(to);
+        }
+        fs::copy(binary(), &path).expect("a copy with the same mode");
+        fs::write(&path, bytes).expect("a file in a tmpfs");
+        path
+    }
+
+    /// Runs a build of `pcn` with the words of a line.
+    pub fn run_build(&self, build: &Path, arguments: &str) -> Run {
+        let command = with_arguments(Command::new(build), arguments);
+        let run = start_command(command, &format!("pcn {arguments}"), "").end();
+        self.note_objects();
+        run
+    }
+
     /// Starts `pcn`.
     pub fn start_pcn(&self, arguments: &str) -> Running {
         start_pcn(arguments, "")

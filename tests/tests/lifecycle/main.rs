@@ -10,6 +10,7 @@ mod faults;
 mod foreign;
 mod interfaces;
 mod live;
+mod loss;
 mod metrics;
 mod race;
 mod refused;
