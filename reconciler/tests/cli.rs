@@ -435,3 +435,61 @@ fn nothing_is_coloured_where_nobody_looks() {
         assert!(!stderr(&output).contains('\x1b'));
     }
 }
+
+/// Transactions as they were written once: what reads them goes on to read them.
+#[test]
+fn history_is_shown() {
+    let scratch = Scratch::new("history");
+    let folder = scratch.0.join("lan");
+    fs::create_dir_all(&folder).unwrap();
+    for number in 1..=3 {
+        let name = format!("{number:06}.json");
+        fs::copy(golden_path("history").join(&name), folder.join(&name)).unwrap();
+    }
+    let history = |arguments: &[&str], code: ExitCode| {
+        let output = pcn()
+            .arg("history")
+            .args(arguments)
+            .args(["--state", scratch.path()])
+            .output()
+            .unwrap();
+        ends_with(&output, code);
+        output
+    };
+    let shown = |arguments: &[&str]| stdout(&history(arguments, ExitCode::Done));
+    is_golden("history.txt", &shown(&[]));
+    is_golden("history.json", &shown(&["lan", "-o", "json"]));
+    is_golden("history-show-1.txt", &shown(&["show", "1"]));
+    is_golden("history-show-2.txt", &shown(&["show", "lan", "2"]));
+    is_golden("history-show-2.json", &shown(&["show", "2", "-o", "json"]));
+    // What was taken back ran on; of what came to no end nobody knows.
+    is_golden("history-show-1.yaml", &shown(&["show", "1", "-o", "yaml"]));
+    assert_eq!(
+        shown(&["show", "1", "-o", "yaml"]),
+        shown(&["show", "2", "-o", "yaml"])
+    );
+    let unknown = history(&["show", "3", "-o", "yaml"], ExitCode::Error);
+    assert!(
+        stderr(&unknown).contains("interrupted"),
+        "{}",
+        stderr(&unknown)
+    );
+    for (arguments, code, said) in [
+        (&["show", "4"][..], ExitCode::Error, "it has 1 to 3"),
+        (&["show", "wan", "1"], ExitCode::Error, "it has no history"),
+        (&["show"], ExitCode::Usage, "<N>"),
+        (&["show", "lan", "x"], ExitCode::Usage, "invalid value"),
+        (&["Not_a_name"], ExitCode::Usage, "invalid value"),
+    ] {
+        let output = history(arguments, code);
+        assert!(stderr(&output).contains(said), "{}", stderr(&output));
+    }
+    // A file that is broken is told of, and does not hide the others.
+    fs::write(folder.join("000002.json"), "{ \"time\": 1").unwrap();
+    let output = history(&["lan"], ExitCode::Done);
+    assert_eq!(stdout(&output).lines().count(), 3);
+    assert!(stderr(&output).contains("transaction 2 of lan is left out"));
+    let other = shown(&["wan", "-o", "json"]);
+    let other: Value = serde_json::from_str(&other).unwrap();
+    assert_eq!(other["transactions"], serde_json::json!([]));
+}

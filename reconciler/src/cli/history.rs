@@ -228,7 +228,7 @@ fn summary(transaction: &Transaction) -> Value {
             "before",
             "wanted",
         ] {
-            fields.remove(long);
+            fields.shift_remove(long);
         }
     }
     value

@@ -365,3 +365,40 @@ fn quiet_says_nothing_that_is_no_problem() {
         assert!(wrong.stderr.contains("--yes"), "{wrong}");
     });
 }
+
+#[test]
+fn a_terminal_has_a_bar_and_others_have_lines() {
+    run_test(|lab| {
+        let path = lab.file("base.yaml", &base());
+        let on_a_terminal = |command: &str| {
+            let script = format!("TERM=xterm script -qec \"$PCN {command}\" /dev/null");
+            lab.start_shell(&script).end().expect(0).stdout
+        };
+        let bar = on_a_terminal(&format!("apply --yes -f {path}"));
+        assert!(bar.contains("........................ 0/"), "{bar}");
+        assert!(
+            !bar.contains("[1/") && bar.contains("Applied live"),
+            "{bar}"
+        );
+        lab.note_objects();
+        let quiet = on_a_terminal("destroy -q --yes live");
+        assert!(
+            !quiet.contains("0/") && !quiet.contains("Destroyed"),
+            "{quiet}"
+        );
+        let lines = lab.pcn(&format!("apply --yes -f {path}")).expect(0).stderr;
+        assert!(lines.contains("\n[2/") && !lines.contains("..."), "{lines}");
+
+        // Another screen, which goes when it ends.
+        let watch = lab.start_shell("TERM=xterm script -qec \"$PCN show --watch=0.05\" /dev/null");
+        wait::until("two looks", || {
+            (watch.stdout().matches("\x1b[H").count() > 1).then_some(())
+        });
+        watch.signal_all(Signal::SIGINT);
+        let watched = watch.end().stdout;
+        assert!(
+            watched.contains("\x1b[?1049h") && watched.contains("\x1b[?1049l"),
+            "{watched:?}"
+        );
+    });
+}

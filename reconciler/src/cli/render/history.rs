@@ -131,3 +131,38 @@ fn line(event: &Event) -> String {
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     format!("{}\n", parts.join("  "))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::{Command, Kind};
+
+    #[test]
+    fn events_are_lines() {
+        let event = |kind, command: Option<Command>, address: Option<&str>, message: &str| Event {
+            time: "2026-03-01T08:00:00.250Z".to_owned(),
+            op: command.map(|_| "00c0ffee00c0ffee".to_owned()),
+            kind,
+            topology: "lan".parse().unwrap(),
+            command,
+            address: address.map(ToOwned::to_owned),
+            message: message.to_owned(),
+        };
+        let text = events(&[
+            event(Kind::Started, Some(Command::Apply), None, "1 to create"),
+            event(
+                Kind::DriftFound,
+                Some(Command::Watch),
+                Some("cube/br1"),
+                "why",
+            ),
+            event(Kind::InterfaceAppeared, None, Some("interface/eth1"), ""),
+        ]);
+        assert_eq!(
+            anstream::adapter::strip_str(&text).to_string(),
+            "2026-03-01T08:00:00.250Z  lan  started (apply)  1 to create  op=00c0ffee00c0ffee\n\
+             2026-03-01T08:00:00.250Z  lan  driftFound (watch)  cube/br1  why  op=00c0ffee00c0ffee\n\
+             2026-03-01T08:00:00.250Z  lan  interfaceAppeared  interface/eth1\n"
+        );
+    }
+}
