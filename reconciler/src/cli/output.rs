@@ -83,7 +83,9 @@ impl Screen {
         };
         let height = usize::from(terminal.size().0).max(2);
         let lines: Vec<&str> = text.lines().take(height - 1).collect();
-        print(&format!("\x1b[H\x1b[2J{}\n", lines.join("\n")))
+        // Not through the stream that takes colours out where nobody wants any.
+        print_bytes(b"\x1b[H\x1b[2J")?;
+        print(&format!("{}\n", lines.join("\n")))
     }
 }
 

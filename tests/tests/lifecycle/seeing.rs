@@ -7,7 +7,10 @@ use integration_tests::{
     lab::{Lab, Station, run_test},
     wait,
 };
-use nix::sys::signal::Signal;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::Value;
 
 use crate::{
@@ -383,21 +386,29 @@ fn a_terminal_has_a_bar_and_others_have_lines() {
         lab.note_objects();
         let quiet = on_a_terminal("destroy -q --yes live");
         assert!(
-            !quiet.contains("0/") && !quiet.contains("Destroyed"),
+            !quiet.contains("......") && !quiet.contains("Destroyed"),
             "{quiet}"
         );
         let lines = lab.pcn(&format!("apply --yes -f {path}")).expect(0).stderr;
         assert!(lines.contains("\n[2/") && !lines.contains("..."), "{lines}");
 
-        // Another screen, which goes when it ends.
-        let watch = lab.start_shell("TERM=xterm script -qec \"$PCN show --watch=0.05\" /dev/null");
+        // Another screen, which goes when it ends. The terminal is another session's, so the
+        // signal goes to the process itself.
+        let watch = lab.start_shell(
+            "TERM=xterm script -qec \"echo \\$\\$; exec $PCN show --watch=0.05\" /dev/null",
+        );
         wait::until("two looks", || {
             (watch.stdout().matches("\x1b[H").count() > 1).then_some(())
         });
-        watch.signal_all(Signal::SIGINT);
-        let watched = watch.end().stdout;
+        let output = watch.stdout();
+        let process = output
+            .split_whitespace()
+            .next()
+            .and_then(|word| word.parse().ok());
+        kill(Pid::from_raw(process.expect("its number")), Signal::SIGINT).expect("it runs");
+        let watched = watch.end().expect(0).stdout;
         assert!(
-            watched.contains("\x1b[?1049h") && watched.contains("\x1b[?1049l"),
+            watched.contains("\x1b[?1049h") && watched.ends_with("\x1b[?1049l"),
             "{watched:?}"
         );
     });
