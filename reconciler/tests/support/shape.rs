@@ -108,7 +108,7 @@ impl Shape {
         }
     }
 
-    fn yaml(&self) -> String {
+    pub(crate) fn yaml(&self) -> String {
         let mut spaces = String::new();
         let mut cubes = String::new();
         let mut links = String::new();

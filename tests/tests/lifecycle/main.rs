@@ -9,6 +9,7 @@ mod drift;
 mod faults;
 mod foreign;
 mod interfaces;
+mod latency;
 mod live;
 mod loss;
 mod metrics;

@@ -3,9 +3,14 @@
 mod examples;
 mod flood;
 mod neighbors;
+mod random_pairs;
 mod stacks;
 mod traffic;
 mod xdp;
+
+#[path = "../../../reconciler/tests/support/shape.rs"]
+#[expect(dead_code, reason = "its host in memory is for tests without a kernel")]
+mod shape;
 
 use std::net::IpAddr;
 
