@@ -155,6 +155,11 @@ impl Pipe {
 }
 
 impl Running {
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for the end.
     #[track_caller]
     pub fn end(mut self) -> Run {

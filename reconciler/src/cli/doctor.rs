@@ -4,12 +4,12 @@ use serde_json::{Value, json};
 
 use super::{
     CommandResult, ExitCode, FORMAT_VERSION, Failure, Format,
-    host::{CAPABILITIES, HostArgs, missing_capabilities},
+    host::HostArgs,
     output::{self, paint, style},
 };
 use crate::kernel::{
     self, Kernel,
-    linux::{LinuxKernel, pins, probe},
+    linux::{LinuxKernel, pins, privilege, probe},
 };
 use crate::observed::Interest;
 
@@ -35,8 +35,8 @@ struct Check {
 
 impl Args {
     pub(super) fn run(&self) -> CommandResult {
-        let mut checks = vec![privilege()];
-        let privileged = checks.iter().all(|check| check.result.is_ok());
+        let mut checks = capabilities();
+        let privileged = self.host.check().is_ok();
         checks.extend(features(privileged));
         if privileged {
             checks.push(self.bpffs());
@@ -111,20 +111,22 @@ impl Check {
     }
 }
 
-fn privilege() -> Check {
-    let missing = missing_capabilities();
-    let names = CAPABILITIES.map(|(name, _)| name).join(", ");
-    let result = if missing.is_empty() {
-        Ok("effective".to_owned())
-    } else {
-        Err(format!("{} missing", missing.join(", ")))
+/// A line per capability: what it is for, and whether it is held.
+fn capabilities() -> Vec<Check> {
+    let check = |need: &privilege::Need| {
+        let held = privilege::is_permitted(need.capability);
+        Check {
+            name: need.capability.to_string(),
+            needs: String::new(),
+            result: if held {
+                Ok(need.purpose.to_owned())
+            } else {
+                Err(need.purpose.to_owned())
+            },
+            code: ExitCode::NotPermitted,
+        }
     };
-    Check {
-        name: "privilege".to_owned(),
-        needs: names,
-        result,
-        code: ExitCode::NotPermitted,
-    }
+    privilege::NEEDS.iter().map(check).collect()
 }
 
 /// The kernel's release says something to everybody; what has to be tried takes privilege.

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -20,7 +21,7 @@ use crate::{
         linux::{
             LinuxKernel,
             lock::{Lock, LockError},
-            probe,
+            privilege, probe,
         },
     },
 };
@@ -101,7 +102,13 @@ impl HostArgs {
         for directory in [self.bpffs.clone(), self.bpffs.join(topology.as_str())] {
             match fs::read_dir(&directory) {
                 Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                    let message = format!("{}: {error}; run pcn as root", directory.display());
+                    let owner = fs::symlink_metadata(&directory).map(|found| found.uid());
+                    let owner = owner.map_or_else(
+                        |_| String::new(),
+                        |uid| format!(" (it belongs to user {uid})"),
+                    );
+                    let message =
+                        format!("{}: {error}{owner}; run pcn as root", directory.display());
                     return Err(Failure::new(ExitCode::NotPermitted, message));
                 }
                 _ => {}
@@ -182,36 +189,16 @@ pub(super) fn unreadable(what: &str, path: &Path, error: &std::io::Error) -> Fai
     }
 }
 
-/// Capabilities that pcn takes, with their numbers: the last for namespaces and mounts only.
-pub(super) const CAPABILITIES: [(&str, u32); 3] =
-    [("CAP_BPF", 39), ("CAP_NET_ADMIN", 12), (SYS_ADMIN, 21)];
-const SYS_ADMIN: &str = "CAP_SYS_ADMIN";
-
-/// The capabilities this process lacks.
-pub(super) fn missing_capabilities() -> Vec<&'static str> {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|value| u64::from_str_radix(value.trim(), 16).ok());
-    // Without /proc the kernel itself will say what is not allowed.
-    let Some(effective) = effective else {
-        return Vec::new();
-    };
-    CAPABILITIES
-        .iter()
-        .filter(|(_, bit)| effective & (1 << bit) == 0)
-        .map(|(name, _)| *name)
-        .collect()
-}
-
+/// Refuses what cannot work for want of privilege, and gives up what is not needed. Files that
+/// only root may read are read before.
 fn check_privilege() -> Result<(), Failure> {
-    let missing: Vec<_> = missing_capabilities()
-        .into_iter()
-        .filter(|name| *name != SYS_ADMIN)
+    let needs = privilege::NEEDS.iter().filter(|need| need.required);
+    let missing: Vec<String> = needs
+        .filter(|need| !privilege::is_permitted(need.capability))
+        .map(|need| need.capability.to_string())
         .collect();
     if missing.is_empty() {
-        return Ok(());
+        return Ok(privilege::restrict()?);
     }
     let message = format!(
         "not permitted: {} missing; run pcn as root",

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use caps::Capability;
 use clap::{ArgAction, ValueEnum, builder::BoolishValueParser};
 use serde_json::Value;
 
@@ -14,7 +15,7 @@ use super::{
     saved,
 };
 use crate::{
-    kernel::linux::LinuxKernel,
+    kernel::linux::{LinuxKernel, privilege},
     reconcile::{self, Plan},
 };
 
@@ -58,6 +59,10 @@ struct Planned {
 
 impl Args {
     pub(super) fn run(&self) -> CommandResult {
+        if self.out.is_some() {
+            // The file may be where root needs it.
+            privilege::keep(Capability::CAP_DAC_OVERRIDE);
+        }
         let inputs = files::read(&self.files.files)?;
         if self.out.is_some() && inputs.len() != 1 {
             let message = "`--out` saves the plan of one topology: give one file at a time";

@@ -2,11 +2,14 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use caps::Capability;
+
 use super::{
     CommandResult, ExitCode, Failure,
     host::{self, HistoryArgs, HostArgs},
 };
 use crate::{
+    kernel::linux::privilege,
     metrics::{Listen, Metrics, RoundResult, Server},
     watch::{self, Host, Outcome, Settings},
 };
@@ -41,6 +44,8 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(&self) -> CommandResult {
+        // Files are read again whenever they change, whosever they are.
+        privilege::keep(Capability::CAP_DAC_READ_SEARCH);
         self.host.check()?;
         host::check_features()?;
         let settings = Settings {

@@ -160,6 +160,21 @@ impl Lab {
         start_pcn(arguments, "")
     }
 
+    /// Runs `pcn` behind another command, which changes who it is.
+    pub fn pcn_as(&self, prefix: &str, arguments: &str) -> Run {
+        let mut words = prefix.split_whitespace();
+        let mut command = Command::new(words.next().expect("a command"));
+        command
+            .args(words)
+            .arg(binary())
+            .args(arguments.split_whitespace())
+            .env("PCN_BPFFS", BPFFS)
+            .env("NO_COLOR", "1");
+        let run = start_command(command, &format!("{prefix} pcn {arguments}"), "").end();
+        self.note_objects();
+        run
+    }
+
     /// Starts a shell that leads a group of processes, as a terminal's does, and finds `pcn` in
     /// `$PCN`.
     pub fn start_shell(&self, script: &str) -> Running {

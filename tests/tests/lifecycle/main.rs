@@ -13,6 +13,7 @@ mod latency;
 mod live;
 mod loss;
 mod metrics;
+mod privilege;
 mod race;
 mod refused;
 mod saved_plan;

@@ -11,6 +11,7 @@ pub mod object;
 mod observe;
 pub mod pause;
 pub mod pins;
+pub mod privilege;
 pub mod probe;
 mod programs;
 mod record;
@@ -86,12 +87,11 @@ impl LinuxKernel {
     }
 
     fn open(&self, pin: &PinPath) -> Result<OwnedFd> {
-        bpf::open(&self.pins.path(pin)).map_err(call)
+        self.pins.open(pin)
     }
 
     fn pin(&self, fd: &OwnedFd, pin: &PinPath) -> Result<()> {
-        let path = self.pins.prepare(pin)?;
-        bpf::pin(fd.as_fd(), &path).map_err(call)
+        self.pins.pin(fd.as_fd(), pin)
     }
 
     fn ifindex(&mut self, name: &InterfaceName) -> Result<u32> {

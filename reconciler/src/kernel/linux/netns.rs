@@ -16,12 +16,15 @@ use std::{
     thread,
 };
 
+use caps::Capability;
 use nix::{
     errno::Errno,
     mount::{MntFlags, MsFlags, mount, umount2},
     sched::{CloneFlags, setns, unshare},
     sys::statfs::{NSFS_MAGIC, fstatfs, statfs},
 };
+
+use super::privilege::Raised;
 
 #[cfg(test)]
 mod tests;
@@ -142,6 +145,7 @@ fn mount_this_thread(path: &Path) -> Result<(), Error> {
 /// The call that failed.
 pub fn delete(name: &str) -> Result<(), Error> {
     let path = path(name)?;
+    let _admin = Raised::admin();
     match umount2(&path, MntFlags::MNT_DETACH) {
         // EINVAL: nothing is mounted there, only the file is left.
         Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
@@ -173,6 +177,8 @@ pub fn exists(name: &str) -> bool {
 
 /// Processes whose network is the namespace `name`, in the order of their numbers; none if it cannot be told.
 pub fn processes(name: &str) -> Vec<u32> {
+    // Whose capabilities are more than ours is seen with it only.
+    let _ptrace = Raised::new(Capability::CAP_SYS_PTRACE);
     let identity = |found: Metadata| (found.dev(), found.ino());
     let Some(namespace) = path(name)
         .ok()
@@ -274,6 +280,7 @@ fn prepare_directory() -> Result<File, Error> {
     directory
         .lock()
         .map_err(failed("lock", Path::new(DIRECTORY)))?;
+    let _admin = Raised::admin();
     let share = || {
         mount(
             None::<&str>,
@@ -307,9 +314,13 @@ fn is_leftover(path: &Path) -> bool {
 /// Runs `work` on a new thread and waits for it.
 fn on_a_thread<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> Result<T, Error> {
     thread::scope(|scope| {
+        let privileged = || {
+            let _admin = Raised::admin();
+            work()
+        };
         let thread = thread::Builder::new()
             .name("namespace".to_owned())
-            .spawn_scoped(scope, work)
+            .spawn_scoped(scope, privileged)
             .map_err(failed("start a thread for namespace", name))?;
         Ok(thread
             .join()

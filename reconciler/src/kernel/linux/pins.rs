@@ -1,133 +1,260 @@
 //! The topology's directory in bpffs.
+//!
+//! bpffs has symbolic links, and may be open to others. So no path is followed by its text alone:
+//! a directory is opened without following links, must be in a bpffs and ours, and what is done in
+//! it is done relative to its descriptor. Nothing outside of it can be reached.
+
+mod directory;
 
 use std::{
+    cell::RefCell,
     fs,
-    io::{self, ErrorKind},
-    os::unix::fs::{DirBuilderExt, MetadataExt},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use nix::{
+    dir::Type,
+    errno::Errno,
     mount::{MsFlags, mount},
-    sys::statfs::{BPF_FS_MAGIC, statfs},
+    unistd::UnlinkatFlags,
 };
 
+use self::directory::{Directory, Kind};
+use super::{bpf, call, privilege::Raised};
 use crate::{
     kernel::{Error, Result},
     resource::PinPath,
 };
 
+pub use self::directory::is_bpffs;
+
 /// Where bpffs is, if the environment does not say otherwise.
 pub const DEFAULT_ROOT: &str = "/sys/fs/bpf/pcn";
 
 /// The directory of one topology.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Pins {
-    directory: PathBuf,
+    root: PathBuf,
+    topology: String,
+    /// The directory that was used last: pins are used one directory after the other.
+    last: RefCell<Option<(String, Arc<Directory>)>>,
 }
 
 impl Pins {
     /// The directory of a topology below `root`.
     pub fn new(root: &Path, topology: &str) -> Self {
         Self {
-            directory: root.join(topology),
+            root: root.to_owned(),
+            topology: topology.to_owned(),
+            last: RefCell::new(None),
         }
     }
 
-    /// The path of an object.
+    /// The path of an object, for messages.
     pub fn path(&self, pin: &PinPath) -> PathBuf {
-        self.directory.join(pin.as_str())
+        self.root.join(&self.topology).join(pin.as_str())
     }
 
-    /// Makes the directories above an object.
-    pub fn prepare(&self, pin: &PinPath) -> Result<PathBuf> {
+    /// Opens a pinned object.
+    pub fn open(&self, pin: &PinPath) -> Result<OwnedFd> {
         let path = self.path(pin);
-        if let Some(parent) = path.parent() {
-            create_directories(parent)?;
+        let Some(directory) = self.parent(pin)? else {
+            return Err(failed("open", &path, Errno::ENOENT));
+        };
+        // The kernel would follow a link.
+        if directory.kind(pin.name())? == Some(Kind::Link) {
+            return Err(directory::is_link(&path));
         }
-        Ok(path)
+        bpf::open_at(directory.as_fd(), pin.name(), &path).map_err(call)
     }
 
-    /// All pins, in no order.
+    /// Whether an object is pinned there.
+    pub fn exists(&self, pin: &PinPath) -> Result<bool> {
+        let Some(directory) = self.parent(pin)? else {
+            return Ok(false);
+        };
+        match directory.kind(pin.name())? {
+            Some(Kind::Link) => Err(directory::is_link(&self.path(pin))),
+            found => Ok(found.is_some()),
+        }
+    }
+
+    /// Pins an object, and makes the directories above it.
+    pub fn pin(&self, object: BorrowedFd<'_>, pin: &PinPath) -> Result<()> {
+        let directory = self.make_parent(pin)?;
+        bpf::pin_at(object, directory.as_fd(), pin.name(), &self.path(pin)).map_err(call)
+    }
+
+    /// All pins, in no order. Anything else there is refused.
     pub fn list(&self) -> Result<Vec<PinPath>> {
         let mut pins = Vec::new();
-        let mut directories = vec![self.directory.clone()];
-        while let Some(directory) = directories.pop() {
-            let entries = match fs::read_dir(&directory) {
-                Ok(entries) => entries,
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                Err(error) => return Err(failed("list", &directory, &error)),
-            };
-            for entry in entries {
-                let entry = entry.map_err(|error| failed("list", &directory, &error))?;
-                let kind = entry
-                    .file_type()
-                    .map_err(|error| failed("list", &entry.path(), &error))?;
-                if kind.is_dir() {
-                    directories.push(entry.path());
-                } else if kind.is_file()
-                    && let Ok(relative) = entry.path().strip_prefix(&self.directory)
-                {
-                    pins.push(PinPath::found(relative.to_string_lossy().into_owned()));
+        let Some(top) = self.topology_directory()? else {
+            return Ok(pins);
+        };
+        let mut directories = vec![(String::new(), top)];
+        while let Some((prefix, directory)) = directories.pop() {
+            for (name, kind) in directory.entries()? {
+                match kind {
+                    Kind::Directory => {
+                        if let Some(child) = directory.child(&name)? {
+                            directories.push((format!("{prefix}{name}/"), child));
+                        }
+                    }
+                    Kind::File => pins.push(PinPath::found(format!("{prefix}{name}"))),
+                    Kind::Link => return Err(directory::is_link(&directory.path().join(name))),
                 }
             }
         }
         Ok(pins)
     }
 
+    /// Pins in the directory of one, itself among them.
+    pub fn beside(&self, pin: &PinPath) -> Result<Vec<PinPath>> {
+        let Some(directory) = self.parent(pin)? else {
+            return Ok(Vec::new());
+        };
+        let parent = parent_of(pin);
+        let files = directory.entries()?.into_iter();
+        Ok(files
+            .filter(|(_, kind)| *kind == Kind::File)
+            .map(|(name, _)| PinPath::found(format!("{parent}/{name}")))
+            .collect())
+    }
+
     /// Removes a pin; one that is gone already is no error.
     pub fn remove(&self, pin: &PinPath) -> Result<()> {
-        let path = self.path(pin);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(failed("unpin", &path, &error))
-            }
-            _ => {
-                self.remove_empty_parents(&path);
-                Ok(())
-            }
+        if let Some(directory) = self.parent(pin)? {
+            directory.unlink(pin.name(), UnlinkatFlags::NoRemoveDir)?;
+            drop(directory);
+            self.last.replace(None);
+            self.remove_empty_parents(pin)?;
         }
+        Ok(())
     }
 
     /// Moves a pin over another one.
     pub fn rename(&self, from: &PinPath, to: &PinPath) -> Result<()> {
-        let (from, to) = (self.path(from), self.path(to));
-        fs::rename(&from, &to).map_err(|error| failed("rename", &from, &error))
+        let path = self.path(from);
+        let Some(source) = self.parent(from)? else {
+            return Err(failed("rename", &path, Errno::ENOENT));
+        };
+        let target = self.make_parent(to)?;
+        nix::fcntl::renameat(source.as_fd(), from.name(), target.as_fd(), to.name())
+            .map_err(|errno| failed("rename", &path, errno))
     }
 
     /// Removes the whole directory: what is left in it is ours.
     pub fn remove_all(&self) -> Result<()> {
-        match fs::remove_dir_all(&self.directory) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(failed("remove", &self.directory, &error))
-            }
-            _ => Ok(()),
+        self.last.replace(None);
+        let Some(root) = Directory::open(&self.root)? else {
+            return Ok(());
+        };
+        if let Some(top) = root.child(&self.topology)? {
+            empty(&top)?;
         }
+        root.unlink(&self.topology, UnlinkatFlags::RemoveDir)
+    }
+
+    fn topology_directory(&self) -> Result<Option<Directory>> {
+        match Directory::open(&self.root)? {
+            Some(root) => root.child(&self.topology),
+            None => Ok(None),
+        }
+    }
+
+    /// The directory of an object, if it is there.
+    fn parent(&self, pin: &PinPath) -> Result<Option<Arc<Directory>>> {
+        let parent = parent_of(pin);
+        if let Some((last, directory)) = &*self.last.borrow()
+            && last == parent
+        {
+            return Ok(Some(Arc::clone(directory)));
+        }
+        let Some(mut directory) = self.topology_directory()? else {
+            return Ok(None);
+        };
+        for name in components(parent) {
+            match directory.child(name)? {
+                Some(child) => directory = child,
+                None => return Ok(None),
+            }
+        }
+        let directory = Arc::new(directory);
+        self.last
+            .replace(Some((parent.to_owned(), Arc::clone(&directory))));
+        Ok(Some(directory))
+    }
+
+    fn make_parent(&self, pin: &PinPath) -> Result<Arc<Directory>> {
+        if let Some(directory) = self.parent(pin)? {
+            return Ok(directory);
+        }
+        let mut directory = Directory::make(&self.root)?.make_child(&self.topology)?;
+        for name in components(parent_of(pin)) {
+            directory = directory.make_child(name)?;
+        }
+        Ok(Arc::new(directory))
     }
 
     /// Directories that became empty go, the topology's own too: it stands for a topology that
     /// is there.
-    fn remove_empty_parents(&self, path: &Path) {
-        let mut parent = path.parent();
-        while let Some(directory) = parent
-            && directory.starts_with(&self.directory)
-            && fs::remove_dir(directory).is_ok()
+    fn remove_empty_parents(&self, pin: &PinPath) -> Result<()> {
+        let mut names: Vec<&str> = components(parent_of(pin)).collect();
+        while let Some(name) = names.pop() {
+            let inner = PinPath::found([&names[..], &[name]].concat().join("/"));
+            let Some(directory) = self.parent(&inner)? else {
+                continue;
+            };
+            if directory.unlink(name, UnlinkatFlags::RemoveDir).is_err() {
+                return Ok(());
+            }
+            self.last.replace(None);
+        }
+        if let Some(root) = Directory::open(&self.root)? {
+            // It stays while anything is in it.
+            let _not_empty = root.unlink(&self.topology, UnlinkatFlags::RemoveDir);
+        }
+        Ok(())
+    }
+}
+
+/// Removes everything in a directory of ours. A link goes, not what it leads to.
+fn empty(directory: &Directory) -> Result<()> {
+    for (name, kind) in directory.entries()? {
+        if kind == Kind::Directory
+            && let Some(child) = directory.child(&name)?
         {
-            parent = directory.parent();
+            empty(&child)?;
+            directory.unlink(&name, UnlinkatFlags::RemoveDir)?;
+        } else {
+            directory.unlink(&name, UnlinkatFlags::NoRemoveDir)?;
         }
     }
+    Ok(())
+}
+
+/// The part of a pin's path before its name; empty for one directly in the topology's directory.
+fn parent_of(pin: &PinPath) -> &str {
+    pin.as_str()
+        .rsplit_once('/')
+        .map_or("", |(parent, _)| parent)
+}
+
+fn components(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|name| !name.is_empty())
 }
 
 /// Topologies that have a directory.
 pub fn topologies(root: &Path) -> Result<Vec<String>> {
-    let entries = match fs::read_dir(root) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed("list", root, &error)),
+    let Some(root) = Directory::open(root)? else {
+        return Ok(Vec::new());
     };
+    let entries = root.entries()?.into_iter();
     let mut names: Vec<String> = entries
-        .filter_map(|entry| entry.ok().filter(|entry| entry.path().is_dir()))
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|(_, kind)| *kind == Kind::Directory)
+        .map(|(name, _)| name)
         .collect();
     names.sort();
     Ok(names)
@@ -135,16 +262,24 @@ pub fn topologies(root: &Path) -> Result<Vec<String>> {
 
 /// Makes sure that `root` is in a bpffs: mounts one where the kernel wants it if need be.
 pub fn ensure_mounted(root: &Path) -> Result<()> {
-    let existing = root
-        .ancestors()
-        .find(|path| path.exists())
-        .unwrap_or(Path::new("/"));
-    if is_bpffs(existing) {
+    let existing = directory::existing(root);
+    if directory::in_bpffs(existing)? {
         return Ok(());
     }
     let point = Path::new("/sys/fs/bpf");
     let target = if root.starts_with(point) { point } else { root };
-    fs::create_dir_all(target).map_err(|error| failed("create", target, &error))?;
+    let io = |error: std::io::Error| {
+        let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
+        failed("create", target, errno)
+    };
+    fs::create_dir_all(target).map_err(io)?;
+    if fs::read_dir(target).map_err(io)?.next().is_some() {
+        return Err(Error::Foreign(format!(
+            "{} is not in a bpffs, and there are other files in it; name an empty directory or one in a bpffs",
+            target.display()
+        )));
+    }
+    let _admin = Raised::admin();
     mount(
         Some("bpf"),
         target,
@@ -152,38 +287,23 @@ pub fn ensure_mounted(root: &Path) -> Result<()> {
         MsFlags::empty(),
         Some("mode=0700"),
     )
-    .map_err(|errno| failed("mount bpffs on", target, &errno.into()))
+    .map_err(|errno| failed("mount bpffs on", target, errno))
 }
 
-/// True if a path is in a bpffs.
-pub fn is_bpffs(path: &Path) -> bool {
-    statfs(path).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC)
-}
-
-/// Makes directories that only root may enter. A directory of somebody else in the way is
-/// refused.
-fn create_directories(path: &Path) -> Result<()> {
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.uid() == nix::unistd::geteuid().as_raw() => return Ok(()),
-        Ok(_) => {
-            return Err(Error::Foreign(format!(
-                "{} belongs to another user",
-                path.display()
-            )));
-        }
-        Err(_) => {}
-    }
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|error| failed("create", path, &error))
-}
-
-fn failed(call: &str, path: &Path, error: &io::Error) -> Error {
-    let text = format!("{call} {}: {error}", path.display());
-    match error.kind() {
-        ErrorKind::PermissionDenied => Error::Permission(text),
+fn failed(what: &str, path: &Path, errno: Errno) -> Error {
+    let text = format!("{what} {}: {}", path.display(), errno.desc());
+    match errno {
+        Errno::EPERM | Errno::EACCES => Error::Permission(text),
         _ => Error::Call(text),
+    }
+}
+
+/// The kind that a directory's entry says it is of; `None` if it has to be asked for.
+fn kind_of(found: Type) -> Option<Kind> {
+    match found {
+        Type::Directory => Some(Kind::Directory),
+        Type::File => Some(Kind::File),
+        Type::Symlink => Some(Kind::Link),
+        _ => None,
     }
 }

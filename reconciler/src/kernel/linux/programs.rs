@@ -5,6 +5,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
+use caps::Capability;
 use topology_schema::InterfaceName;
 
 use super::{
@@ -12,6 +13,7 @@ use super::{
     bpf::{self, LinkTarget, MapInfo},
     call, io, maps,
     object::{self, Template as ObjectTemplate},
+    privilege::Raised,
 };
 use crate::{
     kernel::{Error, Result},
@@ -103,6 +105,7 @@ impl LinuxKernel {
             .iter()
             .map(|(name, fd)| ((*name).to_owned(), fd.as_fd()))
             .collect();
+        let _no_barriers = Raised::new(Capability::CAP_PERFMON);
         self.template(program.object)?
             .load(program.hook.entry_point(), &fingerprint, &globals, &fds)
             .map_err(|error| refused(pin, error))
@@ -151,14 +154,31 @@ impl LinuxKernel {
         let (fd, new) = (self.open(link)?, self.open(program)?);
         let old = match expected {
             0 => None,
-            id => Some(bpf::program_by_id(id).map_err(call)?),
+            id => Some(self.program(id, link)?),
         };
         bpf::update_link(fd.as_fd(), new.as_fd(), old.as_ref().map(AsFd::as_fd))
             .map_err(|error| io("update link", link, &error))
     }
 
+    /// A program by its id: one that is pinned beside the link, any other with more privilege.
+    fn program(&self, id: u32, link: &PinPath) -> Result<OwnedFd> {
+        for pin in self.pins.beside(link)? {
+            if !pin.name().starts_with("program-") {
+                continue;
+            }
+            let fd = self.open(&pin)?;
+            let info: bpf::ProgramInfo =
+                bpf::info(fd.as_fd()).map_err(|error| io("read", &pin, &error))?;
+            if info.id == id {
+                return Ok(fd);
+            }
+        }
+        let _admin = Raised::admin();
+        bpf::program_by_id(id).map_err(call)
+    }
+
     pub(super) fn detach(&self, link: &PinPath) -> Result<()> {
-        if !self.pins.path(link).exists() {
+        if !self.pins.exists(link)? {
             return Ok(());
         }
         let fd = self.open(link)?;

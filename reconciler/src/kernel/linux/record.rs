@@ -19,18 +19,11 @@ pub fn path() -> PinPath {
 
 /// Reads the record, if there is one.
 pub fn read(pins: &Pins) -> Result<Option<Record>> {
-    let path = pins.path(&path());
-    match path.try_exists() {
-        Ok(true) => {}
-        Ok(false) => return Ok(None),
-        Err(error) => {
-            return Err(Error::Permission(format!(
-                "read {}: {error}",
-                path.display()
-            )));
-        }
+    if !pins.exists(&path())? {
+        return Ok(None);
     }
-    let map = bpf::open(&path).map_err(call)?;
+    let map = pins.open(&path())?;
+    let path = pins.path(&path());
     let info: bpf::MapInfo = bpf::info(map.as_fd())
         .map_err(|error| Error::Call(format!("read {}: {error}", path.display())))?;
     let broken = |why: &str| Error::Call(format!("record {}: {why}", path.display()));
@@ -79,7 +72,7 @@ pub fn write(pins: &Pins, record: &Record) -> Result<()> {
     maps::put(map.as_fd(), &chunks)
         .map_err(|error| Error::Call(format!("fill record: {error}")))?;
     pins.remove(&path.staged())?;
-    bpf::pin(map.as_fd(), &pins.prepare(&path.staged())?).map_err(call)?;
+    pins.pin(map.as_fd(), &path.staged())?;
     pins.rename(&path.staged(), &path)
 }
 

@@ -85,19 +85,31 @@ struct PathAttr {
     pathname: u64,
     bpf_fd: u32,
     file_flags: u32,
+    path_fd: i32,
+    pad: u32,
 }
 
-/// Pins an object to a path in bpffs.
+/// `BPF_F_PATH_FD` (Linux 6.5): the path is relative to a directory.
+const F_PATH_FD: u32 = 1 << 14;
+
+/// Pins an object in a directory of bpffs; `path` is for messages.
 #[expect(
     unsafe_code,
     reason = "system calls; each block states why it is sound"
 )]
-pub fn pin(fd: BorrowedFd<'_>, path: &Path) -> Result<()> {
-    let name = c_path(path).map_err(fail("pin", path.display()))?;
+pub fn pin_at(
+    fd: BorrowedFd<'_>,
+    directory: BorrowedFd<'_>,
+    name: &str,
+    path: &Path,
+) -> Result<()> {
+    let name = c_path(Path::new(name)).map_err(fail("pin", path.display()))?;
     let attr = PathAttr {
         pathname: name.as_ptr() as u64,
         bpf_fd: fd.as_raw_fd() as u32,
-        file_flags: 0,
+        file_flags: F_PATH_FD,
+        path_fd: directory.as_raw_fd(),
+        pad: 0,
     };
     // SAFETY: `name` is a C string that outlives the call.
     unsafe { bpf(OBJ_PIN, &mut [attr]) }
@@ -105,7 +117,26 @@ pub fn pin(fd: BorrowedFd<'_>, path: &Path) -> Result<()> {
         .map_err(fail("pin", path.display()))
 }
 
-/// Opens a pinned object.
+/// Opens an object that is pinned in a directory; `path` is for messages.
+#[expect(
+    unsafe_code,
+    reason = "system calls; each block states why it is sound"
+)]
+pub fn open_at(directory: BorrowedFd<'_>, name: &str, path: &Path) -> Result<OwnedFd> {
+    let name = c_path(Path::new(name)).map_err(fail("open", path.display()))?;
+    let attr = PathAttr {
+        pathname: name.as_ptr() as u64,
+        bpf_fd: 0,
+        file_flags: F_PATH_FD,
+        path_fd: directory.as_raw_fd(),
+        pad: 0,
+    };
+    // SAFETY: `name` is a C string that outlives the call.
+    unsafe { bpf_fd(OBJ_GET, attr) }.map_err(fail("open", path.display()))
+}
+
+/// Opens a pinned object wherever its path leads. What belongs to a topology is opened in its
+/// directory, see [`open_at`].
 #[expect(
     unsafe_code,
     reason = "system calls; each block states why it is sound"
@@ -116,6 +147,8 @@ pub fn open(path: &Path) -> Result<OwnedFd> {
         pathname: name.as_ptr() as u64,
         bpf_fd: 0,
         file_flags: 0,
+        path_fd: 0,
+        pad: 0,
     };
     // SAFETY: `name` is a C string that outlives the call.
     unsafe { bpf_fd(OBJ_GET, attr) }.map_err(fail("open", path.display()))

@@ -6,11 +6,13 @@ use std::{
     os::fd::{AsFd, AsRawFd as _, BorrowedFd},
 };
 
+use caps::Capability;
 use netlink_packet_core::NetlinkBuffer;
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::libc;
 
+use super::super::privilege::Raised;
 use super::{Error, Failure, LinkInfo, Netlink, behind, for_attributes, link::read_link};
 
 /// `RTNLGRP_LINK`
@@ -75,11 +77,12 @@ impl Monitor {
     /// [`Error::Socket`] if the socket cannot be opened.
     pub fn open() -> Result<Self, Error> {
         let failed = |source| Failure::Io(source).during("listen to the kernel", None);
+        // For other namespaces: it must be effective when the socket is made.
+        let _broadcast = Raised::new(Capability::CAP_NET_BROADCAST);
         let mut socket = Socket::new(NETLINK_ROUTE).map_err(failed)?;
         socket.set_non_blocking(true).map_err(failed)?;
         // A queue that overflows is noticed; a larger one only makes that rarer.
         let _smaller = socket.set_rx_buf_sz(QUEUE_BYTES as libc::c_int);
-        // Needs CAP_NET_BROADCAST.
         let other_namespaces = socket.set_listen_all_namespaces(true).is_ok();
         socket.bind(&SocketAddr::new(0, 0)).map_err(failed)?;
         for group in [LINKS, ADDRESSES_V4, ADDRESSES_V6] {
