@@ -331,7 +331,10 @@ impl Kernel for FakeKernel {
                 self.state.veths.insert(name.clone(), veth);
             }
             Op::ConfigureVeth { name, to, .. } => match self.state.veths.get_mut(name) {
-                Some(veth) => veth.peer = Some(to.peer.clone()),
+                Some(veth) => {
+                    veth.alias = to.alias.clone();
+                    veth.peer = Some(to.peer.clone());
+                }
                 None => return refuse("configure veth", name, "No such device"),
             },
             Op::DeleteVeths(names) => self.delete_veths(names),

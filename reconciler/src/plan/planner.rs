@@ -178,11 +178,8 @@ impl Planner<'_> {
                 Some(observed::Veth {
                     alias,
                     peer: Some(peer),
-                }) if *alias == veth.alias
-                    && peer.namespace == veth.peer.namespace
-                    && peer.name == veth.peer.name =>
-                {
-                    if *peer != veth.peer {
+                }) if peer.namespace == veth.peer.namespace && peer.name == veth.peer.name => {
+                    if *peer != veth.peer || *alias != veth.alias {
                         let from = Veth {
                             owner: veth.owner.clone(),
                             alias: alias.clone(),

@@ -6,6 +6,7 @@ mod conditions;
 mod confirm;
 mod crash;
 mod drift;
+mod drift_table;
 mod faults;
 mod foreign;
 mod interfaces;

@@ -19,6 +19,7 @@ use crate::{
     kernel::{Error, Result},
     observed::{self, Observed},
     resource::{Veth, VethPeer},
+    wiring,
 };
 
 /// The mark on everything of a topology: the beginning of an interface's alias.
@@ -100,13 +101,14 @@ impl Interfaces {
             let Ok(name) = link.name.parse() else {
                 continue;
             };
-            // Without an alias it is half-made: like none that is wanted, so it will be remade.
             let alias = link.alias.clone().unwrap_or_default();
-            let peer = if portal(link, &prefix) {
-                far_in_host(self.host()?, link, &by_index)
-            } else {
-                let what = alias.strip_prefix(&prefix).unwrap_or_default();
-                far_in_namespace(&spaces, link, what)
+            let purpose = match alias.strip_prefix(&prefix) {
+                Some(purpose) => Some(purpose.to_owned()),
+                None => purpose(link, topology, &spaces),
+            };
+            let peer = match purpose {
+                Some(purpose) if purpose.contains('/') => far_in_namespace(&spaces, link, &purpose),
+                _ => far_in_host(self.host()?, link, &by_index),
             };
             observed.veths.insert(name, observed::Veth { alias, peer });
         }
@@ -178,8 +180,10 @@ impl Interfaces {
         change_addresses(socket, index, &empty, peer)
     }
 
-    /// Brings a pair's far end from one state to another.
-    pub fn configure_veth(&mut self, from: &VethPeer, to: &VethPeer) -> Result<()> {
+    /// Brings a pair from one state to another.
+    pub fn configure_veth(&mut self, from: &Veth, to: &Veth) -> Result<()> {
+        let marks = (from.alias.as_str(), to.alias.as_str());
+        let (from, to) = (&from.peer, &to.peer);
         let socket = self.at(to.namespace.as_ref())?;
         let Some(link) = socket.link(to.name.as_str()).map_err(failed)? else {
             return Err(Error::Call(format!(
@@ -207,6 +211,10 @@ impl Interfaces {
             return Ok(());
         };
         let host = self.host()?;
+        if marks.0 != marks.1 {
+            host.set_alias(near, marks.1).map_err(failed)?;
+            host.set_addr_gen_none(near).map_err(failed)?;
+        }
         if !from.up {
             host.set_up(near).map_err(failed)?;
         }
@@ -239,7 +247,8 @@ impl Interfaces {
     }
 }
 
-/// The group that an interface of a topology is in until it has its mark.
+/// The group that interfaces of a topology are in: a second mark, from before the alias is there, and after somebody
+/// has taken it away.
 fn group(topology: &Name) -> u32 {
     let MacAddr([_, a, b, c, d, _]) = Digest::of(&["group", topology.as_str()]).mac();
     // 0 is the group of all others.
@@ -247,10 +256,17 @@ fn group(topology: &Name) -> u32 {
 }
 
 fn is_ours(link: &LinkInfo, prefix: &str, group: u32) -> bool {
-    match &link.alias {
-        Some(alias) => alias.starts_with(prefix),
-        None => link.group == group,
-    }
+    let marked = |alias: &String| alias.starts_with(prefix);
+    link.alias.as_ref().is_some_and(marked) || link.group == group
+}
+
+/// What an interface without our alias is for, by its name, which stands for it: `NAMESPACE/INTERFACE`.
+fn purpose(link: &LinkInfo, topology: &Name, spaces: &BTreeMap<Name, Space>) -> Option<String> {
+    let mut purposes = spaces.iter().flat_map(|(space, inside)| {
+        let far = inside.links.values();
+        far.map(move |far| format!("{space}/{}", far.name))
+    });
+    purposes.find(|purpose| wiring::outer_name(topology, purpose).as_str() == link.name)
 }
 
 /// True for a pair between programs: its alias names a port, not a namespace's interface.
@@ -259,6 +275,11 @@ fn portal(link: &LinkInfo, prefix: &str) -> bool {
         .as_ref()
         .and_then(|alias| alias.strip_prefix(prefix))
         .is_some_and(|what| what.contains(':'))
+}
+
+/// The MTU of a pair: both ends have the same, unless somebody changed one.
+fn smaller_mtu(near: &LinkInfo, far: &LinkInfo) -> u32 {
+    near.mtu.min(far.mtu)
 }
 
 fn far_in_host(
@@ -271,7 +292,7 @@ fn far_in_host(
         namespace: None,
         name: far.name.parse().ok()?,
         mac: None,
-        mtu: far.mtu,
+        mtu: smaller_mtu(link, far),
         addresses: BTreeSet::new(),
         routes: BTreeSet::new(),
         up: link.up && far.up,
@@ -326,7 +347,7 @@ fn far_in_namespace(
         namespace: Some(namespace.clone()),
         name: far.name.parse().ok()?,
         mac: far.mac.map(MacAddr),
-        mtu: far.mtu,
+        mtu: smaller_mtu(link, far),
         addresses,
         routes: routes
             .map(|route| (route.destination.0, route.destination.1, route.via))

@@ -190,9 +190,7 @@ impl Kernel for LinuxKernel {
                 self.indices.clear();
                 self.interfaces.create_veth(&self.topology, name, veth)
             }
-            Op::ConfigureVeth { from, to, .. } => {
-                self.interfaces.configure_veth(&from.peer, &to.peer)
-            }
+            Op::ConfigureVeth { from, to, .. } => self.interfaces.configure_veth(from, to),
             Op::DeleteVeths(names) => {
                 self.indices.clear();
                 self.interfaces.delete_veths(&self.topology, names)

@@ -22,7 +22,7 @@ pub struct VethRequest<'a> {
     pub name: &'a str,
     /// Free text to attach to the host end: at most 255 bytes. Empty for none.
     pub alias: &'a str,
-    /// Group of the host end until it has its alias: a mark that the kernel takes with the request that creates an
+    /// Group of the host end: a mark beside the alias, which the kernel takes with the request that creates an
     /// interface. 0 for none.
     pub group: u32,
     /// Ethernet address of the host end; none for a random one.
@@ -112,7 +112,6 @@ impl Netlink {
         set_flag(&mut finish.header, LinkFlags::Up);
         if !alias.is_empty() {
             finish.attributes.push(alias_attribute(alias));
-            finish.attributes.push(LinkAttribute::Group(0));
         }
         finish.attributes.push(no_addresses());
         let call = format_args!("set alias and bring up new veth {name}");
