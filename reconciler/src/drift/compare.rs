@@ -197,9 +197,9 @@ impl Comparison<'_> {
             return Some(owner.below(&name));
         }
         let place = u32::from_ne_bytes(key.try_into().ok()?);
-        let index = match map.content {
-            Content::Banked(_) => place / Bank::ALL.len() as u32,
-            _ if table == "router_ports" => place,
+        let index = match (table, &map.content) {
+            ("ports", Content::Banked(_)) => place / Bank::ALL.len() as u32,
+            ("router_ports", _) => place,
             _ => return None,
         };
         let cube = owner.as_str().strip_prefix("cube/")?.parse().ok()?;

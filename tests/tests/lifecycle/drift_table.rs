@@ -396,7 +396,7 @@ fn interfaces_and_namespaces() {
             what: "the MTU of a near end was changed",
             happen: |_| drop(run(&format!("ip link set {} mtu 1280", near("h3/eth0"))).expect(0)),
             drift: &["namespace/h3"],
-            text: "mtu: 1280 -> 1500",
+            text: "{\"mtu\":1280} -> {\"mtu\":1500}",
             other: &[],
         },
         Case {
