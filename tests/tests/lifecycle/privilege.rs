@@ -23,6 +23,7 @@ use crate::{BASE, assert_base_works, edit, ip};
 /// Bits of the capabilities that pcn keeps.
 const NET_ADMIN: u64 = 1 << 12;
 const NET_BROADCAST: u64 = 1 << 11;
+const NET_RAW: u64 = 1 << 13;
 const SYS_PTRACE: u64 = 1 << 19;
 const SYS_ADMIN: u64 = 1 << 21;
 const PERFMON: u64 = 1 << 38;
@@ -47,7 +48,8 @@ fn what_is_not_needed_is_dropped() {
         let process = Path::new("/proc").join(waiting.id().to_string());
         // What the machine gives this test, and pcn keeps.
         let given = status(Path::new("/proc/self"), "CapPrm:").expect("a process has capabilities");
-        let all = given & (BPF | NET_ADMIN | PERFMON | SYS_ADMIN | SYS_PTRACE | NET_BROADCAST);
+        let all =
+            given & (BPF | NET_ADMIN | PERFMON | SYS_ADMIN | SYS_PTRACE | NET_BROADCAST | NET_RAW);
         assert_ne!(given, all, "there is something to drop");
         wait::until("it has restricted itself", || {
             (status(&process, "CapEff:") == Some(BPF | NET_ADMIN)).then_some(())

@@ -9,10 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use caps::Capability;
 use socket2::{Domain, Protocol, Socket, Type};
 use topology_schema::{Check, HttpUrl, Name, Probe};
 
-use super::netns;
+use super::{netns, privilege::Raised};
 use crate::interrupt::Interrupt;
 
 /// Between two tries.
@@ -212,6 +213,7 @@ fn echo_socket(address: IpAddr) -> io::Result<Socket> {
     };
     match Socket::new(domain, Type::DGRAM, Some(protocol)) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let _raw = Raised::new(Capability::CAP_NET_RAW);
             Socket::new(domain, Type::RAW, Some(protocol))
         }
         other => other,

@@ -29,7 +29,7 @@ pub struct Need {
 const EFFECTIVE: [Capability; 2] = [Capability::CAP_BPF, Capability::CAP_NET_ADMIN];
 
 /// What pcn needs.
-pub const NEEDS: [Need; 6] = [
+pub const NEEDS: [Need; 7] = [
     need(Capability::CAP_BPF, true, "maps, programs, links"),
     need(
         Capability::CAP_NET_ADMIN,
@@ -55,6 +55,11 @@ pub const NEEDS: [Need; 6] = [
         Capability::CAP_NET_BROADCAST,
         false,
         "hearing of changes inside network namespaces (watch)",
+    ),
+    need(
+        Capability::CAP_NET_RAW,
+        false,
+        "checks by ping from where echoes are not allowed to everybody",
     ),
 ];
 
