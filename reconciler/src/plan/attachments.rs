@@ -128,8 +128,12 @@ impl Planner<'_> {
             return Order::Retire;
         }
         let is_ingress = |point| point != AttachPoint::TcEgress;
+        let is_xdp = |point| matches!(point, AttachPoint::Xdp | AttachPoint::XdpGeneric);
+        // An interface has one mode of XDP at a time: the other one must go before.
+        let goes_first = |point| link.point.is_some_and(is_xdp) && is_xdp(point);
         let stays = self.desired.links.values().any(|attachment| {
             is_ingress(attachment.point)
+                && !goes_first(attachment.point)
                 && self.ifindex(&attachment.interface) == Some(link.ifindex)
         });
         if link.point.is_some_and(is_ingress) && stays {
