@@ -21,7 +21,18 @@ pub struct Concerns {
     topologies: BTreeMap<Name, Interest>,
 }
 
-#[derive(Debug, Hash)]
+/// Whom an announcement concerns.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Noted {
+    /// Topologies to look at.
+    pub concerned: BTreeSet<Name>,
+    /// An interface that they name came.
+    pub came: Vec<(Name, String)>,
+    /// It went.
+    pub went: Vec<(Name, String)>,
+}
+
+#[derive(Debug)]
 struct Link {
     name: String,
     alias: Option<String>,
@@ -50,6 +61,11 @@ impl Concerns {
             .collect();
     }
 
+    /// All that are followed.
+    pub fn topologies(&self) -> impl Iterator<Item = &Name> {
+        self.topologies.keys()
+    }
+
     /// The topology's namespaces have these numbers.
     pub fn set_namespaces(&mut self, topology: &Name, ids: BTreeSet<i32>) {
         if let Some(interest) = self.topologies.get_mut(topology) {
@@ -65,33 +81,59 @@ impl Concerns {
             .collect();
     }
 
-    /// Takes note of an announcement. Says which topologies it concerns.
-    pub fn note(&mut self, announcement: Announcement) -> BTreeSet<Name> {
+    /// Takes note of an announcement. Says whom it concerns.
+    pub fn note(&mut self, announcement: Announcement) -> Noted {
         let Announcement { namespace, what } = announcement;
         match (namespace, what) {
             (None, What::Link(link)) => {
                 let index = link.index;
                 let new = Link::from(link);
-                let mut concerned = self.concerned_by(&new);
-                // Under its old name it was of somebody's concern, perhaps.
+                let mut noted = Noted {
+                    concerned: self.concerned_by(&new),
+                    came: self.named_by(&new),
+                    went: Vec::new(),
+                };
+                let name = new.name.clone();
                 if let Some(old) = self.links.insert(index, new) {
-                    concerned.extend(self.concerned_by(&old));
+                    if old.name == name {
+                        noted.came.clear();
+                    } else {
+                        noted.went = self.named_by(&old);
+                    }
+                    noted.concerned.extend(self.concerned_by(&old));
                 }
-                concerned
+                noted
             }
             (None, What::NoLink(link)) => {
                 self.links.remove(&link.index);
-                self.concerned_by(&Link::from(link))
+                let link = Link::from(link);
+                Noted {
+                    concerned: self.concerned_by(&link),
+                    came: Vec::new(),
+                    went: self.named_by(&link),
+                }
             }
             // A topology's interfaces on the host have no addresses, and others' are not its concern.
-            (None, What::Address) => BTreeSet::new(),
-            (Some(id), _) => self
-                .topologies
-                .iter()
-                .filter(|(_, interest)| interest.namespaces.contains(&id))
-                .map(|(name, _)| name.clone())
-                .collect(),
+            (None, What::Address) => Noted::default(),
+            (Some(id), _) => Noted {
+                concerned: self
+                    .topologies
+                    .iter()
+                    .filter(|(_, interest)| interest.namespaces.contains(&id))
+                    .map(|(name, _)| name.clone())
+                    .collect(),
+                ..Noted::default()
+            },
         }
+    }
+
+    /// Topologies that name an interface, each with its name.
+    fn named_by(&self, link: &Link) -> Vec<(Name, String)> {
+        self.topologies
+            .iter()
+            .filter(|(_, interest)| interest.interfaces.contains(link.name.as_str()))
+            .map(|(topology, _)| (topology.clone(), link.name.clone()))
+            .collect()
     }
 
     /// What a topology finds on the host, as a number.
@@ -101,7 +143,7 @@ impl Concerns {
             let ours = mark(topology);
             for (index, link) in &self.links {
                 if interest.interfaces.contains(link.name.as_str()) && !link.is_marked(&ours) {
-                    (index, link).hash(&mut hasher);
+                    (index, &link.name, link.up, link.carrier, link.mtu).hash(&mut hasher);
                 }
             }
         }

@@ -7,6 +7,7 @@
 pub mod backoff;
 pub mod concern;
 pub mod follow;
+mod listen;
 mod log;
 mod resolve;
 mod round;
@@ -17,7 +18,7 @@ pub mod state;
 mod systemd;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     hash::{BuildHasher, RandomState},
     io,
     os::fd::AsFd as _,
@@ -39,20 +40,15 @@ use topology_schema::Name;
 pub use self::round::{Host, Outcome, RoundReport, round};
 use self::{
     backoff::Backoff,
-    concern::Concerns,
     follow::Follow,
-    settle::Settle,
+    listen::Listener,
     signals::Signals,
     sources::{Sources, Version},
     state::{Machine, Next, Policy, Revision, Time},
     systemd::Systemd,
 };
-use crate::kernel::linux::netlink::{self, Monitor, Netlink, News};
+use crate::journal::Kind;
 
-/// Between the kernel's announcement and the round for it: others follow it.
-const ANNOUNCEMENTS_QUIET: Duration = Duration::from_millis(20);
-/// The same, however many follow.
-const ANNOUNCEMENTS_LONGEST: Duration = Duration::from_millis(200);
 /// Between a failure and the next attempt.
 const BACKOFF: Backoff = Backoff {
     first: Duration::from_millis(500),
@@ -108,11 +104,7 @@ struct Watch<F> {
     follow: Follow,
     sources: Sources,
     look_due: Time,
-    monitor: Option<Monitor>,
-    concerns: Concerns,
-    /// Topologies that announcements concern.
-    concerned: BTreeSet<Name>,
-    settle: Settle,
+    listener: Listener,
     machine: Machine,
     versions: BTreeMap<Name, Vec<Version>>,
     ends: (Sender<RoundReport>, Receiver<RoundReport>),
@@ -137,10 +129,7 @@ impl<F: FnMut(&RoundReport)> Watch<F> {
             follow,
             sources: Sources::default(),
             look_due: Time::ZERO,
-            monitor: None,
-            concerns: Concerns::default(),
-            concerned: BTreeSet::new(),
-            settle: Settle::new(ANNOUNCEMENTS_LONGEST),
+            listener: Listener::new(),
             machine: Machine::new(policy, RandomState::new().hash_one(0)),
             versions: BTreeMap::new(),
             ends: mpsc::channel(),
@@ -150,7 +139,6 @@ impl<F: FnMut(&RoundReport)> Watch<F> {
 
     fn run(mut self) -> Result<(), Error> {
         tracing::info!(files = ?self.settings.files, "watching");
-        self.listen();
         while !self.signals.stop() {
             let now = self.now();
             if self.signals.take_reload() {
@@ -162,7 +150,7 @@ impl<F: FnMut(&RoundReport)> Watch<F> {
             if self.look_due <= now || self.follow.due().is_some_and(|due| due <= now) {
                 self.look(now);
             }
-            if self.settle.due().is_some_and(|due| due <= now) {
+            if self.listener.due().is_some_and(|due| due <= now) {
                 self.announce(now);
             }
             let next = self.start_rounds(now);
@@ -183,7 +171,7 @@ impl<F: FnMut(&RoundReport)> Watch<F> {
         let due = [
             Some(self.look_due),
             self.follow.due(),
-            self.settle.due(),
+            self.listener.due(),
             next,
         ]
         .into_iter()
@@ -198,44 +186,12 @@ impl<F: FnMut(&RoundReport)> Watch<F> {
             PollFd::new(self.follow.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
         ];
-        if let Some(monitor) = &self.monitor {
-            sources.push(PollFd::new(monitor.as_fd(), PollFlags::POLLIN));
-        }
+        let monitor = self.listener.descriptor();
+        sources.extend(monitor.map(|monitor| PollFd::new(monitor, PollFlags::POLLIN)));
         match poll(&mut sources, timeout) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(errno) => Err(failed("wait for events")(errno.into())),
         }
-    }
-
-    /// Opens the monitor, if it is not open.
-    fn listen(&mut self) {
-        if self.monitor.is_some() {
-            return;
-        }
-        match Monitor::open() {
-            Ok(monitor) => {
-                if !monitor.hears_other_namespaces() {
-                    tracing::warn!(
-                        "without CAP_NET_BROADCAST changes inside of namespaces are noticed at the next interval only"
-                    );
-                }
-                self.monitor = Some(monitor);
-                self.read_links();
-            }
-            Err(error) => {
-                tracing::error!("drift is noticed at the next interval only: {error}");
-            }
-        }
-    }
-
-    /// Everything may have changed.
-    fn read_links(&mut self) {
-        match Netlink::host().and_then(|mut host| host.links()) {
-            Ok(links) => self.concerns.set_links(links),
-            Err(error) => tracing::warn!("{error}"),
-        }
-        self.concerned.extend(self.versions.keys().cloned());
-        self.settle.event(self.start.elapsed(), ANNOUNCEMENTS_QUIET);
     }
 
     fn read_news(&mut self) -> Result<(), Error> {
@@ -244,44 +200,39 @@ impl<F: FnMut(&RoundReport)> Watch<F> {
         self.follow
             .read_events(now)
             .map_err(|errno| failed("read what happened to files")(errno.into()))?;
-        match self.monitor.as_mut().map(Monitor::read) {
-            Some(Ok(News::All(announcements))) => {
-                for announcement in announcements {
-                    let concerned = self.concerns.note(announcement);
-                    if !concerned.is_empty() {
-                        self.settle.event(now, ANNOUNCEMENTS_QUIET);
-                        self.concerned.extend(concerned);
-                    }
-                }
+        for noted in self.listener.read(now) {
+            for (topology, interface) in &noted.came {
+                self.emit(topology, Kind::InterfaceAppeared, Some(interface), "");
             }
-            Some(Ok(News::Lost)) => {
-                tracing::debug!("announcements were lost; looking at everything");
-                self.read_links();
+            for (topology, interface) in &noted.went {
+                self.emit(topology, Kind::InterfaceVanished, Some(interface), "");
             }
-            Some(Err(error)) => self.mute(&error),
-            None => {}
         }
         Ok(())
     }
 
-    fn mute(&mut self, error: &netlink::Error) {
-        tracing::error!("{error}");
-        // Opened again with the next look.
-        self.monitor = None;
+    fn emit(&self, topology: &Name, kind: Kind, interface: Option<&str>, message: &str) {
+        let address = interface.map(|interface| format!("interface/{interface}"));
+        tracing::info_span!("watch", %topology).in_scope(|| {
+            let journal = self.host.journal();
+            journal.emit(topology, kind, address.as_deref(), message);
+        });
     }
 
     /// Reads all files again.
     fn look(&mut self, now: Time) {
         self.look_due = now + self.settings.poll;
-        self.listen();
+        self.listener.open(now);
         let look = self.follow.look(now);
-        for (name, version) in self.sources.read(&look) {
-            self.concerns.follow(&version.topology);
-            let surroundings = self.concerns.surroundings(&name);
+        let versions = self.sources.read(&look);
+        self.tell_invalid();
+        for (name, version) in versions {
+            self.listener.concerns.follow(&version.topology);
+            let surroundings = self.listener.concerns.surroundings(&name);
             let revision = version.revision.clone();
             if self.machine.wanted(now, &name, revision, surroundings) {
-                let file = version.file.display();
-                tracing::info!(topology = %name, revision = %version.revision, %file, "new revision");
+                let text = format!("{}, revision {}", version.file.display(), version.revision);
+                self.emit(&name, Kind::FileChanged, None, &text);
                 let versions = self.versions.entry(name).or_default();
                 versions.retain(|old| old.revision != version.revision);
                 versions.push(version);
@@ -289,11 +240,17 @@ impl<F: FnMut(&RoundReport)> Watch<F> {
         }
     }
 
+    fn tell_invalid(&mut self) {
+        for (name, file) in self.sources.take_invalid() {
+            let file = file.display().to_string();
+            self.emit(&name, Kind::FileInvalid, None, &file);
+        }
+    }
+
     /// Passes on what was announced.
     fn announce(&mut self, now: Time) {
-        self.settle.done();
-        for name in std::mem::take(&mut self.concerned) {
-            let surroundings = self.concerns.surroundings(&name);
+        for name in self.listener.take_concerned() {
+            let surroundings = self.listener.concerns.surroundings(&name);
             self.machine.announced(now, &name, surroundings);
         }
     }
@@ -339,7 +296,8 @@ impl<F: FnMut(&RoundReport)> Watch<F> {
             let now = self.now();
             let name = &report.topology;
             self.machine.ended(now, name, report.outcome.ended());
-            self.concerns
+            self.listener
+                .concerns
                 .set_namespaces(name, report.namespaces.clone());
             log::ended(
                 &report,
@@ -359,10 +317,10 @@ impl<F: FnMut(&RoundReport)> Watch<F> {
     }
 
     fn tell_systemd(&mut self, now: Time) {
+        self.systemd.status(&self.machine);
         if self.machine.settled(now) {
             self.systemd.ready();
         }
-        self.systemd.status(&self.machine);
         let hung = self
             .machine
             .running_since()

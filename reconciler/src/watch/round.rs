@@ -32,6 +32,7 @@ use crate::{
     },
     plan::Step,
     reconcile::{self, Plan, Report},
+    record::Record,
 };
 
 /// What a round came to.
@@ -99,7 +100,12 @@ pub struct Host {
     /// What was written down of topologies that fail. Attempts go on for ever; what each of them
     /// says is worth noting once.
     failures: Mutex<BTreeMap<Name, String>>,
+    /// Revisions of which a commit waited for its confirmation when it was looked at last.
+    waiting: Mutex<BTreeMap<Name, Revision>>,
 }
+
+/// Why a revision is not applied that was applied before.
+const UNCONFIRMED: &str = "it was not confirmed, and was taken back";
 
 impl Host {
     /// With topologies pinned below `bpffs`.
@@ -109,6 +115,7 @@ impl Host {
             journal,
             interrupt: Interrupt::default(),
             failures: Mutex::default(),
+            waiting: Mutex::default(),
         }
     }
 
@@ -144,10 +151,30 @@ impl Host {
             Err(error @ LockError::Busy { .. }) => return Outcome::Busy(error.to_string()),
             Err(LockError::Failed(error)) => return Outcome::Failed(explain(&error)),
         };
-        match LinuxKernel::new(name.clone(), &self.bpffs) {
-            Ok(mut kernel) => round(&mut kernel, version, &self.journal, &self.interrupt),
-            Err(error) => Outcome::Failed(explain(&error)),
+        let mut kernel = match LinuxKernel::new(name.clone(), &self.bpffs) {
+            Ok(kernel) => kernel,
+            Err(error) => return Outcome::Failed(explain(&error)),
+        };
+        if self.was_refused(&mut kernel, version) {
+            return Outcome::RolledBack(UNCONFIRMED.to_owned());
         }
+        round(&mut kernel, version, &self.journal, &self.interrupt)
+    }
+
+    /// Whether a commit of this very revision waited for its confirmation, and was taken back since.
+    /// To apply it again, unasked, would undo that.
+    fn was_refused(&self, kernel: &mut dyn Kernel, version: &Version) -> bool {
+        let Ok(record) = kernel.record() else {
+            return false;
+        };
+        let same = is_for(record.as_ref(), version);
+        let waits = record.is_some_and(|record| record.pending.is_some());
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = waiting.remove(version.name());
+        if waits && same {
+            waiting.insert(version.name().clone(), version.revision.clone());
+        }
+        !waits && !same && waited.as_ref() == Some(&version.revision)
     }
 
     fn note_failure(&self, version: &Version, outcome: &Outcome) {
@@ -172,6 +199,11 @@ fn begin(journal: &Journal, version: &Version) -> Operation {
     journal.begin(version.name(), Command::Watch, Some(&source), Some(wanted))
 }
 
+/// Whether that is what was applied last.
+fn is_for(record: Option<&Record>, version: &Version) -> bool {
+    record.is_some_and(|record| record.topology == *version.topology.topology())
+}
+
 /// Compares and applies. The caller holds the topology's lock. What is changed is written to the
 /// journal.
 pub fn round(
@@ -180,7 +212,11 @@ pub fn round(
     journal: &Journal,
     interrupt: &Interrupt,
 ) -> Outcome {
+    let same = kernel
+        .record()
+        .is_ok_and(|record| is_for(record.as_ref(), version));
     match commit::resolve_expired(kernel, journal, |_, _| {}) {
+        Ok(Resolved::WentBack(..)) if same => return Outcome::RolledBack(UNCONFIRMED.to_owned()),
         Ok(Resolved::Nothing | Resolved::WentBack(..)) => {}
         Ok(Resolved::Waiting(pending)) => {
             let left = pending.remaining(kernel.boot_time()).unwrap_or_default();

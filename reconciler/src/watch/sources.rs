@@ -43,6 +43,8 @@ pub struct Sources {
     reported: BTreeSet<String>,
     /// Names of topologies that a file had.
     known: BTreeSet<Name>,
+    /// Files that turned invalid, by the name of the topology that they had.
+    invalid: Vec<(Name, PathBuf)>,
 }
 
 #[derive(Debug, Default)]
@@ -53,6 +55,14 @@ struct File {
     version: Option<Version>,
 }
 
+/// What became of a file since it was read last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Read {
+    Same,
+    Valid,
+    Invalid,
+}
+
 /// The revision of a content.
 pub fn revision(content: &[u8]) -> Revision {
     let hash = Sha256::digest(content);
@@ -61,6 +71,11 @@ pub fn revision(content: &[u8]) -> Revision {
 }
 
 impl Sources {
+    /// Files that turned invalid since the last time this was asked.
+    pub fn take_invalid(&mut self) -> Vec<(Name, PathBuf)> {
+        std::mem::take(&mut self.invalid)
+    }
+
     /// Reads all files again, and returns the valid version of each topology that only one file
     /// claims.
     pub fn read(&mut self, look: &Look) -> BTreeMap<Name, Version> {
@@ -78,7 +93,12 @@ impl Sources {
             }
         }
         for path in &look.files {
-            self.files.entry(path.clone()).or_default().read(path);
+            let file = self.files.entry(path.clone()).or_default();
+            if file.read(path) == Read::Invalid
+                && let Some(version) = &file.version
+            {
+                self.invalid.push((version.name().clone(), path.clone()));
+            }
         }
         self.files
             .retain(|path, file| there.contains(path) || file.version.is_some());
@@ -141,17 +161,20 @@ fn problems(
 }
 
 impl File {
-    fn read(&mut self, path: &Path) {
+    fn read(&mut self, path: &Path) -> Read {
         let source = match read(path) {
             Ok(source) => source,
-            Err(problem) => return self.cannot_be_read(path, problem),
+            Err(problem) => {
+                self.cannot_be_read(path, problem);
+                return Read::Same;
+            }
         };
         let revision = revision(source.text.as_bytes());
         if self.seen.as_ref() == Some(&Ok(revision.clone())) {
-            return;
+            return Read::Same;
         }
         let file = path.display();
-        match load(&source) {
+        let read = match load(&source) {
             Ok((topology, warnings)) => {
                 files::report(&warnings, &source);
                 tracing::debug!(%file, %revision, "read");
@@ -161,13 +184,16 @@ impl File {
                     revision: revision.clone(),
                     topology,
                 });
+                Read::Valid
             }
             Err(problems) => {
                 files::report(&problems, &source);
                 tracing::error!(%file, %revision, "not a valid topology; what runs stays");
+                Read::Invalid
             }
-        }
+        };
         self.seen = Some(Ok(revision));
+        read
     }
 
     fn cannot_be_read(&mut self, path: &Path, problem: Unreadable) {

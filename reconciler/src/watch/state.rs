@@ -6,20 +6,17 @@
 //! It is level-triggered: an event says that something may differ, never what, and a round compares
 //! everything. So events can be lost, repeated or merged without harm.
 
+mod track;
+
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use topology_schema::Name;
 
+use self::track::{NEVER, Track};
 use super::backoff::Backoff;
 
 /// A point in time: since some fixed moment.
 pub type Time = Duration;
-
-/// Never.
-const NEVER: Time = Time::MAX;
-/// The longest pause between two rounds of a topology that the kernel's announcements start. A
-/// round pauses for as long as it ran, so they take half of the time at most.
-const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
 /// The content of a file: the beginning of its SHA-256.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,46 +73,6 @@ pub struct Machine {
     policy: Policy,
     seed: u64,
     tracks: BTreeMap<Name, Track>,
-}
-
-/// One topology.
-#[derive(Debug)]
-struct Track {
-    /// The newest valid revision.
-    wanted: Revision,
-    /// The last one that the kernel took.
-    good: Option<Revision>,
-    surroundings: Surroundings,
-    /// The newest revision was rolled back, and waits for other surroundings.
-    quarantine: Option<Quarantine>,
-    /// How often the newest revision was rolled back.
-    rolled_back: u32,
-    running: Option<Running>,
-    /// When the next round begins, unless one runs.
-    due: Time,
-    /// Rounds that failed, one after the other.
-    failures: u32,
-    /// Announcements start no round before this.
-    pause_until: Time,
-}
-
-#[derive(Debug)]
-struct Quarantine {
-    /// As they were when the round began.
-    surroundings: Surroundings,
-    /// No attempt before this, even if they change.
-    until: Time,
-}
-
-#[derive(Debug)]
-struct Running {
-    revision: Revision,
-    since: Time,
-    surroundings: Surroundings,
-    /// The kernel announced something meanwhile.
-    announced: bool,
-    /// A new revision or a reload came meanwhile.
-    superseded: bool,
 }
 
 impl Machine {
@@ -260,157 +217,5 @@ pub enum State {
     New,
 }
 
-impl Track {
-    const fn new(now: Time, wanted: Revision, surroundings: Surroundings) -> Self {
-        Self {
-            wanted,
-            good: None,
-            surroundings,
-            quarantine: None,
-            rolled_back: 0,
-            running: None,
-            due: now,
-            failures: 0,
-            pause_until: Time::ZERO,
-        }
-    }
-
-    fn state(&self) -> State {
-        if self.quarantine.is_some() {
-            State::Quarantined
-        } else if self.failures > 0 {
-            State::Failing
-        } else if self.good.as_ref() == Some(&self.wanted) {
-            State::InStep
-        } else {
-            State::New
-        }
-    }
-
-    fn begin_anew(&mut self, now: Time) {
-        self.quarantine = None;
-        self.rolled_back = 0;
-        self.failures = 0;
-        self.due = now;
-        if let Some(running) = &mut self.running {
-            running.superseded = true;
-        }
-    }
-
-    fn announced(&mut self, now: Time, surroundings: Surroundings, backoff: Backoff) {
-        let changed = self.surroundings != surroundings;
-        self.surroundings = surroundings;
-        if let Some(running) = &mut self.running {
-            running.announced = true;
-            return;
-        }
-        if self.lift_quarantine(now) || self.quarantine.is_some() && self.good.is_none() {
-            return;
-        }
-        if self.failures == 0 {
-            self.due = self.due.min(now.max(self.pause_until));
-        } else if changed {
-            // Not for what our own attempts announce.
-            self.due = self.due.min(now + backoff.first);
-        }
-    }
-
-    /// A revision that was rolled back gets another chance when the surroundings are other ones.
-    fn lift_quarantine(&mut self, now: Time) -> bool {
-        match &self.quarantine {
-            Some(quarantine) if quarantine.surroundings != self.surroundings => {
-                self.due = now.max(quarantine.until);
-                self.quarantine = None;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// While the newest revision is quarantined, the last good one is held.
-    fn start(&mut self, now: Time) -> Option<Revision> {
-        let revision = match (&self.quarantine, &self.good) {
-            (None, _) => self.wanted.clone(),
-            (Some(_), Some(good)) => good.clone(),
-            (Some(_), None) => {
-                self.due = NEVER;
-                return None;
-            }
-        };
-        self.running = Some(Running {
-            revision: revision.clone(),
-            since: now,
-            surroundings: self.surroundings,
-            announced: false,
-            superseded: false,
-        });
-        self.due = NEVER;
-        Some(revision)
-    }
-
-    fn ended(&mut self, now: Time, ended: Ended, policy: Policy, random: u64) {
-        let Some(running) = self.running.take() else {
-            return;
-        };
-        let pause = now.saturating_sub(running.since).min(LONGEST_PAUSE);
-        self.pause_until = now + pause;
-        let due = if ended == Ended::InStep {
-            self.failures = 0;
-            if running.revision == self.wanted {
-                self.rolled_back = 0;
-            }
-            self.good = Some(running.revision);
-            if running.announced {
-                self.pause_until
-            } else {
-                now + policy.interval
-            }
-        } else if ended == Ended::LeftAlone {
-            now + policy.interval
-        } else {
-            self.failed(now, ended, &running, policy, random)
-        };
-        if running.superseded {
-            self.failures = 0;
-            self.due = now;
-        } else {
-            self.due = due;
-        }
-        self.lift_quarantine(now);
-    }
-
-    /// When to try again what failed.
-    fn failed(
-        &mut self,
-        now: Time,
-        ended: Ended,
-        running: &Running,
-        policy: Policy,
-        random: u64,
-    ) -> Time {
-        self.failures = self.failures.saturating_add(1);
-        let retry = now + policy.backoff.after(self.failures, random);
-        // What the kernel took once may fail for a while; only what it never took is quarantined.
-        let untried = self.good.as_ref() != Some(&running.revision);
-        if !untried || running.superseded || running.revision != self.wanted {
-            return retry;
-        }
-        let held = self.good.is_some();
-        let due = match ended {
-            Ended::RolledBack if held => now + policy.interval,
-            Ended::RolledBack => NEVER,
-            // Half of it is in place: back to the last good one.
-            Ended::Stuck if held => retry,
-            Ended::Stuck | Ended::Again | Ended::InStep | Ended::LeftAlone => return retry,
-        };
-        self.rolled_back = self.rolled_back.saturating_add(1);
-        self.quarantine = Some(Quarantine {
-            surroundings: running.surroundings,
-            until: now + policy.backoff.after(self.rolled_back, random),
-        });
-        if ended == Ended::RolledBack {
-            self.failures = 0;
-        }
-        due
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -196,17 +196,25 @@ impl Lab {
 
     /// Runs `pcn` under another program that is given the words of `wrapper` first.
     pub fn pcn_under(&self, wrapper: &str, arguments: &str) -> Run {
+        let run = self.start_pcn_under(wrapper, arguments).end();
+        self.note_objects();
+        run
+    }
+
+    /// Starts `pcn` under another program.
+    pub fn start_pcn_under(&self, wrapper: &str, arguments: &str) -> Running {
         let mut words = wrapper.split_whitespace();
         let mut command = Command::new(words.next().expect("a program"));
         command.args(words).arg(binary());
-        let run = start_command(
-            with_arguments(command, arguments),
-            &format!("{wrapper} pcn {arguments}"),
-            "",
-        )
-        .end();
-        self.note_objects();
-        run
+        let line = format!("{wrapper} pcn {arguments}");
+        start_command(with_arguments(command, arguments), &line, "")
+    }
+
+    /// Starts `pcn` with variables of its environment.
+    pub fn start_pcn_with(&self, arguments: &str, variables: &[(&str, &str)]) -> Running {
+        let mut command = with_arguments(Command::new(binary()), arguments);
+        command.envs(variables.iter().copied());
+        start_command(command, &format!("pcn {arguments}"), "")
     }
 
     /// Writes a file, and returns its path.
