@@ -22,6 +22,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     io,
     os::fd::AsFd as _,
+    panic::{self, AssertUnwindSafe},
     path::PathBuf,
     sync::{
         Arc,
@@ -279,7 +280,9 @@ impl<F: FnMut(&RoundReport)> Watch<F> {
         let (version, host) = (version.clone(), Arc::clone(&self.host));
         let (end, wake) = (self.ends.0.clone(), self.signals.waker());
         let work = move || {
-            let report = host.round(&version);
+            // One that panics has ended, too.
+            let round = panic::catch_unwind(AssertUnwindSafe(|| host.round(&version)));
+            let report = round.unwrap_or_else(|_| RoundReport::panicked(&version));
             // Without a receiver the watch is over.
             let _over = end.send(report);
             wake.wake();

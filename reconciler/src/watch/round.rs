@@ -78,6 +78,19 @@ pub struct RoundReport {
     pub namespaces: BTreeSet<i32>,
 }
 
+impl RoundReport {
+    /// Of a round that came to no end. What it left is found by the next one.
+    pub fn panicked(version: &Version) -> Self {
+        Self {
+            topology: version.name().clone(),
+            revision: version.revision.clone(),
+            outcome: Outcome::Failed("the round panicked: please report it".to_owned()),
+            took: Duration::ZERO,
+            namespaces: BTreeSet::new(),
+        }
+    }
+}
+
 impl Outcome {
     /// What it means for the next round.
     pub const fn ended(&self) -> Ended {
@@ -253,7 +266,7 @@ pub fn round(
 
 fn outcome(plan: &Plan, report: kernel::Result<Report>) -> Outcome {
     let pending = plan.changes.pending.len();
-    let changes = plan.changes.changes.len() + plan.changes.drift.len();
+    let changes = plan.changes.changes.len() + plan.changes.drift(true).count();
     match report {
         Ok(Report::Applied { left }) => {
             for error in left {
