@@ -47,6 +47,22 @@ impl PendingCommit {
             .checked_sub(now)
             .filter(|left| !left.is_zero())
     }
+
+    /// What there is to say of it, as a sentence without a full stop.
+    pub fn describe(&self, now: Duration) -> String {
+        let by = &self.by;
+        match self.remaining(now) {
+            Some(left) => format!(
+                "what {by} applied waits for a confirmation and goes back in {}s",
+                left.as_secs_f64().ceil()
+            ),
+            None => format!(
+                "what {by} applied was not confirmed within {}s; \
+                 the next command that changes something takes it back first",
+                self.seconds
+            ),
+        }
+    }
 }
 
 /// What became of a commit that waits.

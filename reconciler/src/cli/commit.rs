@@ -44,7 +44,7 @@ pub(super) fn refuse(kernel: &mut dyn Kernel, pending: &PendingCommit) -> Failur
     let message = format!(
         "{}; `pcn confirm {name}` keeps it, `pcn rollback {name}` takes it back, \
          `pcn apply --confirm-timeout` changes it and gives more time",
-        describe(pending, kernel.boot_time())
+        pending.describe(kernel.boot_time())
     );
     Failure::new(ExitCode::Error, message)
 }
@@ -62,25 +62,10 @@ pub(super) fn check_none_waits(kernel: &mut dyn Kernel) -> Result<(), Failure> {
 /// Says on stderr that a commit waits.
 pub(super) fn mention(kernel: &mut dyn Kernel) -> Result<(), Failure> {
     if let Some(pending) = commit::pending(kernel)? {
-        let text = describe(&pending, kernel.boot_time());
+        let text = pending.describe(kernel.boot_time());
         output::note(&format!("Topology {}: {text}.", kernel.topology()));
     }
     Ok(())
-}
-
-/// A commit that waits, in a sentence without a full stop.
-pub(super) fn describe(pending: &PendingCommit, now: Duration) -> String {
-    let by = &pending.by;
-    match pending.remaining(now) {
-        Some(left) => format!(
-            "what {by} applied waits for a confirmation and goes back in {}s",
-            left.as_secs_f64().ceil()
-        ),
-        None => format!(
-            "what {by} applied was not confirmed within {}s; the next command that changes something takes it back first",
-            pending.seconds
-        ),
-    }
 }
 
 /// Topologies with a commit that waits.

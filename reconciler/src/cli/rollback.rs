@@ -32,7 +32,8 @@ impl Args {
                 ExitCode::Error,
                 format!(
                     "topology {name}: nothing waits for a confirmation, so there is nothing to take back; \
-                     to return to an earlier topology, apply its file again"
+                     `pcn history {name}` lists what was applied before, and \
+                     `pcn history show {name} N -o yaml | pcn apply --yes -f -` applies it again"
                 ),
             ));
         };

@@ -63,10 +63,13 @@ fn build(kernel: &mut dyn Kernel, lists: bool) -> kernel::Result<Option<Status>>
         .keys()
         .map(|name| (name.clone(), builder.cube(name)))
         .collect();
+    let now = builder.kernel.boot_time();
+    let waits = record.pending.as_ref();
+    let waits = waits.map(|pending| super::conditions::confirmed(pending, now));
     Ok(Some(Status {
         format_version: FORMAT_VERSION,
         name: record.topology.metadata.name.clone(),
-        conditions: vec![builder.ready()],
+        conditions: std::iter::once(builder.ready()).chain(waits).collect(),
         observed_generation: None,
         last_applied_revision: journal::revision(&record.topology),
         last_attempted_revision: None,

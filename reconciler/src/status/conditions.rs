@@ -1,12 +1,13 @@
 //! The conditions of a topology, shaped as Kubernetes has them: `Ready` from the kernel,
 //! `Reconciling` from the lock, `Stalled` from the history.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use topology_schema::Name;
 
 use super::{Condition, Status};
 use crate::{
+    commit::PendingCommit,
     journal::{self, Conclusion, History, Transaction},
     kernel::linux::lock::{Holder, Lock},
 };
@@ -66,6 +67,21 @@ impl Status {
         self.last_attempted_result = newest.map(|newest| newest.result);
         self.conditions
             .extend([reconciling(context), stalled(context)]);
+    }
+}
+
+/// Only there while a commit waits: what nobody has to confirm needs no word.
+pub(super) fn confirmed(pending: &PendingCommit, now: Duration) -> Condition {
+    let reason = match pending.remaining(now) {
+        Some(_) => "Waiting",
+        None => "Expired",
+    };
+    Condition {
+        kind: "Confirmed",
+        status: "False",
+        reason,
+        message: pending.describe(now),
+        since: None,
     }
 }
 

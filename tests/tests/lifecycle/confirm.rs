@@ -85,6 +85,12 @@ fn confirmed_in_time_it_stays() {
         let plan = lab.plan(&changed).expect(0);
         assert!(plan.stderr.contains("waits for a confirmation"), "{plan}");
         assert_eq!(guardians().len(), 1);
+        let show = lab.show("live");
+        let waits = |condition: &serde_json::Value| {
+            condition["type"] == "Confirmed" && condition["reason"] == "Waiting"
+        };
+        let conditions = show["conditions"].as_array().expect("a list");
+        assert!(conditions.iter().any(waits), "{show}");
         // There is only one.
         let run = lab.pcn("confirm").expect(0);
         assert_eq!(run.stdout, "Confirmed live.\n");
