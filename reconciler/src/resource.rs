@@ -159,6 +159,8 @@ pub enum MapKind {
     LpmTrie,
     /// Programs to jump to.
     ProgramArray,
+    /// Records for whoever reads them; its entries are bytes.
+    RingBuf,
 }
 
 impl MapKind {
@@ -166,7 +168,7 @@ impl MapKind {
     pub const fn may_be_full(self) -> bool {
         match self {
             Self::Hash | Self::PerCpuHash | Self::LruHash | Self::LpmTrie => true,
-            Self::Array | Self::PerCpuArray | Self::ProgramArray => false,
+            Self::Array | Self::PerCpuArray | Self::ProgramArray | Self::RingBuf => false,
         }
     }
 }

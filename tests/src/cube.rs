@@ -16,6 +16,7 @@ use ebpf_abi::{
 use reconciler::kernel::linux::{
     bpf::{self, MapAttributes, MapType},
     object::{self, Template},
+    ring::Ring,
 };
 
 use crate::{
@@ -186,6 +187,16 @@ impl Cube {
         bpf::lookup(map.fd.as_fd(), bytes_of(&key), size_of::<V>())
             .expect("a table can be read")
             .map(|value| pod_read_unaligned(&value))
+    }
+
+    /// Takes the records out of a ring buffer.
+    pub fn records(&self, map: &str) -> Vec<Vec<u8>> {
+        let map = self.map(map);
+        let fd = map.fd.try_clone().expect("a descriptor can be doubled");
+        let mut ring = Ring::new(fd, map.attributes.max_entries as usize).expect("a ring buffer");
+        let mut records = Vec::new();
+        ring.read(|record| records.push(record.to_vec()));
+        records
     }
 
     /// Writes an entry of a per-CPU table, the same for all CPUs.

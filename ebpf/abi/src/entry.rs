@@ -12,10 +12,15 @@ pub struct Entry {
     pub slot: u32,
     /// The port at which the packet enters the standard cube it will reach.
     pub port: u32,
-    /// Not 0: copies of packets of this topology come in here, and stay in their bank.
-    pub inherits: u32,
+    /// `ENTRY_*`
+    pub flags: u32,
 }
 assert_size!(Entry, 12);
+
+/// Copies of packets of this topology come in here, and stay in their bank.
+pub const ENTRY_INHERITS: u32 = 1;
+/// Packets come in here that the cube gave away to wait, and that it counted then. Only on TC.
+pub const ENTRY_RETURNS: u32 = 2;
 
 /// What travels with a packet from program to program on XDP.
 #[repr(C)]
@@ -31,3 +36,5 @@ assert_size!(Metadata, 8);
 /// Says in a control block that the bank in its lowest bit was noted by an entry program: a copy
 /// that comes to another entry program stays in it.
 pub const BANK_MARK: u32 = 0x7063_6e00;
+/// Beside the bank: the packet came in where [`ENTRY_RETURNS`] is set.
+pub const RETURNS_MARK: u32 = 1 << 1;

@@ -103,10 +103,23 @@ pub struct Neighbor {
     pub asked: u16,
     /// When the last question went out, in nanoseconds of `CLOCK_MONOTONIC_COARSE`.
     pub asked_at: u64,
-    /// When the address was last heard, likewise; 0 is never.
+    /// When the address was last heard, likewise; 0 is never, or too long ago.
     pub confirmed: u64,
+    /// Packets to it that were put into the table `waiting` and did not come back yet.
+    pub waiting: u64,
 }
-assert_size!(Neighbor, 24);
+assert_size!(Neighbor, 32);
+
+impl Neighbor {
+    /// Nothing is known, nothing was asked.
+    pub const UNKNOWN: Self = Self {
+        mac: Mac::new([0; 6]),
+        asked: 0,
+        asked_at: 0,
+        confirmed: 0,
+        waiting: 0,
+    };
+}
 
 /// An entry older than this is asked about again while it is used (RFC 4861, 10:
 /// `REACHABLE_TIME` is 30 s; ARP caches use about as much).
@@ -120,6 +133,42 @@ pub const RETRANS_TIMER: u64 = 1_000_000_000;
 pub const MAX_SOLICIT: u16 = 3;
 /// For how long after the last question the host counts as unreachable.
 pub const UNREACHABLE_TIME: u64 = 5_000_000_000;
+
+/// For how long after a neighbour's address became known further packets to it line up behind
+/// those that wait. They are given back within a millisecond; this is for when they are not.
+pub const DRAIN_TIME: u64 = 100_000_000;
+
+/// What is in front of a packet in the ring buffer `waiting`, and all there is of a record
+/// without one.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Waiting {
+    /// When it was put there, in nanoseconds of `CLOCK_MONOTONIC_COARSE`.
+    pub time: u64,
+    /// The neighbour it waits for.
+    pub neighbor: NeighborKey,
+    /// One of the `WAITING_*` constants.
+    pub kind: u32,
+    /// The port at which the packet came in.
+    pub port: u32,
+    /// Bytes of the packet, with the Ethernet header; 0 without one.
+    pub length: u32,
+}
+assert_size!(Waiting, 40);
+
+/// A packet, as it came in.
+pub const WAITING_NEW: u32 = 1;
+/// A packet that was given back, and for which the neighbour was asked for once more.
+pub const WAITING_AGAIN: u32 = 2;
+/// A packet to a neighbour that is known, behind others that were not given back yet.
+pub const WAITING_BEHIND: u32 = 3;
+/// No packet: the neighbour is known now.
+pub const WAITING_KNOWN: u32 = 4;
+
+/// Bytes of the ring buffer `waiting`: some 120 packets on their way to whoever keeps them.
+pub const WAITING_BYTES: u32 = 256 << 10;
+/// Packets with more bytes cannot wait.
+pub const WAITING_FRAME: usize = 2048;
 
 /// Neighbours that are remembered per router.
 pub const NEIGHBORS: u32 = 8192;

@@ -13,6 +13,7 @@
 #![no_std]
 #![feature(asm_experimental_arch)]
 
+pub mod atomic;
 pub mod clock;
 pub mod counters;
 pub mod lpm;

@@ -32,6 +32,8 @@ pub trait Packet {
     fn len(&self) -> u32;
     /// Packets this buffer stands for (more than one before segmentation).
     fn segments(&self) -> u64;
+    /// True if it will be cut into several packets.
+    fn is_segmented(&self) -> bool;
     /// Largest IP packet that will be on the wire: smaller than the buffer before segmentation.
     /// `headers` is what each segment has in front of its payload, from the IP header on.
     fn wire_ip_length(&self, ip_length: u32, headers: impl FnOnce() -> u32) -> u32;
@@ -46,6 +48,10 @@ pub trait Packet {
     fn inherited_bank(&self) -> Option<u32>;
     /// Starts a packet's way: at the entry, where nothing is set yet.
     fn enter(&mut self, port: u32, bank: u32);
+    /// Notes that the cube has seen the packet before: it was given away to wait.
+    fn set_returning(&mut self, returning: bool);
+    /// True if that was noted.
+    fn is_returning(&self) -> bool;
     /// Sets it.
     fn set_port(&mut self, port: u32);
 
@@ -180,6 +186,29 @@ pub(crate) fn jump_to<const SLOT: u32>(
             out("r0") _, out("r3") _, out("r4") _, out("r5") _,
         );
     }
+}
+
+/// The same number, for the verifier too one from 1 to `LIMIT`, a power of two. The caller has
+/// checked that it is one.
+///
+/// Written as assembly: from the caller's check the compiler would know that there is nothing to
+/// do, and the verifier would not.
+#[inline(always)]
+pub fn bounded<const LIMIT: u32>(number: u32) -> u32 {
+    const { assert!(LIMIT.is_power_of_two()) };
+    let mut bounded = u64::from(number);
+    // SAFETY: changes nothing but its register.
+    unsafe {
+        core::arch::asm!(
+            "{number} += -1",
+            "{number} &= {mask}",
+            "{number} += 1",
+            number = inout(reg) bounded,
+            mask = const LIMIT - 1,
+            options(pure, nomem, nostack),
+        );
+    }
+    bounded as u32
 }
 
 /// A packet pointer out of a context.

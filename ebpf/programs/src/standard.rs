@@ -68,6 +68,9 @@ impl Verdict {
 
 /// A standard cube. A type rather than a function, so that it can be inlined for each hook.
 pub trait StandardCube {
+    /// True if it gives packets away to wait, so that they may come in a second time.
+    const GIVES_AWAY: bool = false;
+
     /// Decides what happens to a packet that came in at port `input`.
     fn handle<P: Packet>(packet: &mut P, input: u32) -> Result<Verdict>;
 }
@@ -77,15 +80,31 @@ pub trait StandardCube {
 pub fn run<C: StandardCube, P: Packet>(mut packet: P) -> i32 {
     let input = packet.port();
     let size = counters::Size::of(&packet);
-    let Verdict { action, port, lost } = match C::handle(&mut packet, input) {
+    let returning = C::GIVES_AWAY && packet.is_returning();
+    let result = C::handle(&mut packet, input);
+    if returning {
+        // The next cube has not seen it.
+        packet.set_returning(false);
+    }
+    // What comes back was counted when it came in.
+    let received = || {
+        if !returning {
+            counters::received(size, input);
+        }
+    };
+    let Verdict { action, port, lost } = match result {
         Ok(verdict) => verdict,
-        Err(reason) => return drop::<P>(size, input, reason),
+        Err(reason) => {
+            received();
+            counters::dropped(size, input, reason);
+            return P::DROP;
+        }
     };
     match action {
         Action::HandOver => return hand_over(&packet, size, input),
         Action::Emit if only_via_tc(&packet, port) => return hand_over(&packet, size, input),
         Action::Consumed => {
-            counters::received(size, input);
+            received();
             return P::DROP;
         }
         Action::Emit | Action::Instead => {}
@@ -93,7 +112,7 @@ pub fn run<C: StandardCube, P: Packet>(mut packet: P) -> i32 {
     if let Some(reason) = lost {
         counters::dropped(size, input, reason);
     }
-    counters::received(size, input);
+    received();
     match emit(&mut packet, port) {
         Ok(action) => action,
         // Each packet that came in is counted once, and this one was.
@@ -103,13 +122,6 @@ pub fn run<C: StandardCube, P: Packet>(mut packet: P) -> i32 {
             P::DROP
         }
     }
-}
-
-#[inline(always)]
-fn drop<P: Packet>(size: counters::Size, input: u32, reason: DropReason) -> i32 {
-    counters::received(size, input);
-    counters::dropped(size, input, reason);
-    P::DROP
 }
 
 /// The port table's entry, in the packet's bank.
@@ -174,7 +186,11 @@ fn emit<P: Packet>(packet: &mut P, output: u32) -> Result<i32> {
 fn hand_over<P: Packet>(packet: &P, size: counters::Size, input: u32) -> i32 {
     match port(packet, input) {
         Ok(port) if port.handover_ifindex != 0 => packet.redirect(port.handover_ifindex),
-        _ => drop::<P>(size, input, DropReason::NotLinked),
+        _ => {
+            counters::received(size, input);
+            counters::dropped(size, input, DropReason::NotLinked);
+            P::DROP
+        }
     }
 }
 

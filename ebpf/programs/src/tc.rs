@@ -14,7 +14,7 @@ use aya_ebpf::{
 use ebpf_abi::{
     chain::{CubeChain, in_bank},
     counters::DropReason,
-    entry::BANK_MARK,
+    entry::{BANK_MARK, RETURNS_MARK},
 };
 
 use crate::{Packet, Result, packet::context_pointer};
@@ -28,7 +28,7 @@ const PORT: usize = 0;
 /// Word of the control block: not 0 once headers were moved.
 const MOVED: usize = 1;
 
-/// Word of the control block: the bank, with [`BANK_MARK`].
+/// Word of the control block: the bank, with [`BANK_MARK`] and [`RETURNS_MARK`].
 const BANK: usize = 2;
 
 /// Room that [`Tc::blank`] puts in front, in bytes.
@@ -109,6 +109,12 @@ impl Packet for Tc {
     }
 
     #[inline(always)]
+    fn is_segmented(&self) -> bool {
+        // SAFETY: see above.
+        unsafe { (*self.skb).gso_size != 0 }
+    }
+
+    #[inline(always)]
     fn wire_ip_length(&self, ip_length: u32, headers: impl FnOnce() -> u32) -> u32 {
         // SAFETY: see above.
         match unsafe { (*self.skb).gso_size } {
@@ -139,7 +145,7 @@ impl Packet for Tc {
     fn inherited_bank(&self) -> Option<u32> {
         // SAFETY: see above.
         let word = unsafe { (*self.skb).cb[BANK] };
-        (word & !1 == BANK_MARK).then_some(word & 1)
+        (word & !(1 | RETURNS_MARK) == BANK_MARK).then_some(word & 1)
     }
 
     #[inline(always)]
@@ -151,6 +157,24 @@ impl Packet for Tc {
             (*self.skb).cb[BANK] = BANK_MARK | bank;
         }
         self.set_port(port);
+    }
+
+    #[inline(always)]
+    fn set_returning(&mut self, returning: bool) {
+        // SAFETY: see above.
+        unsafe {
+            if returning {
+                (*self.skb).cb[BANK] |= RETURNS_MARK;
+            } else {
+                (*self.skb).cb[BANK] &= !RETURNS_MARK;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn is_returning(&self) -> bool {
+        // SAFETY: see above.
+        unsafe { (*self.skb).cb[BANK] & RETURNS_MARK != 0 }
     }
 
     #[inline(always)]

@@ -80,6 +80,11 @@ impl Packet for Xdp {
     }
 
     #[inline(always)]
+    fn is_segmented(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
     fn wire_ip_length(&self, ip_length: u32, _headers: impl FnOnce() -> u32) -> u32 {
         ip_length
     }
@@ -112,6 +117,14 @@ impl Packet for Xdp {
             // SAFETY: the entry belongs to this CPU.
             unsafe { *metadata = Metadata { port, bank } }
         }
+    }
+
+    #[inline(always)]
+    fn set_returning(&mut self, _returning: bool) {}
+
+    #[inline(always)]
+    fn is_returning(&self) -> bool {
+        false
     }
 
     #[inline(always)]

@@ -10,7 +10,7 @@ use ebpf_abi::{
     address::{Mac, V4, V6},
     router::{
         IcmpBudget, NEIGHBORS, Neighbor, NeighborKey, Route, RouteKeyV4, RouteKeyV6, RouterPort,
-        StaticNeighbor,
+        StaticNeighbor, WAITING_BYTES,
     },
 };
 use serde_json::Value;
@@ -104,6 +104,8 @@ impl CubeDriver for Driver {
                     (4, size_of::<IcmpBudget>()),
                 ),
                 Table::learned("scratch", MapKind::PerCpuArray, 1, (4, SCRATCH)),
+                Table::learned("waiting", MapKind::RingBuf, WAITING_BYTES, (0, 0)),
+                Table::learned("listening", MapKind::Array, 1, (4, size_of::<u64>())),
             ],
             ..Lowered::default()
         }

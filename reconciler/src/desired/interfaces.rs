@@ -141,7 +141,7 @@ impl Builder<'_, '_> {
         let to = |slot| Entry {
             slot,
             port,
-            inherits: 0,
+            flags: 0,
         };
         if stacked {
             let own = wiring::interface_chain(interface, hook);

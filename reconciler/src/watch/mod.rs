@@ -5,10 +5,13 @@
 //! everything that waits: [`state`], [`concern`] and [`settle`] know neither clock nor kernel.
 
 pub mod backoff;
+pub mod complete;
 pub mod concern;
 pub mod follow;
+mod keeper;
 mod listen;
 mod log;
+pub mod queue;
 mod resolve;
 mod round;
 pub mod settle;
@@ -42,6 +45,7 @@ pub use self::round::{Host, Outcome, RoundReport, round};
 use self::{
     backoff::Backoff,
     follow::Follow,
+    keeper::Keeper,
     listen::Listener,
     signals::Signals,
     sources::{Sources, Version},
@@ -109,6 +113,7 @@ struct Watch<F> {
     machine: Machine,
     versions: BTreeMap<Name, Vec<Version>>,
     ends: (Sender<RoundReport>, Receiver<RoundReport>),
+    keeper: Keeper,
     systemd: Systemd,
 }
 
@@ -121,6 +126,7 @@ impl<F: FnMut(&RoundReport)> Watch<F> {
         };
         let follow = Follow::new(settings.files.clone())
             .map_err(|errno| failed("listen for changed files (inotify)")(errno.into()))?;
+        let keeper = Keeper::new(host.bpffs().to_owned());
         Ok(Self {
             start: Instant::now(),
             settings: settings.clone(),
@@ -134,6 +140,7 @@ impl<F: FnMut(&RoundReport)> Watch<F> {
             machine: Machine::new(policy, RandomState::new().hash_one(0)),
             versions: BTreeMap::new(),
             ends: mpsc::channel(),
+            keeper,
             systemd: Systemd::new(),
         })
     }
@@ -307,6 +314,7 @@ impl<F: FnMut(&RoundReport)> Watch<F> {
                 self.machine.due(name).map(|due| due.saturating_sub(now)),
             );
             self.forget_versions(name);
+            self.keeper.follow(name);
             (self.each)(&report);
         }
     }

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     os::fd::AsFd as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -130,6 +130,11 @@ impl Host {
             failures: Mutex::default(),
             waiting: Mutex::default(),
         }
+    }
+
+    /// Where topologies are pinned.
+    pub fn bpffs(&self) -> &Path {
+        &self.bpffs
     }
 
     /// Where rounds say what they did.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ebpf_abi::{
     chain::CubeChain,
-    entry::Entry,
+    entry::{ENTRY_INHERITS, Entry},
     port::{self, PORT_VIA_TC, Port, behind},
 };
 use topology_schema::{Cube, Endpoint, Hook as InterfaceHook, InterfaceName, Name};
@@ -188,7 +188,7 @@ impl Builder<'_, '_> {
             let entry = Entry {
                 slot: chain.out(index),
                 port,
-                inherits: 1,
+                flags: ENTRY_INHERITS,
             };
             self.entry(&owner, &near, AttachPoint::TcIngress, &map, entry);
         }
@@ -196,7 +196,7 @@ impl Builder<'_, '_> {
             let entry = Entry {
                 slot: chain.own(),
                 port: index,
-                inherits: 0,
+                flags: 0,
             };
             self.entry(&owner, &far, AttachPoint::TcIngress, &map, entry);
         }

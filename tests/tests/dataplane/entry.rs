@@ -17,15 +17,11 @@ const LEADS_TO: [(u32, u32); 2] = [
     (CubeChain::for_ports(0).inlet(9), 9),
 ];
 
-fn each_hook(inherits: u32, check: fn(&mut Cube, &[u8])) {
+fn each_hook(flags: u32, check: fn(&mut Cube, &[u8])) {
     if !require::root() {
         return;
     }
-    let entries = LEADS_TO.map(|(slot, port)| Entry {
-        slot,
-        port,
-        inherits,
-    });
+    let entries = LEADS_TO.map(|(slot, port)| Entry { slot, port, flags });
     let entries = bytemuck::bytes_of(&entries).to_vec();
     let globals = Globals::from([("ENTRY".to_owned(), entries)]);
     private_net::run(|_| {

@@ -15,6 +15,7 @@ mod live;
 mod loss;
 mod metrics;
 mod privilege;
+mod queue;
 mod race;
 mod refused;
 mod saved_plan;

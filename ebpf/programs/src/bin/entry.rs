@@ -18,7 +18,7 @@ use aya_ebpf::{
 };
 use ebpf_abi::{
     chain::{CubeChain, in_bank},
-    entry::Entry,
+    entry::{ENTRY_INHERITS, ENTRY_RETURNS, Entry},
 };
 use ebpf_programs::{Packet, packet::jump_in, tc::Tc, xdp::Xdp};
 
@@ -39,7 +39,7 @@ static ENTRY: Global<[Entry; 2]> = Global::new(
     [Entry {
         slot: 0,
         port: 0,
-        inherits: 0,
+        flags: 0,
     }; 2],
 );
 
@@ -64,7 +64,7 @@ pub fn on_xdp(context: XdpContext) -> u32 {
 #[inline(always)]
 fn entry<P: Packet>(mut packet: P, context: *mut c_void, chain: *const c_void) -> i32 {
     let [first, second] = ENTRY.load();
-    let inherited = match first.inherits {
+    let inherited = match first.flags & ENTRY_INHERITS {
         0 => None,
         _ => packet.inherited_bank(),
     };
@@ -72,11 +72,18 @@ fn entry<P: Packet>(mut packet: P, context: *mut c_void, chain: *const c_void) -
         Some(bank) => bank,
         None => ACTIVE.get(0).copied().unwrap_or(0),
     };
+    let returns = first.flags & ENTRY_RETURNS != 0;
     if bank == 0 {
         packet.enter(first.port, 0);
+        if returns {
+            packet.set_returning(true);
+        }
         packet.jump_in::<0>(first.slot);
     } else {
         packet.enter(second.port, 1);
+        if returns {
+            packet.set_returning(true);
+        }
         jump_in::<1>(context, chain, second.slot);
     }
     // The chain is not there (yet): what should be filtered must not pass.

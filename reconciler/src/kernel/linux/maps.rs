@@ -37,6 +37,7 @@ pub fn create(name: &str, shape: MapShape) -> bpf::Result<OwnedFd> {
         MapKind::PerCpuArray => (MapType::PerCpuArray, 0),
         MapKind::LpmTrie => (MapType::LpmTrie, F_NO_PREALLOC),
         MapKind::ProgramArray => (MapType::ProgramArray, 0),
+        MapKind::RingBuf => (MapType::RingBuf, 0),
     };
     let attributes = MapAttributes {
         map_type: map_type as u32,
@@ -58,6 +59,7 @@ pub fn shape(info: &MapInfo) -> Option<MapShape> {
         (MapType::PerCpuArray, 0, MapKind::PerCpuArray),
         (MapType::LpmTrie, F_NO_PREALLOC, MapKind::LpmTrie),
         (MapType::ProgramArray, 0, MapKind::ProgramArray),
+        (MapType::RingBuf, 0, MapKind::RingBuf),
     ];
     let (_, _, kind) = kinds.into_iter().find(|(map_type, flags, _)| {
         *map_type as u32 == info.map_type && *flags == info.map_flags
@@ -128,6 +130,9 @@ pub fn read(map: BorrowedFd<'_>, shape: &MapShape) -> io::Result<Vec<Entry>> {
 
 /// How many entries there are. The kernel does not know: they are gone through.
 pub fn count(map: BorrowedFd<'_>, shape: &MapShape) -> io::Result<u64> {
+    if shape.kind == MapKind::RingBuf {
+        return Ok(0);
+    }
     let (key_size, value_size) = (shape.key_size as usize, user_value_size(shape));
     let batch = shape.max_entries.clamp(1, BATCH);
     let (mut position, mut count) = (None, 0);
@@ -151,6 +156,10 @@ fn read_raw(
     key_size: usize,
     value_size: usize,
 ) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    // Who reads a ring takes what is in it.
+    if shape.kind == MapKind::RingBuf {
+        return Ok(Vec::new());
+    }
     let count = shape.max_entries.clamp(1, BATCH);
     let mut position = None;
     let mut entries = Vec::new();

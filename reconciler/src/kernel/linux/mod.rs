@@ -15,6 +15,9 @@ pub mod privilege;
 pub mod probe;
 mod programs;
 mod record;
+pub mod ring;
+pub mod tap;
+pub mod waiting;
 
 use std::{
     collections::BTreeMap,

@@ -71,7 +71,7 @@ impl LinuxKernel {
         self.pin(&fd, pin)
     }
 
-    fn load(
+    pub(super) fn load(
         &mut self,
         pin: &PinPath,
         program: &Program,

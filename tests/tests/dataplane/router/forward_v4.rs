@@ -267,6 +267,7 @@ fn heard(confirmed: u64, asked_at: u64) -> Neighbor {
         asked: 0,
         asked_at,
         confirmed,
+        waiting: 0,
     }
 }
 

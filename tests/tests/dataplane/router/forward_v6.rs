@@ -220,6 +220,7 @@ fn ageing() {
         asked: 0,
         asked_at,
         confirmed,
+        waiting: 0,
     };
     router()
         .rows([

@@ -10,6 +10,7 @@ mod local;
 mod mtu;
 mod ndp;
 mod rate;
+mod waiting;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -193,6 +194,7 @@ fn known(cube: &Cube, port: u16, address: impl Into<IpAddr>, station: [u8; 6]) {
             asked: 0,
             asked_at: 0,
             confirmed: now(),
+            waiting: 0,
         },
     );
 }

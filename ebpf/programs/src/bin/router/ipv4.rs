@@ -20,8 +20,8 @@ use ebpf_programs::{
 use crate::{
     Input, Outcome, arp,
     icmp::{self, Error, TTL},
-    neighbor::{self, Resolution},
-    route_v4, router_port, segment_header,
+    neighbor::{self, State},
+    route_v4, router_port, segment_header, waiting,
 };
 
 #[inline(always)]
@@ -68,11 +68,17 @@ fn route<P: Packet>(packet: &P, input: &Input, ip: &Ipv4) -> Result<Outcome<V4>>
     } else {
         route.next_hop.v4()
     };
-    forward(packet, ip, route.port, next_hop)
+    forward(packet, input, ip, route.port, next_hop)
 }
 
 #[inline(always)]
-fn forward<P: Packet>(packet: &P, ip: &Ipv4, output: u32, next_hop: V4) -> Result<Outcome<V4>> {
+fn forward<P: Packet>(
+    packet: &P,
+    input: &Input,
+    ip: &Ipv4,
+    output: u32,
+    next_hop: V4,
+) -> Result<Outcome<V4>> {
     if standard::only_via_tc(packet, output) {
         return Ok(Outcome::Verdict(Verdict::HAND_OVER));
     }
@@ -86,22 +92,27 @@ fn forward<P: Packet>(packet: &P, ip: &Ipv4, output: u32, next_hop: V4) -> Resul
             return too_big(ip, port.mtu);
         }
     }
-    let (mac, stale) = match neighbor::resolve(&neighbor::key_v4(output, next_hop)) {
-        Resolution::Known(mac) => (mac, false),
-        Resolution::Stale(mac) => (mac, true),
-        // RFC 1812, 3.3.2 would keep the packet; a program in the kernel cannot.
-        Resolution::Ask => return Ok(Outcome::Ask(output, next_hop)),
-        Resolution::Waiting => return Err(DropReason::NeighborUnresolved),
-        Resolution::Unreachable => {
+    let key = neighbor::key_v4(output, next_hop);
+    let next = neighbor::resolve(&key, packet.is_returning());
+    let given = next.waits != 0 && waiting::give(packet, input, &key, next.waits);
+    match next.state {
+        State::Known if given => return Ok(Outcome::Verdict(Verdict::CONSUMED)),
+        State::Known | State::Stale => {}
+        // RFC 1812, 3.3.2 keeps the packet; a program in the kernel cannot.
+        State::Ask if given => return Ok(Outcome::AskAgain(output, next_hop)),
+        State::Ask => return Ok(Outcome::Ask(output, next_hop)),
+        State::Waiting if given => return Ok(Outcome::Verdict(Verdict::CONSUMED)),
+        State::Waiting => return Err(DropReason::NeighborUnresolved),
+        State::Unreachable => {
             return Ok(unreachable(
                 ICMP_UNREACHABLE_HOST,
                 DropReason::NeighborUnresolved,
             ));
         }
-    };
-    rewrite(packet, ip, mac, port.mac)?;
+    }
+    rewrite(packet, ip, next.mac, port.mac)?;
     // The packet goes on as a copy, and itself becomes the question.
-    if stale && standard::send_copy(packet, output) {
+    if next.state == State::Stale && standard::send_copy(packet, output) {
         return Ok(Outcome::AskAgain(output, next_hop));
     }
     Ok(Outcome::Verdict(Verdict::emit(output)))

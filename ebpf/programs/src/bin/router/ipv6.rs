@@ -22,8 +22,8 @@ use crate::{
     Input, Outcome,
     icmp::{self, Error, TTL},
     ndp,
-    neighbor::{self, Resolution},
-    route_v6, router_port, segment_header,
+    neighbor::{self, State},
+    route_v6, router_port, segment_header, waiting,
 };
 
 /// Where the header after the IPv6 header starts.
@@ -103,11 +103,17 @@ fn route<P: Packet>(packet: &P, input: &Input, ip: &Ipv6) -> Result<Outcome<V6>>
     } else {
         route.next_hop
     };
-    forward(packet, ip, route.port, next_hop)
+    forward(packet, input, ip, route.port, next_hop)
 }
 
 #[inline(always)]
-fn forward<P: Packet>(packet: &P, ip: &Ipv6, output: u32, next_hop: V6) -> Result<Outcome<V6>> {
+fn forward<P: Packet>(
+    packet: &P,
+    input: &Input,
+    ip: &Ipv6,
+    output: u32,
+    next_hop: V6,
+) -> Result<Outcome<V6>> {
     if standard::only_via_tc(packet, output) {
         return Ok(Outcome::Verdict(Verdict::HAND_OVER));
     }
@@ -127,21 +133,26 @@ fn forward<P: Packet>(packet: &P, ip: &Ipv6, output: u32, next_hop: V6) -> Resul
             return Ok(Outcome::Report(error));
         }
     }
-    let (mac, stale) = match neighbor::resolve(&neighbor::key_v6(output, next_hop)) {
-        Resolution::Known(mac) => (mac, false),
-        Resolution::Stale(mac) => (mac, true),
-        Resolution::Ask => return Ok(Outcome::Ask(output, next_hop)),
-        Resolution::Waiting => return Err(DropReason::NeighborUnresolved),
-        Resolution::Unreachable => {
+    let key = neighbor::key_v6(output, next_hop);
+    let next = neighbor::resolve(&key, packet.is_returning());
+    let given = next.waits != 0 && waiting::give(packet, input, &key, next.waits);
+    match next.state {
+        State::Known if given => return Ok(Outcome::Verdict(Verdict::CONSUMED)),
+        State::Known | State::Stale => {}
+        State::Ask if given => return Ok(Outcome::AskAgain(output, next_hop)),
+        State::Ask => return Ok(Outcome::Ask(output, next_hop)),
+        State::Waiting if given => return Ok(Outcome::Verdict(Verdict::CONSUMED)),
+        State::Waiting => return Err(DropReason::NeighborUnresolved),
+        State::Unreachable => {
             return Ok(unreachable(
                 ICMPV6_ADDRESS_UNREACHABLE,
                 DropReason::NeighborUnresolved,
             ));
         }
-    };
-    rewrite(packet, ip, mac, port.mac)?;
+    }
+    rewrite(packet, ip, next.mac, port.mac)?;
     // The packet goes on as a copy, and itself becomes the question.
-    if stale && standard::send_copy(packet, output) {
+    if next.state == State::Stale && standard::send_copy(packet, output) {
         return Ok(Outcome::AskAgain(output, next_hop));
     }
     Ok(Outcome::Verdict(Verdict::emit(output)))

@@ -13,6 +13,7 @@ mod ipv4;
 mod ipv6;
 mod ndp;
 mod neighbor;
+mod waiting;
 
 use aya_ebpf::{
     macros::{classifier, map, xdp},
@@ -65,6 +66,8 @@ struct Input {
 struct Router;
 
 impl StandardCube for Router {
+    const GIVES_AWAY: bool = true;
+
     #[inline(always)]
     fn handle<P: Packet>(packet: &mut P, index: u32) -> Result<Verdict> {
         let ethernet = packet.load::<Ethernet>(0)?;
@@ -100,7 +103,7 @@ enum Outcome<A> {
     Verdict(Verdict),
     /// Ask the link behind port `.0` for the neighbour `.1`: the packet is lost.
     Ask(u32, A),
-    /// The same, of a packet whose copy is on its way.
+    /// The same, of a packet whose copy is on its way, or waits.
     AskAgain(u32, A),
     /// Tell the sender.
     Report(icmp::Error),

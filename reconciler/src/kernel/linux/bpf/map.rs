@@ -35,6 +35,8 @@ pub enum MapType {
     LruHash = 9,
     /// `BPF_MAP_TYPE_LPM_TRIE`
     LpmTrie = 11,
+    /// `BPF_MAP_TYPE_RINGBUF`
+    RingBuf = 27,
 }
 
 /// `BPF_F_NO_PREALLOC`: elements are allocated when they are inserted.

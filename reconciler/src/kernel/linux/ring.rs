@@ -1,0 +1,138 @@
+//! Reading a ring buffer of the data planes (`BPF_MAP_TYPE_RINGBUF`).
+//!
+//! The layout is the kernel's (kernel/bpf/ringbuf.c): a page with the position up to which was
+//! read, a page with the position up to which was written, then the data, mapped twice in a row
+//! so that no record is cut.
+
+#![expect(
+    unsafe_code,
+    reason = "memory shared with the kernel; each block states why it is sound"
+)]
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    ptr::{self, NonNull},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+};
+
+/// Set in a record's length while it is being written.
+const BUSY: u32 = 1 << 31;
+/// Set in a record's length when its writer changed its mind.
+const DISCARDED: u32 = 1 << 30;
+/// In front of each record: its length, and a number of the kernel's.
+const HEADER: usize = 8;
+
+/// A ring buffer, and who reads it. There is one reader at a time.
+#[derive(Debug)]
+pub struct Ring {
+    map: OwnedFd,
+    consumer: Mapping,
+    producer: Mapping,
+    page: usize,
+    /// Bytes of data.
+    size: usize,
+}
+
+// SAFETY: the mappings belong to the ring, and no thread has anything to do with them.
+unsafe impl Send for Ring {}
+
+impl Ring {
+    /// Maps a ring buffer of `size` bytes.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses the mapping: the map is another one.
+    pub fn new(map: OwnedFd, size: usize) -> io::Result<Self> {
+        // SAFETY: the call takes no pointers.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        let page = usize::try_from(page).map_err(|_| io::Error::last_os_error())?;
+        let consumer = Mapping::new(&map, libc::PROT_READ | libc::PROT_WRITE, 0, page)?;
+        let producer = Mapping::new(&map, libc::PROT_READ, page, page + 2 * size)?;
+        Ok(Self {
+            map,
+            consumer,
+            producer,
+            page,
+            size,
+        })
+    }
+
+    /// Takes out what is there now. `each` gets the bytes of one record after the other.
+    pub fn read(&mut self, mut each: impl FnMut(&[u8])) {
+        let position = self.consumer.at::<AtomicU64>(0);
+        let mut read = position.load(Ordering::Acquire);
+        let written = self.producer.at::<AtomicU64>(0).load(Ordering::Acquire);
+        while read < written {
+            let at = self.page + (read % self.size as u64) as usize;
+            let length = self.producer.at::<AtomicU32>(at).load(Ordering::Acquire);
+            if length & BUSY != 0 {
+                return;
+            }
+            let bytes = (length & !DISCARDED) as usize;
+            if length & DISCARDED == 0 && bytes <= self.size - HEADER {
+                each(self.producer.bytes(at + HEADER, bytes));
+            }
+            read += (bytes + HEADER).next_multiple_of(8) as u64;
+            position.store(read, Ordering::Release);
+        }
+    }
+}
+
+impl AsFd for Ring {
+    /// Readable when there is something to read.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.map.as_fd()
+    }
+}
+
+/// Mapped memory.
+#[derive(Debug)]
+struct Mapping {
+    start: NonNull<u8>,
+    length: usize,
+}
+
+impl Mapping {
+    fn new(map: &OwnedFd, access: i32, offset: usize, length: usize) -> io::Result<Self> {
+        // SAFETY: the kernel chooses where; nothing of ours is there.
+        let start = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                length,
+                access,
+                libc::MAP_SHARED,
+                map.as_raw_fd(),
+                offset as libc::off_t,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast()).ok_or_else(io::Error::last_os_error)?;
+        Ok(Self { start, length })
+    }
+
+    /// A number in it that the kernel may change at any time.
+    fn at<T>(&self, offset: usize) -> &T {
+        assert!(offset + size_of::<T>() <= self.length && offset.is_multiple_of(align_of::<T>()));
+        // SAFETY: inside the mapping and aligned, as just checked; `T` is an atomic number, for
+        // which every value is valid.
+        unsafe { self.start.add(offset).cast().as_ref() }
+    }
+
+    /// Bytes of a record that is complete: nobody writes them until they are given back.
+    fn bytes(&self, offset: usize, length: usize) -> &[u8] {
+        assert!(offset + length <= self.length);
+        // SAFETY: inside the mapping, as just checked; the kernel does not write to a record
+        // between its completion and the reader's next position.
+        unsafe { std::slice::from_raw_parts(self.start.add(offset).as_ptr(), length) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: it was mapped with this length, and no reference outlives it.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.length) };
+    }
+}

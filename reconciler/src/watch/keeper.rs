@@ -1,0 +1,283 @@
+//! Keeps the packets that routers give away until their neighbours are known.
+//!
+//! A thread of its own: a round may take seconds, a packet must not. When it ends, however it
+//! ends, the routers drop such packets again, as they do when nothing of ours runs.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{self, Read as _, Write as _},
+    os::{fd::AsFd as _, unix::net::UnixStream},
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use topology_schema::Name;
+
+use super::{
+    complete::complete,
+    queue::{Packet, Queue},
+};
+use crate::kernel::linux::{
+    tap::Tap,
+    waiting::{WaitingRoom, rooms},
+};
+
+/// For how long a router gives packets away without being asked again. When this process is
+/// killed, what is given away in that time is lost.
+const LISTEN: Duration = Duration::from_millis(1500);
+/// How often it is asked.
+const RENEW: Duration = Duration::from_millis(500);
+/// How often what is given away is read before others have their turn.
+const TURNS: usize = 16;
+
+/// The thread, as others see it. There is none before there is a cube that gives packets away.
+#[derive(Debug)]
+pub struct Keeper {
+    bpffs: PathBuf,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    NotNeeded,
+    Runs(Running),
+    Impossible,
+}
+
+#[derive(Debug)]
+struct Running {
+    wishes: Arc<Mutex<Wishes>>,
+    waker: UnixStream,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Wishes {
+    topologies: BTreeSet<Name>,
+    stop: bool,
+}
+
+impl Keeper {
+    /// For topologies that are pinned below `bpffs`.
+    pub const fn new(bpffs: PathBuf) -> Self {
+        Self {
+            bpffs,
+            state: State::NotNeeded,
+        }
+    }
+
+    /// Something was applied: its routers are to be listened to.
+    pub fn follow(&mut self, topology: &Name) {
+        if matches!(self.state, State::NotNeeded) && !rooms(&self.bpffs, topology).is_empty() {
+            self.state = match Running::start(self.bpffs.clone()) {
+                Ok(running) => State::Runs(running),
+                Err(error) => {
+                    tracing::warn!("the first packets to unknown neighbours are dropped: {error}");
+                    State::Impossible
+                }
+            };
+        }
+        if let State::Runs(running) = &self.state {
+            running.wish(|wishes| {
+                wishes.topologies.insert(topology.clone());
+            });
+        }
+    }
+}
+
+impl Running {
+    fn start(bpffs: PathBuf) -> io::Result<Self> {
+        Tap::is_possible()?;
+        let (waker, woken) = UnixStream::pair()?;
+        waker.set_nonblocking(true)?;
+        woken.set_nonblocking(true)?;
+        let wishes = Arc::<Mutex<Wishes>>::default();
+        let work = Work {
+            bpffs,
+            wishes: Arc::clone(&wishes),
+            woken,
+            rooms: BTreeMap::new(),
+            reported: BTreeSet::new(),
+        };
+        let thread = thread::Builder::new()
+            .name("keeper".to_owned())
+            .spawn(|| work.run())?;
+        Ok(Self {
+            wishes,
+            waker,
+            thread: Some(thread),
+        })
+    }
+
+    fn wish(&self, wish: impl FnOnce(&mut Wishes)) {
+        wish(&mut self.wishes.lock().unwrap_or_else(PoisonError::into_inner));
+        // A full socket has woken it already.
+        let _full = (&self.waker).write(&[1]);
+    }
+}
+
+impl Drop for Running {
+    /// Gives back what waits, and ends.
+    fn drop(&mut self) {
+        self.wish(|wishes| wishes.stop = true);
+        if let Some(thread) = self.thread.take() {
+            // A panic was reported when it happened.
+            let _panicked = thread.join();
+        }
+    }
+}
+
+struct Work {
+    bpffs: PathBuf,
+    wishes: Arc<Mutex<Wishes>>,
+    woken: UnixStream,
+    rooms: BTreeMap<(Name, Name), Room>,
+    /// What was said; it is not said again.
+    reported: BTreeSet<String>,
+}
+
+struct Room {
+    kernel: WaitingRoom,
+    queue: Queue,
+}
+
+impl Work {
+    fn run(mut self) {
+        let mut renew = Instant::now();
+        loop {
+            let woken = self.drain();
+            let wishes = self.wishes.lock().unwrap_or_else(PoisonError::into_inner);
+            let (stop, topologies) = (wishes.stop, wishes.topologies.clone());
+            drop(wishes);
+            if stop {
+                break;
+            }
+            if woken || renew <= Instant::now() {
+                renew = Instant::now() + RENEW;
+                self.look(&topologies);
+            }
+            let mut wait = renew.saturating_duration_since(Instant::now());
+            for room in self.rooms.values_mut() {
+                if let Err(error) = room.turn() {
+                    report(&mut self.reported, error.to_string());
+                }
+                wait = wait.min(room.pause());
+            }
+            self.wait(wait);
+        }
+        for room in self.rooms.values_mut() {
+            room.end();
+        }
+    }
+
+    /// Opens what came, closes what went, asks the rest to go on.
+    fn look(&mut self, topologies: &BTreeSet<Name>) {
+        self.rooms.retain(|_, room| room.kernel.is_current());
+        for topology in topologies {
+            for cube in rooms(&self.bpffs, topology) {
+                let key = (topology.clone(), cube);
+                if self.rooms.contains_key(&key) {
+                    continue;
+                }
+                match WaitingRoom::open(&self.bpffs, &key.0, &key.1) {
+                    Ok(kernel) => {
+                        let queue = Queue::default();
+                        self.rooms.insert(key, Room { kernel, queue });
+                    }
+                    Err(error) => report(&mut self.reported, error.to_string()),
+                }
+            }
+        }
+        for room in self.rooms.values_mut() {
+            room.kernel.close_unused();
+            let until = room.kernel.now() + LISTEN.as_nanos() as u64;
+            if let Err(error) = room.kernel.listen(until) {
+                report(&mut self.reported, error.to_string());
+            }
+        }
+    }
+
+    fn wait(&self, longest: Duration) {
+        let timeout = if self.rooms.is_empty() {
+            PollTimeout::NONE
+        } else {
+            let pause = longest.as_micros().div_ceil(1000);
+            PollTimeout::try_from(pause).unwrap_or(PollTimeout::MAX)
+        };
+        let mut sources = vec![PollFd::new(self.woken.as_fd(), PollFlags::POLLIN)];
+        for room in self.rooms.values() {
+            sources.push(PollFd::new(room.kernel.as_fd(), PollFlags::POLLIN));
+        }
+        // A signal is somebody else's to notice.
+        let _interrupted = poll(&mut sources, timeout);
+    }
+
+    fn drain(&mut self) -> bool {
+        let mut bytes = [0; 64];
+        let mut woken = false;
+        while (&self.woken).read(&mut bytes).is_ok_and(|count| count > 0) {
+            woken = true;
+        }
+        woken
+    }
+}
+
+impl Room {
+    /// Takes what was given away and gives back what is due.
+    fn turn(&mut self) -> crate::kernel::Result<()> {
+        let mut result = Ok(());
+        for _ in 0..TURNS {
+            let Self { kernel, queue } = self;
+            let mut back: Vec<Packet> = Vec::new();
+            kernel.read(|header, frame| back.extend(queue.take(&header, frame)));
+            back.extend(queue.due(kernel.now(), |key| kernel.neighbor(key)));
+            if back.is_empty() {
+                break;
+            }
+            for packet in back {
+                result = result.and(give_back(kernel, packet));
+            }
+        }
+        result
+    }
+
+    /// How long there is nothing to do.
+    fn pause(&self) -> Duration {
+        let now = self.kernel.now();
+        self.queue.next_due().map_or(Duration::MAX, |due| {
+            Duration::from_nanos(due.saturating_sub(now))
+        })
+    }
+
+    /// The cube decides what becomes of what is still here.
+    fn end(&mut self) {
+        // What cannot be asked ends by itself.
+        let _alone = self.kernel.listen(0);
+        let Self { kernel, queue } = self;
+        let mut back = Vec::new();
+        kernel.read(|header, frame| back.extend(queue.take(&header, frame)));
+        back.extend(queue.clear());
+        for packet in back {
+            // There is nobody left to hear of it.
+            let _lost = give_back(kernel, packet);
+        }
+    }
+}
+
+fn give_back(kernel: &mut WaitingRoom, mut packet: Packet) -> crate::kernel::Result<()> {
+    complete(&mut packet.frame);
+    kernel.give_back(packet.port, &packet.frame)
+}
+
+fn report(reported: &mut BTreeSet<String>, problem: String) {
+    if !reported.contains(&problem) {
+        tracing::warn!("packets that wait for neighbours: {problem}");
+        // Whatever it is, saying a hundred different things does not help.
+        if reported.len() < 100 {
+            reported.insert(problem);
+        }
+    }
+}
