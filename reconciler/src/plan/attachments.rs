@@ -51,12 +51,17 @@ impl Planner<'_> {
             if !self.desired.links.contains_key(path) {
                 let undo = self.reattach(path, link);
                 let order = self.detach_order(link, switch);
+                let disruption = if self.changes_mode(link) {
+                    Disruption::PacketsLost
+                } else {
+                    Disruption::None
+                };
                 self.step(
                     order,
                     &owner_of(path),
                     Op::Detach(path.clone()),
                     undo.filter(|_| order != Order::Retire),
-                    Disruption::None,
+                    disruption,
                 );
             }
         }
@@ -128,19 +133,27 @@ impl Planner<'_> {
             return Order::Retire;
         }
         let is_ingress = |point| point != AttachPoint::TcEgress;
-        let is_xdp = |point| matches!(point, AttachPoint::Xdp | AttachPoint::XdpGeneric);
-        // An interface has one mode of XDP at a time: the other one must go before.
-        let goes_first = |point| link.point.is_some_and(is_xdp) && is_xdp(point);
         let stays = self.desired.links.values().any(|attachment| {
             is_ingress(attachment.point)
-                && !goes_first(attachment.point)
                 && self.ifindex(&attachment.interface) == Some(link.ifindex)
         });
-        if link.point.is_some_and(is_ingress) && stays {
+        if link.point.is_some_and(is_ingress) && stays && !self.changes_mode(link) {
             Order::Removed
         } else {
             Order::Detach
         }
+    }
+
+    /// True if an XDP link gives way to one in another mode: an interface has one mode at a time, so
+    /// the old one goes first.
+    fn changes_mode(&self, link: &observed::Link) -> bool {
+        let is_xdp = |point| matches!(point, AttachPoint::Xdp | AttachPoint::XdpGeneric);
+        link.point.is_some_and(is_xdp)
+            && self.desired.links.values().any(|attachment| {
+                is_xdp(attachment.point)
+                    && Some(attachment.point) != link.point
+                    && self.ifindex(&attachment.interface) == Some(link.ifindex)
+            })
     }
 
     /// True for the ends on the host of a pair of ours.
