@@ -16,10 +16,12 @@ const PROGRAMS: &str = "../ebpf/programs";
 
 fn main() {
     for path in [PROGRAMS, "../ebpf/abi"] {
-        for part in ["src", "Cargo.toml", "Cargo.lock"] {
+        for part in ["src", "Cargo.toml"] {
             println!("cargo::rerun-if-changed={path}/{part}");
         }
     }
+    // Not a file that does not exist: cargo would run this, and build all of this crate, each time.
+    println!("cargo::rerun-if-changed={PROGRAMS}/Cargo.lock");
     for variable in ["PCN_BPF_CARGO", "PCN_BPF_RUSTC", "PCN_BPF_LINKER"] {
         println!("cargo::rerun-if-env-changed={variable}");
     }
