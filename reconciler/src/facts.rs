@@ -76,9 +76,17 @@ fn cube_facts(address: &Address, cube: &Instance, facts: &mut Facts) {
     facts.insert(address.clone(), Value::Object(own));
 }
 
-/// How an item is told from its neighbours. A default route is named by its prefix: there may be
-/// one of each family.
+/// How an item is told from its neighbours: by one field, or by several, of which those before the
+/// last may be left out. A default route is named by its prefix: there may be one of each family.
 fn key_of(item: &Value, by: &str, index: usize) -> String {
+    if let Some((outer, inner)) = by.split_once(' ') {
+        let inner = key_of(item, inner, index);
+        return match &item[outer] {
+            Value::Null => inner,
+            Value::String(outer) => format!("{outer}/{inner}"),
+            outer => format!("{outer}/{inner}"),
+        };
+    }
     let key = if by.is_empty() { item } else { &item[by] };
     let Some(text) = key.as_str() else {
         return index.to_string();

@@ -21,6 +21,7 @@ use reconciler::kernel::linux::{
 
 use crate::{
     private_net::LOOPBACK,
+    tags,
     test_run::{Gso, Hook, Run, run_tc, run_xdp},
 };
 
@@ -74,6 +75,7 @@ impl Kind {
         let mut cube = Cube {
             hook,
             bank: hook as u32,
+            tags_outside: false,
             program: None,
             maps,
         };
@@ -116,6 +118,9 @@ pub struct Cube {
     pub hook: Hook,
     /// The bank that packets are in; the other one is empty. Each hook is tested with another.
     pub bank: u32,
+    /// On TC: the outermost tag of packets is taken out of them first, as the kernel does where a
+    /// packet comes from an interface.
+    pub tags_outside: bool,
     program: Option<OwnedFd>,
     maps: BTreeMap<String, Map>,
 }
@@ -281,6 +286,17 @@ impl Cube {
         self.put_passing_program(CubeChain::for_ports(MIN_PORTS).out(port));
     }
 
+    /// The same; a tag that the packet has outside of it on TC is put back into it.
+    pub fn lead_to_program_with_tags(&self, port: u32, next: u32) {
+        self.lead_to_program(port, next);
+        if self.hook == Hook::Tc {
+            let program = tags::noting_program();
+            let fd = std::os::fd::AsRawFd::as_raw_fd(&program) as u32;
+            let slot = CubeChain::for_ports(MIN_PORTS).out(port);
+            self.write_banked(self.hook.chain(), slot, fd);
+        }
+    }
+
     /// Puts a program that lets everything pass into a slot of the chain.
     pub fn put_passing_program(&self, slot: u32) {
         self.put_passing_program_into(self.hook.chain(), slot);
@@ -302,6 +318,16 @@ impl Cube {
         self.write_banked(chain, slot, fd);
     }
 
+    /// Bytes of a packet that are outside of it when the program sees it.
+    pub(crate) fn outside(&self, packet: &[u8]) -> usize {
+        let outside = self.hook == Hook::Tc && self.tags_outside;
+        if outside && tags::outermost(packet).is_some() {
+            4
+        } else {
+            0
+        }
+    }
+
     /// Runs the program on a packet that comes in at `port`.
     pub fn run(&self, port: u32, packet: &[u8], gso: Gso) -> Run {
         self.run_from([port, 0, self.bank], packet, gso)
@@ -317,7 +343,13 @@ impl Cube {
         let [port, _, bank] = control_block;
         let program = self.program.as_ref().expect("loaded").as_fd();
         match self.hook {
-            Hook::Tc => run_tc(program, control_block, packet, gso),
+            Hook::Tc => match tags::outermost(packet) {
+                Some((kind, control)) if self.outside(packet) > 0 => {
+                    let [first, _then] = tags::taking_program(program, kind, control);
+                    run_tc(first.as_fd(), control_block, packet, gso)
+                }
+                _ => run_tc(program, control_block, packet, gso),
+            },
             Hook::Xdp => {
                 if self.maps.contains_key("metadata") {
                     self.write_all_cpus("metadata", 0u32, Metadata { port, bank });
@@ -335,6 +367,7 @@ impl Cube {
                     packet,
                     port: after,
                     moved: 0,
+                    outside: 0,
                 }
             }
         }

@@ -11,6 +11,7 @@ pub mod private_net;
 pub mod require;
 pub mod stream;
 pub mod table;
+mod tags;
 pub mod test_run;
 pub mod traffic;
 pub mod wait;

@@ -5,6 +5,8 @@ use std::os::fd::BorrowedFd;
 use bytemuck::pod_read_unaligned;
 use reconciler::kernel::linux::bpf;
 
+use crate::tags;
+
 /// Where a program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
@@ -68,6 +70,8 @@ pub struct Run {
     pub port: u32,
     /// On TC: not 0 if its headers were moved.
     pub moved: u32,
+    /// On TC: bytes of the packet that were outside of it.
+    pub outside: usize,
 }
 
 /// Offsets in `struct __sk_buff` (linux/bpf.h), the context of a program on TC.
@@ -101,8 +105,11 @@ pub(crate) fn run_tc(
         _ => Verdict::Unknown(verdict),
     };
     let [port, moved] = pod_read_unaligned(&context[sk_buff::CB..sk_buff::CB + 8]);
+    let length = packet.len();
+    let packet = tags::with_noted(packet, &context);
     Run {
         verdict,
+        outside: packet.len() - length,
         packet,
         port,
         moved,

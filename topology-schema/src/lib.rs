@@ -61,6 +61,7 @@ mod suggest;
 mod text;
 mod topology;
 mod validate;
+mod vlan;
 mod yaml;
 
 pub use addr::{InterfaceAddress, MacAddr, Prefix, RouteTarget};
@@ -81,4 +82,5 @@ pub use topology::{
     NamespaceRoute, Spec, Topology,
 };
 pub use validate::{ValidTopology, load, validate};
+pub use vlan::{VlanId, VlanRange, VlanSet};
 pub use yaml::to_yaml;

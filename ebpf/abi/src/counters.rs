@@ -6,7 +6,7 @@ use crate::assert_size;
 
 /// Room for drop reasons in a counter entry; more than are in use, so that a new reason does
 /// not change the layout.
-pub const DROP_REASONS: usize = 20;
+pub const DROP_REASONS: usize = 28;
 
 /// One per-CPU entry of the table `counters`.
 #[repr(C)]
@@ -23,7 +23,7 @@ pub struct Counters {
     /// Packets dropped, by [`DropReason`]. Counted at the port at which they came in.
     pub drops: [u64; DROP_REASONS],
 }
-assert_size!(Counters, 192);
+assert_size!(Counters, 256);
 
 impl Counters {
     /// Adds the counters of another CPU.
@@ -93,6 +93,10 @@ drop_reasons! {
     Reserved = 15, "reserved";
     /// A broadcast or multicast packet that a router does not forward.
     NotForwarded = 16, "notForwarded";
+    /// The port does not carry the frame's VLAN, or takes no tagged or no untagged frames.
+    VlanNotAllowed = 17, "vlanNotAllowed";
+    /// The port sent more frames of this sort than its storm control allows.
+    StormControl = 18, "stormControl";
 }
 
 const _: () = assert!(DropReason::ALL.len() <= DROP_REASONS);

@@ -2,12 +2,36 @@
 
 use core::ptr;
 
-use ebpf_abi::counters::DropReason;
+use ebpf_abi::{address::Be16, counters::DropReason};
 
-use crate::tc::Tc;
+use crate::{tc::Tc, wire::Ethernet};
 
 /// The result of handling a packet: the error is the reason to drop it.
 pub type Result<T> = core::result::Result<T, DropReason>;
+
+/// The outermost customer tag of a frame (TPID 0x8100, IEEE 802.1Q-2022, 9.5). A service tag is
+/// none: to the bridges that pcn makes it is part of what the frame carries.
+#[derive(Clone, Copy)]
+pub struct Tag {
+    /// False if the frame has none.
+    pub present: bool,
+    /// Tag control information; 0 without a tag.
+    pub control: u16,
+    /// The type of what the tag is around, or of the frame if it has none.
+    pub ethertype: Be16,
+}
+
+impl Tag {
+    /// No tag around what has this type.
+    #[inline(always)]
+    pub const fn none(ethertype: Be16) -> Self {
+        Self {
+            present: false,
+            control: 0,
+            ethertype,
+        }
+    }
+}
 
 /// What TC and XDP have in common, and what hides their differences.
 ///
@@ -39,6 +63,13 @@ pub trait Packet {
     fn wire_ip_length(&self, ip_length: u32, headers: impl FnOnce() -> u32) -> u32;
     /// True if the frame has a VLAN tag, wherever it is kept.
     fn tagged(&self) -> bool;
+    /// The frame's outermost tag, if it is a customer tag. `ethernet` is the header as it is in
+    /// the packet.
+    fn customer_tag(&self, ethernet: &Ethernet) -> Result<Tag>;
+    /// Puts a customer tag around the frame.
+    fn push_tag(&self, control: u16) -> Result<()>;
+    /// Takes the outermost tag away.
+    fn pop_tag(&self) -> Result<()>;
 
     /// The port at which the packet enters the next standard cube.
     fn port(&self) -> u32;

@@ -5,7 +5,8 @@ use aya_ebpf::{
     bindings::{__sk_buff, TC_ACT_SHOT, tcx_action_base::TCX_NEXT},
     helpers::{
         bpf_clone_redirect, bpf_redirect, bpf_redirect_peer, bpf_skb_change_head,
-        bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data,
+        bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_vlan_pop,
+        bpf_skb_vlan_push,
     },
     macros::map,
     maps::ProgramArray,
@@ -17,7 +18,11 @@ use ebpf_abi::{
     entry::{BANK_MARK, RETURNS_MARK},
 };
 
-use crate::{Packet, Result, packet::context_pointer};
+use crate::{
+    Packet, Result,
+    packet::{Tag, context_pointer},
+    wire::{ETHERNET_LENGTH, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Ethernet, VlanTag},
+};
 
 #[map(name = "chain_tc")]
 static CHAIN: ProgramArray =
@@ -63,6 +68,12 @@ impl Tc {
     pub fn skb(&self) -> *mut __sk_buff {
         self.skb
     }
+}
+
+/// True if `skb->protocol` says that a tag is inside the packet.
+#[inline(always)]
+fn is_tag(protocol: u32) -> bool {
+    protocol == u32::from(ETHERTYPE_VLAN.word()) || protocol == u32::from(ETHERTYPE_QINQ.word())
 }
 
 // SAFETY of the blocks below: `skb` is the context the kernel called the program with, valid
@@ -127,6 +138,66 @@ impl Packet for Tc {
     fn tagged(&self) -> bool {
         // SAFETY: see above.
         unsafe { (*self.skb).vlan_present != 0 }
+    }
+
+    /// The kernel keeps the outermost tag outside the packet (`skb->vlan_tci`). Only what a packet
+    /// socket sends on this machine may still have it inside.
+    #[inline(always)]
+    fn customer_tag(&self, ethernet: &Ethernet) -> Result<Tag> {
+        // SAFETY: see above.
+        let (present, kind, control) = unsafe {
+            let skb = self.skb;
+            ((*skb).vlan_present, (*skb).vlan_proto, (*skb).vlan_tci)
+        };
+        if present != 0 {
+            if kind != u32::from(ETHERTYPE_VLAN.word()) {
+                return Ok(Tag::none(ETHERTYPE_QINQ));
+            }
+            return Ok(Tag {
+                present: true,
+                control: control as u16,
+                ethertype: ethernet.ethertype,
+            });
+        }
+        if ethernet.ethertype != ETHERTYPE_VLAN {
+            return Ok(Tag::none(ethernet.ethertype));
+        }
+        let tag = self.load::<VlanTag>(ETHERNET_LENGTH)?;
+        Ok(Tag {
+            present: true,
+            control: tag.control.get(),
+            ethertype: tag.ethertype,
+        })
+    }
+
+    /// A tag that is there already moves into the packet.
+    #[inline(always)]
+    fn push_tag(&self, control: u16) -> Result<()> {
+        // SAFETY: see above.
+        unsafe {
+            if (*self.skb).vlan_present != 0 {
+                (*self.skb).cb[MOVED] = 1;
+            }
+            match bpf_skb_vlan_push(self.skb, ETHERTYPE_VLAN.word(), control) {
+                0 => Ok(()),
+                _ => Err(DropReason::NoMemory),
+            }
+        }
+    }
+
+    /// The next tag, if there is one, moves out of the packet.
+    #[inline(always)]
+    fn pop_tag(&self) -> Result<()> {
+        // SAFETY: see above.
+        unsafe {
+            if is_tag((*self.skb).protocol) {
+                (*self.skb).cb[MOVED] = 1;
+            }
+            match bpf_skb_vlan_pop(self.skb) {
+                0 => Ok(()),
+                _ => Err(DropReason::NoMemory),
+            }
+        }
     }
 
     #[inline(always)]

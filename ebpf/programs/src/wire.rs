@@ -17,6 +17,24 @@ pub const ETHERTYPE_VLAN: Be16 = Be16::new(0x8100);
 pub const ETHERTYPE_IPV6: Be16 = Be16::new(0x86dd);
 pub const ETHERTYPE_QINQ: Be16 = Be16::new(0x88a8);
 
+/// A VLAN tag as it follows the source address, without its own type (IEEE 802.1Q-2022, 9.3).
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct VlanTag {
+    /// Tag control information: priority code point, drop eligible indicator, VLAN identifier.
+    pub control: Be16,
+    /// What follows.
+    pub ethertype: Be16,
+}
+
+/// An Ethernet header with a tag.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct TaggedEthernet {
+    pub ethernet: Ethernet,
+    pub tag: VlanTag,
+}
+
 /// Length of the Ethernet header: where the next one starts.
 pub const ETHERNET_LENGTH: usize = size_of::<Ethernet>();
 

@@ -9,6 +9,7 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use ebpf_abi::{
+    address::Be16,
     chain::{CubeChain, in_bank},
     counters::DropReason,
     entry::Metadata,
@@ -16,9 +17,9 @@ use ebpf_abi::{
 
 use crate::{
     Packet, Result,
-    packet::context_pointer,
+    packet::{Tag, context_pointer},
     tc::Tc,
-    wire::{ETHERTYPE_QINQ, ETHERTYPE_VLAN, Ethernet},
+    wire::{ETHERNET_LENGTH, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Ethernet, TaggedEthernet, VlanTag},
 };
 
 #[map(name = "chain_xdp")]
@@ -29,6 +30,9 @@ static CHAIN: ProgramArray =
 /// programs of a topology; a CPU handles one packet at a time.
 #[map(name = "metadata")]
 static METADATA: PerCpuArray<Metadata> = PerCpuArray::with_max_entries(1, 0);
+
+/// Bytes of a tag.
+const TAG_LENGTH: u32 = size_of::<VlanTag>() as u32;
 
 /// A frame in a driver's buffer.
 pub struct Xdp {
@@ -93,6 +97,54 @@ impl Packet for Xdp {
     fn tagged(&self) -> bool {
         self.load::<Ethernet>(0)
             .is_ok_and(|ethernet| matches!(ethernet.ethertype, ETHERTYPE_VLAN | ETHERTYPE_QINQ))
+    }
+
+    #[inline(always)]
+    fn customer_tag(&self, ethernet: &Ethernet) -> Result<Tag> {
+        if ethernet.ethertype != ETHERTYPE_VLAN {
+            return Ok(Tag::none(ethernet.ethertype));
+        }
+        let tag = self.load::<VlanTag>(ETHERNET_LENGTH)?;
+        Ok(Tag {
+            present: true,
+            control: tag.control.get(),
+            ethertype: tag.ethertype,
+        })
+    }
+
+    #[inline(always)]
+    fn push_tag(&self, control: u16) -> Result<()> {
+        let ethernet = self.load::<Ethernet>(0)?;
+        self.prepend(TAG_LENGTH)?;
+        self.store(
+            0,
+            TaggedEthernet {
+                ethernet: Ethernet {
+                    ethertype: ETHERTYPE_VLAN,
+                    ..ethernet
+                },
+                tag: VlanTag {
+                    control: Be16::new(control),
+                    ethertype: ethernet.ethertype,
+                },
+            },
+        )
+    }
+
+    #[inline(always)]
+    fn pop_tag(&self) -> Result<()> {
+        let TaggedEthernet { ethernet, tag } = self.load::<TaggedEthernet>(0)?;
+        // SAFETY: see above.
+        if unsafe { bpf_xdp_adjust_head(self.frame, TAG_LENGTH as i32) } != 0 {
+            return Err(DropReason::NoMemory);
+        }
+        self.store(
+            0,
+            Ethernet {
+                ethertype: tag.ethertype,
+                ..ethernet
+            },
+        )
     }
 
     #[inline(always)]

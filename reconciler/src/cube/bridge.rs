@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 
 use ebpf_abi::{
     address::Mac,
-    bridge::{FdbEntry, FdbKey, Settings, State, flood_len},
+    bridge::{FEATURE_VLANS, FdbEntry, FdbKey, Settings, State, flood_len},
     port::PORT_ISOLATED,
 };
 use serde_json::{Value, json};
-use topology_schema::{Cube, MacAddr, Name};
+use topology_schema::{Cube, MacAddr, Name, cube::bridge::Spec};
 
 use super::{Context, CubeDriver, Lowered, Table, Tables, index, room_for};
 use crate::resource::{MapKind, Template};
+
+mod vlans;
 
 pub(super) struct Driver;
 
@@ -36,20 +38,7 @@ impl CubeDriver for Driver {
         let Cube::Bridge(spec) = context.cube else {
             return Lowered::default();
         };
-        let static_fdb: BTreeMap<_, _> = spec
-            .fdb
-            .iter()
-            .filter_map(|entry| {
-                let key = FdbKey {
-                    mac: Mac::new(entry.mac.0),
-                    vlan: 0,
-                };
-                Some((
-                    bytemuck::bytes_of(&key).to_vec(),
-                    index(context.port(&entry.port)?),
-                ))
-            })
-            .collect();
+        let static_fdb = static_fdb(spec, context);
         let ports = context.linked_ports();
         let numbers =
             std::iter::once(ports.len() as u32).chain(ports.iter().map(|(_, port)| *port));
@@ -57,8 +46,13 @@ impl CubeDriver for Driver {
             .zip(numbers)
             .map(|(at, number): (u32, u32)| (at, index(number)))
             .collect();
+        let mut features = 0;
+        if spec.is_vlan_aware() {
+            features |= FEATURE_VLANS;
+        }
         let settings = Settings {
             aging_time: u64::from(spec.aging_time.get()) * 1_000_000_000,
+            features,
         };
         let key = size_of::<FdbKey>();
         Lowered {
@@ -71,6 +65,7 @@ impl CubeDriver for Driver {
                     static_fdb,
                 ),
                 Table::banked("flood", flood_len(context.capacity()), 4, flood),
+                vlans::table(spec, context),
                 Table::learned(
                     "fdb",
                     MapKind::Hash,
@@ -96,7 +91,7 @@ impl CubeDriver for Driver {
     }
 
     fn lists(&self) -> &'static [(&'static str, &'static str)] {
-        &[("fdb", "mac")]
+        &[("fdb", "vlan mac")]
     }
 
     fn show(
@@ -109,26 +104,66 @@ impl CubeDriver for Driver {
                 .get(&port)
                 .map_or_else(|| format!("#{port}"), Clone::clone)
         };
-        let fixed = tables
-            .entries("static_fdb")
-            .into_iter()
-            .filter_map(|(key, values)| {
-                let port = bytemuck::try_pod_read_unaligned::<u32>(values.first()?).ok()?;
-                Some(json!({ "mac": station(&key)?, "port": name(port), "type": "static" }))
-            });
-        let now = tables.now();
-        let learned = tables.entries("fdb").into_iter().filter_map(|(key, values)| {
-            let entry = bytemuck::try_pod_read_unaligned::<FdbEntry>(values.first()?).ok()?;
-            let age = now.saturating_sub(entry.seen) / 1_000_000_000;
-            Some(json!({ "mac": station(&key)?, "port": name(entry.port), "type": "learned", "age": age }))
-        });
-        let mut fdb: Vec<Value> = fixed.chain(learned).collect();
-        fdb.sort_by_key(|entry| entry["mac"].to_string());
-        serde_json::Map::from_iter([("fdb".to_owned(), fdb.into())])
+        serde_json::Map::from_iter([("fdb".to_owned(), fdb(tables, &name).into())])
     }
 }
 
+fn static_fdb(spec: &Spec, context: &Context<'_>) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let aware = spec.is_vlan_aware();
+    let entries = spec.fdb.iter().filter_map(|entry| {
+        let vlan = if aware { vlans::id(entry.vlan) } else { 0 };
+        let mac = Mac::new(entry.mac.0);
+        let port = context.port(&entry.port)?;
+        Some((
+            bytemuck::bytes_of(&FdbKey { mac, vlan }).to_vec(),
+            index(port),
+        ))
+    });
+    entries.collect()
+}
+
+/// The stations of both tables, by VLAN and address.
+fn fdb(tables: &dyn Tables, name: &dyn Fn(u32) -> String) -> Vec<Value> {
+    let key = |key: &[u8]| bytemuck::try_pod_read_unaligned::<FdbKey>(key).ok();
+    let fixed = tables
+        .entries("static_fdb")
+        .into_iter()
+        .filter_map(|(at, values)| {
+            let (key, port) = (key(&at)?, values.first()?);
+            let port = bytemuck::try_pod_read_unaligned::<u32>(port).ok()?;
+            Some((key, json!({ "port": name(port), "type": "static" })))
+        });
+    let now = tables.now();
+    let learned = tables
+        .entries("fdb")
+        .into_iter()
+        .filter_map(|(at, values)| {
+            let entry = bytemuck::try_pod_read_unaligned::<FdbEntry>(values.first()?).ok()?;
+            let age = now.saturating_sub(entry.seen) / 1_000_000_000;
+            let station = json!({ "port": name(entry.port), "type": "learned", "age": age });
+            Some((key(&at)?, station))
+        });
+    let mut stations: Vec<(FdbKey, Value)> = fixed.chain(learned).collect();
+    stations.sort_by_key(|(key, _)| (key.vlan, key.mac.bytes()));
+    let stations = stations.into_iter().map(|(key, mut station)| {
+        station["mac"] = MacAddr(key.mac.bytes()).to_string().into();
+        station["vlan"] = shown(key.vlan).into();
+        station
+    });
+    stations.collect()
+}
+
+/// A bridge that looks at no tags is one on VLAN 1.
+fn shown(vlan: u16) -> u16 {
+    vlan.max(1)
+}
+
+/// As in the topology's facts: VLAN 1 goes without saying.
 fn station(key: &[u8]) -> Option<String> {
     let key = bytemuck::try_pod_read_unaligned::<FdbKey>(key).ok()?;
-    Some(MacAddr(key.mac.bytes()).to_string())
+    let mac = MacAddr(key.mac.bytes());
+    Some(match shown(key.vlan) {
+        1 => mac.to_string(),
+        vlan => format!("{vlan}/{mac}"),
+    })
 }

@@ -56,8 +56,8 @@ pub trait CubeDriver: Sync {
         None
     }
 
-    /// Fields of the settings that are lists, and by which field their items are told apart; an
-    /// empty name stands for the item itself.
+    /// Fields of the settings that are lists, and by which field their items are told apart, or by
+    /// which fields, with spaces between them; an empty name stands for the item itself.
     fn lists(&self) -> &'static [(&'static str, &'static str)] {
         &[]
     }

@@ -49,7 +49,7 @@ pub(super) fn assemble(layers: &[Layer], pseudo: Option<&Pseudo>) -> Vec<u8> {
             bytes
         }
         Layer::Vlan(vlan) => {
-            let mut bytes = vlan.id.to_be_bytes().to_vec();
+            let mut bytes = vlan.control().to_be_bytes().to_vec();
             bytes.extend(ethertype(inner).to_be_bytes());
             bytes.extend(assemble(inner, None));
             bytes

@@ -94,8 +94,9 @@ impl Dissector {
         while let (0x8100 | 0x88a8, Some((tag, inner))) = (ethertype, rest.split_at_checked(4)) {
             ethertype = word(tag, 2);
             self.lines.push(format!(
-                "vlan {} type {ethertype:04x}",
-                word(tag, 0) & 0xfff
+                "vlan {} priority {:x} type {ethertype:04x}",
+                word(tag, 0) & 0xfff,
+                word(tag, 0) >> 12,
             ));
             rest = inner;
         }

@@ -84,6 +84,21 @@ impl Ethernet {
 pub struct Vlan {
     pub(super) tag_type: u16,
     pub(super) id: u16,
+    pub(super) priority: u8,
+    pub(super) drop_eligible: bool,
+}
+
+impl Vlan {
+    setters! {
+        /// Priority code point, 0 to 7.
+        priority: u8;
+        /// Drop eligible indicator.
+        drop_eligible: bool;
+    }
+
+    pub(super) fn control(&self) -> u16 {
+        u16::from(self.priority) << 13 | u16::from(self.drop_eligible) << 12 | self.id
+    }
 }
 
 /// A customer tag (IEEE 802.1Q).
@@ -91,6 +106,8 @@ pub fn vlan(id: u16) -> Vlan {
     Vlan {
         tag_type: 0x8100,
         id,
+        priority: 0,
+        drop_eligible: false,
     }
 }
 
@@ -99,6 +116,8 @@ pub fn qinq(id: u16) -> Vlan {
     Vlan {
         tag_type: 0x88a8,
         id,
+        priority: 0,
+        drop_eligible: false,
     }
 }
 

@@ -124,6 +124,7 @@ pub struct Table {
     kind: &'static str,
     globals: Globals,
     counter: Option<u32>,
+    tags_outside: bool,
     setup: fn(&Cube),
     rows: Vec<Row>,
 }
@@ -134,6 +135,7 @@ pub fn table(kind: &'static str, setup: fn(&Cube)) -> Table {
         kind,
         globals: Globals::new(),
         counter: None,
+        tags_outside: false,
         setup,
         rows: Vec::new(),
     }
@@ -150,6 +152,12 @@ impl Table {
     /// A transparent cube counts here, whatever the port.
     pub fn counts_at(mut self, counter: u32) -> Self {
         self.counter = Some(counter);
+        self
+    }
+
+    /// On TC: the outermost tag of packets comes outside of them, as from an interface.
+    pub fn tags_outside(mut self, outside: bool) -> Self {
+        self.tags_outside = outside;
         self
     }
 
@@ -192,7 +200,8 @@ impl Table {
     fn run_row(&self, kind: &Kind, row: &Row, hook: Hook) {
         let mut globals = self.globals.clone();
         globals.extend(row.globals.clone());
-        let cube = kind.load(hook, &globals, &row.capacities);
+        let mut cube = kind.load(hook, &globals, &row.capacities);
+        cube.tags_outside = self.tags_outside;
         (self.setup)(&cube);
         for (number, step) in row.steps.iter().enumerate() {
             let place = format!("{}: {:?} on {hook:?}, step {number}", self.kind, row.name);

@@ -174,9 +174,9 @@ impl Exchange {
         let expected = counted(
             outcome,
             counter.unwrap_or(*port),
-            bytes.len() as u64,
+            (bytes.len() - cube.outside(&bytes)) as u64,
             segments,
-            run.packet.len() as u64,
+            (run.packet.len() - run.outside) as u64,
         );
         for index in 0..COUNTED {
             let (was, is) = (&before[index as usize], &after[index as usize]);

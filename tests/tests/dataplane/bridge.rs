@@ -36,6 +36,7 @@ fn bridge() -> Table {
         "SETTINGS",
         Settings {
             aging_time: AGING_TIME,
+            ..Settings::default()
         },
     )
 }

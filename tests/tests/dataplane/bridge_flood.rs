@@ -46,6 +46,7 @@ fn each_port_gets_one_copy() {
     private_net::run(|netlink| {
         let settings = bytemuck::bytes_of(&Settings {
             aging_time: 1 << 40,
+            ..Settings::default()
         })
         .to_vec();
         let cube = Kind::parse("bridge").load(

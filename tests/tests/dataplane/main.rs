@@ -4,6 +4,7 @@
 
 mod bridge;
 mod bridge_flood;
+mod bridge_vlan;
 mod ddos_mitigator;
 mod entry;
 mod forwarder;

@@ -307,6 +307,7 @@ fn bridge() {
     };
     let settings = bridge::Settings {
         aging_time: 300 * SECOND,
+        ..bridge::Settings::default()
     };
     check(
         "bridge",

@@ -9,8 +9,10 @@ use crate::addr::MacAddr;
 use crate::cube::CubeContext;
 use crate::diagnostic::Diagnostic;
 use crate::name::Name;
+use crate::path::Path;
 use crate::quantity::{Bounded, Seconds};
 use crate::validate::Checker;
+use crate::vlan::{VlanId, VlanRange, VlanSet};
 
 /// Number of entries of a forwarding table: 16 to 1048576.
 pub type FdbSize = Bounded<16, 1_048_576>;
@@ -65,6 +67,58 @@ pub struct Port {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[schemars(extend("default" = false))]
     pub isolated: bool,
+    /// VLAN of the port: its frames have no tag, and tagged ones from it are dropped. Without `access` and `trunk`
+    /// the port is on VLAN 1 and does not look at tags: frames cross with those they have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<VlanId>,
+    /// VLANs of the port, told apart by tags (IEEE 802.1Q). Excludes `access`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trunk: Option<Trunk>,
+}
+
+/// The VLANs of a trunk port.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(
+    rename_all = "camelCase",
+    deny_unknown_fields,
+    expecting = "a trunk such as `{ allowed: [10, 20-30], native: 1 }`"
+)]
+#[schemars(rename = "BridgeTrunk")]
+pub struct Trunk {
+    /// VLANs that the port carries, each with its tag. Default: `all`.
+    #[serde(default, skip_serializing_if = "VlanSet::is_all")]
+    #[schemars(extend("default" = "all"))]
+    pub allowed: VlanSet,
+    /// VLAN that the port carries without a tag, whether `allowed` names it or not. Default: none, frames without a tag
+    /// are dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub native: Option<VlanId>,
+}
+
+impl Port {
+    /// Whether frames of the VLAN pass the port.
+    #[must_use]
+    pub fn carries(&self, vlan: VlanId) -> bool {
+        match (&self.access, &self.trunk) {
+            (Some(access), _) => *access == vlan,
+            (None, Some(trunk)) => trunk.native == Some(vlan) || trunk.allowed.contains(vlan),
+            (None, None) => vlan == DEFAULT_VLAN,
+        }
+    }
+}
+
+/// The VLAN of ports and static entries that name none.
+pub const DEFAULT_VLAN: VlanId = match VlanId::new(1) {
+    Some(vlan) => vlan,
+    None => unreachable!(),
+};
+
+fn default_vlan() -> VlanId {
+    DEFAULT_VLAN
+}
+
+fn is_default_vlan(vlan: &VlanId) -> bool {
+    *vlan == DEFAULT_VLAN
 }
 
 /// A static entry of the forwarding table.
@@ -80,6 +134,19 @@ pub struct FdbEntry {
     pub mac: MacAddr,
     /// The port behind which it is.
     pub port: Name,
+    /// The VLAN in which it is, one that the port carries. Default: 1.
+    #[serde(default = "default_vlan", skip_serializing_if = "is_default_vlan")]
+    #[schemars(extend("default" = 1))]
+    pub vlan: VlanId,
+}
+
+impl Spec {
+    /// Whether the bridge looks at VLAN tags: a port has `access` or `trunk`. All its frames are on VLAN 1 otherwise.
+    #[must_use]
+    pub fn is_vlan_aware(&self) -> bool {
+        let mut ports = self.ports.values();
+        ports.any(|port| port.access.is_some() || port.trunk.is_some())
+    }
 }
 
 impl Default for Spec {
@@ -116,6 +183,7 @@ fn is_default_fdb_size(size: &FdbSize) -> bool {
 pub(crate) fn check(spec: &Spec, checker: &mut Checker<'_>, cube: &CubeContext<'_>) {
     for (name, port) in &spec.ports {
         checker.unicast(port.mac, || cube.port_path(name).key("mac"));
+        check_vlans(port, checker, &cube.port_path(name));
     }
     let path = cube.path.key("fdb");
     let size = usize::try_from(spec.fdb_size.get()).unwrap_or(usize::MAX);
@@ -131,14 +199,102 @@ pub(crate) fn check(spec: &Spec, checker: &mut Checker<'_>, cube: &CubeContext<'
     }
     let mut seen = BTreeSet::new();
     for (index, entry) in spec.fdb.iter().enumerate() {
-        checker.unicast(Some(entry.mac), || path.index(index).key("mac"));
-        if !seen.insert(entry.mac) {
+        let path = path.index(index);
+        checker.unicast(Some(entry.mac), || path.key("mac"));
+        if !seen.insert((entry.vlan, entry.mac)) {
+            let on = if spec.is_vlan_aware() {
+                format!(" on VLAN {}", entry.vlan)
+            } else {
+                String::new()
+            };
             checker.report(Diagnostic::error(
                 "duplicate-entry",
-                &path.index(index).key("mac"),
-                format!("{} has a static entry already", entry.mac),
+                &path.key("mac"),
+                format!("{} has a static entry{on} already", entry.mac),
             ));
         }
-        cube.require_port(checker, &entry.port, || path.index(index).key("port"));
+        cube.require_port(checker, &entry.port, || path.key("port"));
+        check_entry_vlan(spec, entry, checker, cube, &path);
     }
+}
+
+fn check_vlans(port: &Port, checker: &mut Checker<'_>, path: &Path) {
+    let Some(trunk) = &port.trunk else { return };
+    if port.access.is_some() {
+        let message = "a port has either `access` or `trunk`";
+        checker.report(
+            Diagnostic::error("conflicting-fields", &path.key("access"), message)
+                .help("`trunk: { native: 10 }` carries VLAN 10 without a tag"),
+        );
+    }
+    let path = path.key("trunk");
+    let VlanSet::Ranges(ranges) = &trunk.allowed else {
+        return;
+    };
+    let mut seen: BTreeMap<VlanId, VlanRange> = BTreeMap::new();
+    for (index, range) in ranges.iter().enumerate() {
+        let path = path.key("allowed").index(index);
+        if range.last() < range.first() {
+            let message = format!("there is no VLAN in {range}: the first number is the larger");
+            let help = format!(
+                "write it as {}",
+                VlanRange::new(range.last(), range.first())
+            );
+            checker.report(Diagnostic::error("empty-range", &path, message).help(help));
+            continue;
+        }
+        // Those before do not overlap, so one of them alone can.
+        let before = seen.range(..=range.last()).next_back();
+        match before.filter(|(_, other)| other.last() >= range.first()) {
+            Some((_, other)) => {
+                let vlan = range.first().max(other.first());
+                let message = format!("VLAN {vlan} is listed already, in {other}");
+                checker.report(Diagnostic::error("duplicate-vlan", &path, message));
+            }
+            None => {
+                seen.insert(range.first(), *range);
+            }
+        }
+    }
+    if let Some(native) = trunk.native
+        && !trunk.allowed.contains(native)
+    {
+        let message = format!("VLAN {native} is native, and `allowed` does not list it");
+        let diagnostic = Diagnostic::warning("native-not-allowed", &path.key("native"), message);
+        checker.report(
+            diagnostic.help(
+                "it is carried all the same, without a tag; list it to show that this is meant",
+            ),
+        );
+    }
+}
+
+fn check_entry_vlan(
+    spec: &Spec,
+    entry: &FdbEntry,
+    checker: &mut Checker<'_>,
+    cube: &CubeContext<'_>,
+    path: &Path,
+) {
+    let unset = Port::default();
+    let port = spec.ports.get(&entry.port).unwrap_or(&unset);
+    if !cube.ports().contains(&entry.port) || port.carries(entry.vlan) {
+        return;
+    }
+    let message = format!("port `{}` does not carry VLAN {}", entry.port, entry.vlan);
+    let help = match (&port.access, &port.trunk) {
+        (Some(access), _) => format!("it is on VLAN {access}: say `vlan: {access}`"),
+        (None, Some(_)) => "say one that its `trunk` carries".to_owned(),
+        (None, None) => "a port without `access` and `trunk` is on VLAN 1".to_owned(),
+    };
+    // The default is in no place of its own.
+    let place = if is_default_vlan(&entry.vlan) {
+        path.key("port")
+    } else {
+        path.key("vlan")
+    };
+    checker.absent(
+        &[&cube.path.key("ports")],
+        Diagnostic::error("vlan-not-carried", &place, message).help(help),
+    );
 }

@@ -12,7 +12,7 @@ use topology_schema::cube::{
 use topology_schema::{
     ApiVersion, Bounded, Check, Cube, Drift, Endpoint, Hook, Instance, Interface, InterfaceAddress,
     InterfaceName, Kind, Link, MacAddr, Metadata, Name, Namespace, NamespaceInterface,
-    NamespaceRoute, Prefix, Probe, RouteTarget, Seconds, Spec, Topology,
+    NamespaceRoute, Prefix, Probe, RouteTarget, Seconds, Spec, Topology, VlanRange, VlanSet,
 };
 
 /// Names, many of which YAML would read as something else than text.
@@ -109,16 +109,33 @@ fn plain_ports() -> impl Strategy<Value = BTreeMap<Name, PlainPort>> {
     )
 }
 
+fn vlans() -> impl Strategy<Value = VlanSet> {
+    let range = (bounded(), bounded()).prop_map(|(first, last)| VlanRange::new(first, last));
+    prop_oneof![
+        Just(VlanSet::All),
+        vec(range, 0..3).prop_map(VlanSet::Ranges)
+    ]
+}
+
 fn bridge() -> impl Strategy<Value = bridge::Spec> {
-    let port =
-        (option::of(mac()), through(), any::<bool>()).prop_map(|(mac, through, isolated)| {
-            bridge::Port {
-                mac,
-                through,
-                isolated,
-            }
-        });
-    let entry = (mac(), name()).prop_map(|(mac, port)| bridge::FdbEntry { mac, port });
+    let trunk = (vlans(), option::of(bounded()))
+        .prop_map(|(allowed, native)| bridge::Trunk { allowed, native });
+    let vlan = (option::of(bounded()), option::of(trunk));
+    let port = (option::of(mac()), through(), any::<bool>(), vlan).prop_map(
+        |(mac, through, isolated, (access, trunk))| bridge::Port {
+            mac,
+            through,
+            isolated,
+            access,
+            trunk,
+        },
+    );
+    let entry = (
+        mac(),
+        name(),
+        prop_oneof![Just(bridge::DEFAULT_VLAN), bounded()],
+    )
+        .prop_map(|(mac, port, vlan)| bridge::FdbEntry { mac, port, vlan });
     (
         seconds(),
         bounded(),
