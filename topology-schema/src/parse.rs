@@ -11,6 +11,7 @@ use crate::diagnostic::{Diagnostic, Diagnostics, Location, Source};
 use crate::document::{self, Document, NodeId, Value};
 use crate::instance::{self, Instance};
 use crate::path::Path;
+use crate::suggest;
 use crate::text::ValueError;
 use crate::topology::{ApiVersion, Kind, Metadata, Namespace, Spec, Topology};
 
@@ -233,6 +234,18 @@ impl Parts<'_, '_> {
                 continue;
             }
             self.decoder.skip(node, position);
+        }
+        if drift.is_some() && map.entries.len() == 1 {
+            let kinds = CubeKind::ALL.map(CubeKind::name);
+            let problem =
+                Diagnostic::error("missing-field", path, "this cube has no kind".to_owned())
+                    .help(format!(
+                        "the kinds are {}",
+                        suggest::list(kinds.into_iter())
+                    ))
+                    .at(document.locate(path));
+            self.decoder.report(problem, path.clone());
+            return None;
         }
         let cube = self.leaf::<Cube>(node, path)?;
         Some(Instance { cube, drift })

@@ -9,7 +9,10 @@ use super::{
 };
 use crate::kernel::{
     self, Kernel,
-    linux::{LinuxKernel, pins, privilege, probe},
+    linux::{
+        LinuxKernel, pins, privilege,
+        probe::{self, Absence},
+    },
 };
 use crate::observed::Interest;
 
@@ -149,8 +152,14 @@ fn features(privileged: bool) -> Vec<Check> {
     let probes = probes.into_iter().map(|probe| Check {
         name: probe.name.to_owned(),
         needs: probe.needs.to_owned(),
-        result: probe.result.map(|()| "present".to_owned()),
-        code: ExitCode::Unsupported,
+        code: match probe.result {
+            Err(Absence::Untried(_)) => ExitCode::Error,
+            _ => ExitCode::Unsupported,
+        },
+        result: probe
+            .result
+            .map(|()| "present".to_owned())
+            .map_err(|absence| absence.to_string()),
     });
     std::iter::once(kernel).chain(probes).collect()
 }

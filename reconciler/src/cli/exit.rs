@@ -125,26 +125,8 @@ impl From<kernel::Error> for Failure {
             | kernel::Error::Interrupted
             | kernel::Error::Panic(_) => ExitCode::Error,
         };
-        Self::new(code, explain(&error))
+        Self::new(code, error.in_full())
     }
-}
-
-/// An error with the end of the verifier's log, if it is the verifier's.
-pub(crate) fn explain(error: &kernel::Error) -> String {
-    match error {
-        kernel::Error::Verifier { message, log } if !log.is_empty() => {
-            format!("{message}\nthe verifier's last words:\n{}", indent(log))
-        }
-        other => other.to_string(),
-    }
-}
-
-/// Each line two columns further in.
-pub(super) fn indent(text: &str) -> String {
-    text.lines()
-        .map(|line| format!("  {line}"))
-        .collect::<Vec<_>>()
-        .join("\n")
 }
 
 /// What a command comes to.

@@ -21,7 +21,8 @@ use crate::{
         linux::{
             LinuxKernel,
             lock::{Lock, LockError},
-            privilege, probe,
+            privilege,
+            probe::{self, Absence},
         },
     },
 };
@@ -223,21 +224,19 @@ fn check_release() -> Result<(), Failure> {
 
 /// Checks every feature before anything is changed.
 pub(super) fn check_features() -> Result<(), Failure> {
-    let missing: Vec<String> = probe::probes()
-        .into_iter()
-        .filter_map(|probe| {
-            Some(format!(
-                "{}: {} (needs {})",
-                probe.name,
-                probe.result.err()?,
-                probe.needs
-            ))
-        })
-        .collect();
-    if missing.is_empty() {
+    let mut problems = Vec::new();
+    let mut code = ExitCode::Error;
+    for probe in probe::probes() {
+        let Err(absence) = probe.result else { continue };
+        if matches!(absence, Absence::Missing(_)) {
+            code = ExitCode::Unsupported;
+        }
+        problems.push(format!("{}: {absence} (needs {})", probe.name, probe.needs));
+    }
+    if problems.is_empty() {
         Ok(())
     } else {
-        Err(Failure::new(ExitCode::Unsupported, missing.join("\n")))
+        Err(Failure::new(code, problems.join("\n")))
     }
 }
 

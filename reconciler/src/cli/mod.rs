@@ -29,14 +29,16 @@ mod steps;
 mod validate;
 mod watch;
 
-use std::ffi::OsString;
+use std::{
+    ffi::OsString,
+    panic::{self, AssertUnwindSafe},
+};
 
 use clap::{
     ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
     builder::BoolishValueParser, error::ErrorKind, parser::ValueSource,
 };
 
-pub(crate) use self::exit::explain;
 pub use self::exit::{CommandResult, ExitCode, Failure};
 
 /// Version of every JSON output; additive changes raise its second number.
@@ -125,7 +127,14 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if cli.quiet {
         output::be_quiet();
     }
-    match cli.command.run() {
+    // The panic itself was reported when it happened. Applies that panic take back what they did.
+    let result = panic::catch_unwind(AssertUnwindSafe(|| cli.command.run())).unwrap_or_else(|_| {
+        Err(Failure::new(
+            ExitCode::Error,
+            "internal error: please report it",
+        ))
+    });
+    match result {
         Ok(code) => code,
         Err(failure) => {
             if !failure.message.is_empty() {

@@ -1,7 +1,7 @@
 //! What came of a plan: one report decides the text and the exit code.
 
 use super::{
-    CommandResult, ExitCode, Failure, exit, output, render,
+    CommandResult, ExitCode, Failure, output, render,
     steps::{self, Progress},
 };
 use crate::{
@@ -88,7 +88,7 @@ pub(super) fn conclude(plan: &Plan, report: kernel::Result<Report>, done: &str) 
                 let help = "traffic is right; the next apply tries again";
                 output::note(&format!(
                     "warning: clean-up failed ({help}): {}",
-                    exit::explain(error)
+                    error.in_full()
                 ));
             }
             output::inform(&format!("{done} {name}: {}.", summary(plan)));
@@ -118,7 +118,7 @@ pub(super) fn conclude(plan: &Plan, report: kernel::Result<Report>, done: &str) 
         Err(error) => {
             let message = format!(
                 "every step was done, but the kernel cannot be read again: {}",
-                exit::explain(&error)
+                error.in_full()
             );
             Err(Failure::new(ExitCode::NotVerified, message))
         }
@@ -183,7 +183,7 @@ fn failed(outcome: Outcome) -> Failure {
         Outcome::Stuck { step, error, undo } => {
             let undo: Vec<String> = undo
                 .iter()
-                .map(|error| exit::indent(&exit::explain(error)))
+                .map(|error| kernel::indent(&error.in_full()))
                 .collect();
             Failure::new(
                 ExitCode::Stuck,
@@ -203,7 +203,7 @@ fn what(step: &Step, error: &kernel::Error) -> String {
         "{}: {}: {}",
         step.address,
         steps::describe(&step.op),
-        exit::explain(error)
+        error.in_full()
     )
 }
 

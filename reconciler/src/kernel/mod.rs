@@ -60,6 +60,24 @@ pub enum Error {
     Panic(String),
 }
 
+impl Error {
+    /// What happened, with the end of the verifier's log if it is the verifier's.
+    pub fn in_full(&self) -> String {
+        match self {
+            Self::Verifier { message, log } if !log.is_empty() => {
+                format!("{message}\nthe verifier's last words:\n{}", indent(log))
+            }
+            other => other.to_string(),
+        }
+    }
+}
+
+/// Each line two columns further in.
+pub(crate) fn indent(text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(|line| format!("  {line}")).collect();
+    lines.join("\n")
+}
+
 /// Result of an operation.
 pub type Result<T> = std::result::Result<T, Error>;
 

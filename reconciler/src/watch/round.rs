@@ -16,7 +16,6 @@ use super::{
 };
 use crate::{
     checks::Back,
-    cli::explain,
     commit::{self, Resolved},
     execute::Outcome as Executed,
     interrupt::Interrupt,
@@ -167,11 +166,11 @@ impl Host {
         let _lock = match Lock::acquire(&self.bpffs, name, Duration::ZERO) {
             Ok(lock) => lock,
             Err(error @ LockError::Busy { .. }) => return Outcome::Busy(error.to_string()),
-            Err(LockError::Failed(error)) => return Outcome::Failed(explain(&error)),
+            Err(LockError::Failed(error)) => return Outcome::Failed(error.in_full()),
         };
         let mut kernel = match LinuxKernel::new(name.clone(), &self.bpffs) {
             Ok(kernel) => kernel,
-            Err(error) => return Outcome::Failed(explain(&error)),
+            Err(error) => return Outcome::Failed(error.in_full()),
         };
         if self.was_refused(&mut kernel, version) {
             return Outcome::RolledBack(UNCONFIRMED.to_owned());
@@ -240,13 +239,13 @@ pub fn round(
             let left = pending.remaining(kernel.boot_time()).unwrap_or_default();
             return Outcome::Waiting { left };
         }
-        Err(error) => return Outcome::Failed(explain(&error)),
+        Err(error) => return Outcome::Failed(error.in_full()),
     }
     let planned =
         reconcile::plan(kernel, &version.topology).and_then(|plan| Ok((plan, kernel.record()?)));
     let (plan, before) = match planned {
         Ok(planned) => planned,
-        Err(error) => return Outcome::Failed(explain(&error)),
+        Err(error) => return Outcome::Failed(error.in_full()),
     };
     if plan.is_empty() {
         let pending = plan.changes.pending.len();
@@ -277,7 +276,7 @@ fn outcome(plan: &Plan, report: kernel::Result<Report>) -> Outcome {
             for error in left {
                 tracing::warn!(
                     "clean-up failed, the next round tries again: {}",
-                    explain(&error)
+                    error.in_full()
                 );
             }
             Outcome::InStep { changes, pending }
@@ -303,7 +302,7 @@ fn outcome(plan: &Plan, report: kernel::Result<Report>) -> Outcome {
             Outcome::RolledBack(what(&step, &error))
         }
         Ok(Report::Failed(Executed::Stuck { step, error, undo })) => {
-            let undo: Vec<String> = undo.iter().map(explain).collect();
+            let undo: Vec<String> = undo.iter().map(kernel::Error::in_full).collect();
             Outcome::Stuck(format!(
                 "{}; not everything could be taken back: {}",
                 what(&step, &error),
@@ -314,13 +313,13 @@ fn outcome(plan: &Plan, report: kernel::Result<Report>) -> Outcome {
         Ok(Report::Failed(Executed::Done { .. })) => Outcome::InStep { changes, pending },
         Err(error) => Outcome::NotVerified(format!(
             "every step was done, but the kernel cannot be read again: {}",
-            explain(&error)
+            error.in_full()
         )),
     }
 }
 
 fn what(step: &Step, error: &kernel::Error) -> String {
-    format!("{}: {}", step.address, explain(error))
+    format!("{}: {}", step.address, error.in_full())
 }
 
 /// Under which numbers the kernel announces what happens in a topology's namespaces. Without them

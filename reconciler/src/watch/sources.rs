@@ -12,17 +12,14 @@ use sha2::{Digest as _, Sha256};
 use topology_schema::{Name, Source, ValidTopology, load};
 
 use super::{follow::Look, state::Revision};
-use crate::cli::files;
-
-/// Digits of a revision.
-const DIGITS: usize = 12;
+use crate::{cli::files, journal};
 
 /// A valid revision of a topology.
 #[derive(Clone, Debug)]
 pub struct Version {
     /// Its file.
     pub file: PathBuf,
-    /// The content of its file.
+    /// [`journal::revision`] of what it says: spaces and comments make no other one.
     pub revision: Revision,
     /// What it says.
     pub topology: Arc<ValidTopology>,
@@ -50,10 +47,13 @@ pub struct Sources {
 #[derive(Debug, Default)]
 struct File {
     /// What was read last, or why it could not be read.
-    seen: Option<Result<Revision, String>>,
+    seen: Option<Result<Content, String>>,
     /// The last valid version, while the file is there.
     version: Option<Version>,
 }
+
+/// SHA-256 of a text.
+type Content = [u8; 32];
 
 /// What became of a file since it was read last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,13 +61,6 @@ enum Read {
     Same,
     Valid,
     Invalid,
-}
-
-/// The revision of a content.
-pub fn revision(content: &[u8]) -> Revision {
-    let hash = Sha256::digest(content);
-    let digits: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    Revision(digits[..DIGITS].to_owned())
 }
 
 impl Sources {
@@ -169,30 +162,31 @@ impl File {
                 return Read::Same;
             }
         };
-        let revision = revision(source.text.as_bytes());
-        if self.seen.as_ref() == Some(&Ok(revision.clone())) {
+        let content = Sha256::digest(source.text.as_bytes()).into();
+        if self.seen == Some(Ok(content)) {
             return Read::Same;
         }
         let file = path.display();
         let read = match load(&source) {
             Ok((topology, warnings)) => {
                 files::report(&warnings, &source);
+                let revision = Revision(journal::revision(topology.topology()));
                 tracing::debug!(%file, %revision, "read");
                 let topology = Arc::new(topology);
                 self.version = Some(Version {
                     file: path.to_owned(),
-                    revision: revision.clone(),
+                    revision,
                     topology,
                 });
                 Read::Valid
             }
             Err(problems) => {
                 files::report(&problems, &source);
-                tracing::error!(%file, %revision, "not a valid topology; what runs stays");
+                tracing::error!(%file, "not a valid topology; what runs stays");
                 Read::Invalid
             }
         };
-        self.seen = Some(Ok(revision));
+        self.seen = Some(Ok(content));
         read
     }
 

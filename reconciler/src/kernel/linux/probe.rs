@@ -1,6 +1,6 @@
 //! What the kernel must have, and whether it does.
 
-use std::os::fd::AsFd;
+use std::{io, os::fd::AsFd};
 
 use nix::sys::utsname::uname;
 
@@ -17,8 +17,46 @@ pub struct Probe {
     pub name: &'static str,
     /// Since when kernels have it.
     pub needs: &'static str,
-    /// Or why it is missing.
-    pub result: Result<(), String>,
+    /// Or why not.
+    pub result: Result<(), Absence>,
+}
+
+/// Why a feature cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Absence {
+    /// The kernel lacks it, or does not allow it.
+    #[error("{0}")]
+    Missing(String),
+    /// It could not be tried: the machine is short of something.
+    #[error("cannot be tried now: {0}")]
+    Untried(String),
+}
+
+impl From<bpf::Error> for Absence {
+    fn from(error: bpf::Error) -> Self {
+        Self::from(error.source)
+    }
+}
+
+impl From<io::Error> for Absence {
+    fn from(error: io::Error) -> Self {
+        const SHORT: [libc::c_int; 6] = [
+            libc::ENOMEM,
+            libc::ENOSPC,
+            libc::EMFILE,
+            libc::ENFILE,
+            libc::EAGAIN,
+            libc::EINTR,
+        ];
+        let short = error
+            .raw_os_error()
+            .is_some_and(|errno| SHORT.contains(&errno));
+        if short {
+            Self::Untried(error.to_string())
+        } else {
+            Self::Missing(error.to_string())
+        }
+    }
 }
 
 /// The oldest kernel that has all features: tcx came with it.
@@ -47,11 +85,13 @@ pub fn version() -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-fn release() -> Result<(), String> {
+fn release() -> Result<(), Absence> {
     match version() {
         Some(version) if version >= MINIMUM => Ok(()),
-        Some((major, minor)) => Err(format!("this is Linux {major}.{minor}")),
-        None => Err("the kernel's version cannot be read".to_owned()),
+        Some((major, minor)) => Err(Absence::Missing(format!("this is Linux {major}.{minor}"))),
+        None => Err(Absence::Missing(
+            "the kernel's version cannot be read".to_owned(),
+        )),
     }
 }
 
@@ -64,7 +104,7 @@ fn shape(kind: MapKind) -> MapShape {
     }
 }
 
-fn map(kind: MapKind) -> Result<(), String> {
+fn map(kind: MapKind) -> Result<(), Absence> {
     let shape = if kind == MapKind::Array {
         MapShape {
             key_size: 4,
@@ -73,20 +113,18 @@ fn map(kind: MapKind) -> Result<(), String> {
     } else {
         shape(kind)
     };
-    maps::create("probe", shape)
-        .map(drop)
-        .map_err(|error| error.to_string())
+    Ok(maps::create("probe", shape).map(drop)?)
 }
 
-fn batches() -> Result<(), String> {
-    let map = maps::create("probe", shape(MapKind::Hash)).map_err(|error| error.to_string())?;
-    let _info: MapInfo = bpf::info(map.as_fd()).map_err(|error| error.to_string())?;
-    bpf::update_batch(map.as_fd(), &[0; 8], &[0; 8], 1).map_err(|error| error.to_string())
+fn batches() -> Result<(), Absence> {
+    let map = maps::create("probe", shape(MapKind::Hash))?;
+    let _info: MapInfo = bpf::info(map.as_fd())?;
+    Ok(bpf::update_batch(map.as_fd(), &[0; 8], &[0; 8], 1)?)
 }
 
-fn jit() -> Result<(), String> {
+fn jit() -> Result<(), Absence> {
     match std::fs::read_to_string("/proc/sys/net/core/bpf_jit_enable") {
-        Ok(value) if value.trim() == "0" => Err("it is off".to_owned()),
+        Ok(value) if value.trim() == "0" => Err(Absence::Missing("it is off".to_owned())),
         _ => Ok(()),
     }
 }

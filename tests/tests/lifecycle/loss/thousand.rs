@@ -246,7 +246,7 @@ struct Learned {
     packets: Vec<(&'static str, u64)>,
     /// Stations of the bridge that no change touches, and where they are.
     stations: Vec<(String, String)>,
-    /// Neighbours of the router that has two ways.
+    /// Neighbours that the router with two ways has learned.
     neighbors: Vec<(String, String)>,
 }
 
@@ -267,9 +267,11 @@ fn learned(lab: &Lab) -> Learned {
     });
     let pairs = |place: &str, key: &str, value: &str| {
         let list = show.pointer(place).and_then(Value::as_array);
+        // What the file says comes and goes with it.
         let mut pairs: Vec<_> = list
             .unwrap_or_else(|| panic!("{place}: {show}"))
             .iter()
+            .filter(|entry| entry["type"] != "static" && entry["state"] != "static")
             .map(|entry| (entry[key].to_string(), entry[value].to_string()))
             .collect();
         pairs.sort();
