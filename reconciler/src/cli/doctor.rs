@@ -10,11 +10,11 @@ use super::{
 use crate::kernel::{
     self, Kernel,
     linux::{
-        LinuxKernel, pins, privilege,
+        LinuxKernel, foreign, pins, privilege,
         probe::{self, Absence},
     },
 };
-use crate::observed::Interest;
+use crate::{observed::Interest, resource::PinPath};
 
 /// Check what pcn needs of this machine: kernel features, privilege, bpffs, leftovers
 #[derive(clap::Args, Debug)]
@@ -164,27 +164,52 @@ fn features(privileged: bool) -> Vec<Check> {
     std::iter::once(kernel).chain(probes).collect()
 }
 
+/// Leftovers that are named.
+const NAMED: usize = 5;
+
 /// What there is to say of a topology, good or bad.
 fn topology(kernel: &mut dyn Kernel) -> kernel::Result<Result<String, String>> {
     let observed = kernel.observe(&Interest::default())?;
-    let leftovers = observed.leftovers.len();
-    Ok(match observed.record {
-        None => Err(
+    let Some(record) = &observed.record else {
+        return Ok(Err(
             "leftovers of an apply that did not come to its end; `pcn destroy` removes them"
                 .to_owned(),
-        ),
-        Some(record) => {
-            let text = format!(
-                "applied by pcn {}, layout {}",
-                record.pcn_version, record.layout_version
-            );
-            match leftovers {
-                0 => Ok(text),
-                count => Err(format!(
-                    "{text}; {count} leftovers of an interrupted apply, which the next one removes"
-                )),
+        ));
+    };
+    let applied = format!(
+        "applied by pcn {}, layout {}",
+        record.pcn_version, record.layout_version
+    );
+    let mut problems = Vec::new();
+    if !observed.leftovers.is_empty() {
+        let named: Vec<&str> = observed
+            .leftovers
+            .iter()
+            .take(NAMED)
+            .map(PinPath::as_str)
+            .collect();
+        problems.push(format!(
+            "{} leftovers of an interrupted apply, which the next one removes ({}{})",
+            observed.leftovers.len(),
+            named.join(", "),
+            if observed.leftovers.len() > NAMED {
+                ", ..."
+            } else {
+                ""
             }
-        }
+        ));
+    }
+    for before in foreign::before(&observed) {
+        problems.push(format!(
+            "{}: program {id}, which is not pcn's, runs before it and may take its packets; see `bpftool prog show id {id}`",
+            before.link,
+            id = before.id
+        ));
+    }
+    Ok(if problems.is_empty() {
+        Ok(applied)
+    } else {
+        Err(format!("{applied}; {}", problems.join("; ")))
     })
 }
 

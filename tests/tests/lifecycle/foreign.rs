@@ -12,6 +12,8 @@ use reconciler::kernel::linux::bpf::{self, LinkTarget, MapAttributes, MapType, P
 use crate::{BASE, ip};
 
 const TCX_INGRESS: u32 = 46;
+/// `BPF_F_BEFORE`: before all others.
+const BEFORE: u32 = 1 << 3;
 pub(crate) const XDP: u32 = 37;
 
 pub(crate) const WIRE: &str = "
@@ -34,6 +36,10 @@ pub(crate) struct Foreigner {
 
 impl Foreigner {
     pub(crate) fn attach(interface: &str, attach_type: u32) -> Self {
+        Self::attach_with(interface, attach_type, 0)
+    }
+
+    fn attach_with(interface: &str, attach_type: u32, flags: u32) -> Self {
         let counter = bpf::create_map(
             "foreigner",
             MapAttributes {
@@ -60,7 +66,7 @@ impl Foreigner {
         let target = LinkTarget {
             ifindex,
             attach_type,
-            flags: 0,
+            flags,
         };
         let link = bpf::create_link(program.as_fd(), target).expect("nobody else is there");
         Self {
@@ -204,5 +210,24 @@ fn a_failed_change_leaves_what_ran() {
         lab.assert_converged(&more);
         assert_eq!(ping(&other, ip("fd00::2")), 64);
         lab.pcn("destroy --yes wires").expect(0);
+    });
+}
+
+#[test]
+fn a_program_before_ours_is_named() {
+    run_test(|lab| {
+        run("ip link add wire0 type veth peer name wire1").expect(0);
+        run("ip link set wire0 up").expect(0);
+        lab.apply(WIRE);
+        let _after = Foreigner::attach("wire0", TCX_INGRESS);
+        lab.pcn("doctor").expect(0);
+        let before = Foreigner::attach_with("wire0", TCX_INGRESS, BEFORE);
+        let doctor = lab.pcn("doctor").expect(1);
+        let said = "interfaces/wire0/link-tc-ingress: program";
+        assert!(doctor.stdout.contains(said), "{doctor}");
+        drop(before);
+        lab.pcn("doctor").expect(0);
+        lab.pcn("destroy --yes wires").expect(0);
+        run("ip link delete wire0").expect(0);
     });
 }

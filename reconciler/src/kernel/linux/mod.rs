@@ -2,6 +2,7 @@
 
 pub mod bpf;
 mod checks;
+pub mod foreign;
 mod interfaces;
 pub mod lock;
 mod maps;

@@ -12,7 +12,7 @@ use std::{
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{LINK_CREATE, LINK_DETACH, LINK_UPDATE, bpf, bpf_fd};
+use super::{LINK_CREATE, LINK_DETACH, LINK_UPDATE, PROG_QUERY, bpf, bpf_fd};
 
 /// `BPF_F_REPLACE` of a link update: only if the attached program is the expected one.
 const F_REPLACE: u32 = 1 << 2;
@@ -77,4 +77,39 @@ pub fn detach_link(link: BorrowedFd<'_>) -> io::Result<()> {
     let attr = link.as_raw_fd() as u32;
     // SAFETY: the attributes hold no pointers.
     unsafe { bpf(LINK_DETACH, &mut [attr]) }.map(drop)
+}
+
+/// Programs on one interface that are looked at; tcx allows 64 (`BPF_MPROG_MAX`).
+const PROGRAMS: usize = 64;
+
+/// The ids of the programs on a tcx point of an interface, in the order in which they run
+/// (Linux 6.6).
+pub fn attached(ifindex: u32, attach_type: u32) -> io::Result<Vec<u32>> {
+    #[repr(C)]
+    #[derive(Clone, Copy, Pod, Zeroable)]
+    struct Attr {
+        target_ifindex: u32,
+        attach_type: u32,
+        query_flags: u32,
+        attach_flags: u32,
+        prog_ids: u64,
+        count: u32,
+        pad: u32,
+        prog_attach_flags: u64,
+        link_ids: u64,
+        link_attach_flags: u64,
+        revision: u64,
+    }
+    let mut ids = vec![0u32; PROGRAMS];
+    let mut attr = [Attr {
+        target_ifindex: ifindex,
+        attach_type,
+        prog_ids: ids.as_mut_ptr() as u64,
+        count: PROGRAMS as u32,
+        ..Attr::zeroed()
+    }];
+    // SAFETY: the kernel writes at most `count` ids, for which there is room.
+    unsafe { bpf(PROG_QUERY, &mut attr) }?;
+    ids.truncate(attr[0].count as usize);
+    Ok(ids)
 }

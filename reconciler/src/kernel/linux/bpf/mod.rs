@@ -24,7 +24,7 @@ use bytemuck::{Pod, Zeroable};
 
 pub use self::{
     info::{Kind, LinkInfo, MapInfo, ProgramInfo, ids, info, program_by_id},
-    link::{LinkTarget, create_link, detach_link, update_link},
+    link::{LinkTarget, attached, create_link, detach_link, update_link},
     map::{
         F_NO_PREALLOC, MapAttributes, MapType, create_frozen, create_map, delete, lookup,
         lookup_batch, next_key, update, update_batch,
@@ -70,6 +70,7 @@ const PROG_GET_NEXT_ID: u32 = 11;
 const MAP_GET_NEXT_ID: u32 = 12;
 const PROG_GET_FD_BY_ID: u32 = 13;
 const OBJ_GET_INFO_BY_FD: u32 = 15;
+const PROG_QUERY: u32 = 16;
 const BTF_LOAD: u32 = 18;
 const MAP_FREEZE: u32 = 22;
 const MAP_LOOKUP_BATCH: u32 = 24;
