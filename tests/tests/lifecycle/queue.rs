@@ -321,3 +321,63 @@ fn a_router_that_changes() {
         stop(watch);
     });
 }
+
+/// The same hosts, two routers apart.
+const TWO_ROUTERS: &str = "
+apiVersion: pcn.dev/v1alpha1
+kind: Topology
+metadata: { name: q }
+spec:
+  interfaces: { wire0: { hook: tc }, wire1: { hook: tc } }
+  cubes:
+    r:
+      router:
+        ports:
+          lan: { addresses: [10.1.0.254/24, 'fd00:1::fe/64'] }
+          up: { addresses: [192.0.2.1/30, 'fd00:3::1/64'] }
+        routes: [{ to: 10.2.0.0/16, via: 192.0.2.2 }, { to: 'fd00:2::/64', via: 'fd00:3::2' }]
+    s:
+      router:
+        ports:
+          down: { addresses: [192.0.2.2/30, 'fd00:3::2/64'] }
+          wan: { addresses: [10.2.255.254/16, 'fd00:2::fe/64'] }
+        routes: [{ to: 10.1.0.0/24, via: 192.0.2.1 }, { to: 'fd00:1::/64', via: 'fd00:3::1' }]
+  links: [[r:lan, wire0], [r:up, s:down], [s:wan, wire1]]
+";
+
+#[test]
+fn the_first_packets_wait_behind_another_router() {
+    run_test(|lab| {
+        let (lan, _wan) = hosts(Station::new);
+        let watch = watch(lab, TWO_ROUTERS);
+        for target in ["10.2.0.2", "fd00:2::2"] {
+            let run = lan.run(&format!("ping -n -c 1 -W 5 {target}"));
+            assert!(run.stdout.contains("ttl=62"), "the first one: {run}");
+        }
+        stop(watch);
+        lab.assert_converged(TWO_ROUTERS);
+    });
+}
+
+#[test]
+fn a_machine_without_tap_interfaces() {
+    run_test(|lab| {
+        let (lan, _wan) = hosts(Station::new);
+        run("mount -t tmpfs tmpfs /dev/net").expect(0);
+        let file = lab.file("q.yaml", ROUTER);
+        let mut running = lab.start_pcn(&format!("watch --interval 1h --poll 1h -f {file}"));
+        wait::until("a word of what cannot be done", || {
+            assert!(running.is_running(), "it ended: {}", running.stderr());
+            let said = "the first packets to unknown neighbours are dropped: /dev/net/tun";
+            running.stderr().contains(said).then_some(())
+        });
+        lab.note_objects();
+        // As without a watch: the first one is lost, and counted; the next is not.
+        let before = drops(lab);
+        let run = lan.run("ping -n -c 2 -i 0.3 -W 5 10.2.0.2");
+        assert!(run.stdout.contains("1 received"), "{run}");
+        assert_eq!(drops(lab), before + 1);
+        stop(running);
+        lab.assert_converged(ROUTER);
+    });
+}
