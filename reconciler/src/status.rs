@@ -143,6 +143,9 @@ pub struct Port {
     pub state: State,
     /// Transparent cubes on it, from the outside in.
     pub through: Vec<Name>,
+    /// What the kind has to say of the port: `vlans`, ...
+    #[serde(flatten)]
+    pub details: Map<String, Value>,
     /// What it counted.
     #[serde(flatten)]
     pub traffic: Traffic,

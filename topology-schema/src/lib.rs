@@ -75,7 +75,7 @@ pub use json_schema::json_schema;
 pub use name::{InterfaceName, MAX_INTERFACE_NAME_LENGTH, MAX_NAME_LENGTH, Name};
 pub use parse::{Locations, parse, parse_located};
 pub use path::{Path, Segment};
-pub use quantity::{Bounded, Mtu, Seconds};
+pub use quantity::{Bounded, Mtu, PacketRate, Seconds};
 pub use text::{ValueCode, ValueError};
 pub use topology::{
     ApiVersion, Drift, Hook, Interface, Kind, Link, Metadata, Namespace, NamespaceInterface,

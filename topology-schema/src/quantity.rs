@@ -112,6 +112,73 @@ text_type!(
     number |number| Some(format!("say the unit: {number}s"))
 );
 
+/// A rate in packets per second, 1 to 10000000.
+///
+/// Its text is the number with its unit: `1000/s`. A bare number is refused, since nobody can tell its unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PacketRate(u32);
+
+impl PacketRate {
+    /// The highest.
+    pub const MAX: u32 = 10_000_000;
+
+    /// A rate of that many packets per second; `None` for zero and beyond the highest.
+    #[must_use]
+    pub const fn new(per_second: u32) -> Option<Self> {
+        if per_second == 0 || per_second > Self::MAX {
+            None
+        } else {
+            Some(Self(per_second))
+        }
+    }
+
+    /// Packets per second.
+    #[must_use]
+    pub const fn per_second(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Display for PacketRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/s", self.0)
+    }
+}
+
+impl FromStr for PacketRate {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let invalid = |help: String| {
+            ValueError::new(
+                ValueCode::InvalidRate,
+                format!("{} is no rate in packets per second", quote(text)),
+            )
+            .help(help)
+        };
+        let digits =
+            |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        if digits(text) {
+            return Err(invalid(format!("say the unit: {text}/s")));
+        }
+        let number = text.strip_suffix("/s").filter(|number| digits(number));
+        let number = number.filter(|number| !number.starts_with('0'));
+        number
+            .and_then(|number| number.parse().ok())
+            .and_then(Self::new)
+            .ok_or_else(|| invalid(format!("write it like 1000/s, at most {}/s", Self::MAX)))
+    }
+}
+
+text_type!(
+    PacketRate,
+    "PacketRate",
+    expecting "a rate such as `1000/s`",
+    pattern "^([1-9][0-9]{0,6}|10000000)/s$",
+    "Rate in packets per second, 1 to 10000000: `1000/s`. A bare number is refused.",
+    number |number| Some(format!("say the unit: {number}/s"))
+);
+
 /// A whole number from `MIN` to `MAX`, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bounded<const MIN: u32, const MAX: u32>(u32);

@@ -33,6 +33,8 @@ pub enum ValueCode {
     HostBitsSet,
     /// Not a duration.
     InvalidDuration,
+    /// Not a rate.
+    InvalidRate,
     /// Not a URL that can be checked.
     InvalidUrl,
     /// Fields that do not go together.
@@ -50,7 +52,7 @@ pub enum ValueCode {
 }
 
 impl ValueCode {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::InvalidName,
         Self::InvalidInterfaceName,
         Self::InvalidMac,
@@ -58,6 +60,7 @@ impl ValueCode {
         Self::InvalidPrefix,
         Self::HostBitsSet,
         Self::InvalidDuration,
+        Self::InvalidRate,
         Self::InvalidEndpoint,
         Self::InvalidUrl,
         Self::ConflictingFields,
@@ -78,6 +81,7 @@ impl ValueCode {
             Self::InvalidPrefix => "invalid-prefix",
             Self::HostBitsSet => "host-bits-set",
             Self::InvalidDuration => "invalid-duration",
+            Self::InvalidRate => "invalid-rate",
             Self::InvalidEndpoint => "invalid-endpoint",
             Self::InvalidUrl => "invalid-url",
             Self::ConflictingFields => "conflicting-fields",

@@ -2,7 +2,10 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{address::Mac, assert_size};
+use crate::{
+    address::{Mac, V6},
+    assert_size,
+};
 
 /// Read-only globals (`SETTINGS`).
 #[repr(C)]
@@ -18,6 +21,10 @@ assert_size!(Settings, 16);
 /// The bridge looks at VLAN tags (IEEE 802.1Q-2022, a C-VLAN component); without it frames cross as
 /// they are, whatever tags they have.
 pub const FEATURE_VLANS: u64 = 1 << 0;
+/// A port has a limit in `storm_limits`.
+pub const FEATURE_STORM_CONTROL: u64 = 1 << 1;
+/// Packets for IP multicast groups go to members and routers (RFC 4541).
+pub const FEATURE_SNOOPING: u64 = 1 << 2;
 
 /// Key of the forwarding tables.
 #[repr(C)]
@@ -101,6 +108,86 @@ impl Default for PortVlans {
 pub const TCI_VLAN: u16 = 0x0fff;
 /// Priority code point and drop eligible indicator.
 pub const TCI_PRIORITY: u16 = 0xf000;
+
+/// Sorts of frames that storm control tells apart: places in [`StormLimits`].
+pub const STORM_BROADCAST: usize = 0;
+/// Frames for groups other than broadcast.
+pub const STORM_MULTICAST: usize = 1;
+/// Frames for stations that are not known.
+pub const STORM_UNKNOWN_UNICAST: usize = 2;
+/// Places; a power of two.
+pub const STORM_SORTS: usize = 4;
+
+/// How many frames of one sort a port may send.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct StormLimit {
+    /// Nanoseconds for each frame; 0 for no limit.
+    pub interval: u64,
+    /// Nanoseconds by which a frame may be early: those of the frames that may come at once,
+    /// without the last.
+    pub tolerance: u64,
+}
+assert_size!(StormLimit, 16);
+
+/// One entry of the banked table `storm_limits`, indexed by port. The learned table `storm_state`
+/// has [`STORM_SORTS`] entries for each port: when the next frame is due.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct StormLimits {
+    /// By sort.
+    pub sorts: [StormLimit; STORM_SORTS],
+}
+assert_size!(StormLimits, 64);
+
+/// Key of the learned table `mdb`: a group and one of its ports, or one of these left open.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Pod, Zeroable)]
+pub struct MdbKey {
+    /// The group (an IPv4 group in the first word), or [`GROUP_ANY`]: then the entry says that a
+    /// router is behind the port.
+    pub address: V6,
+    /// The port, or [`NO_PORT`]: then the entry is about the group as a whole, or, without a
+    /// group, about the querier.
+    pub port: u32,
+    /// As in [`FdbKey`].
+    pub vlan: u16,
+    /// 4 or 6.
+    pub family: u16,
+}
+assert_size!(MdbKey, 24);
+
+/// No group.
+pub const GROUP_ANY: V6 = V6::UNSPECIFIED;
+/// No port.
+pub const NO_PORT: u32 = u32::MAX;
+
+/// Value of the learned table `mdb`. Times are in nanoseconds of `CLOCK_MONOTONIC_COARSE`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct MdbEntry {
+    /// When it is forgotten.
+    pub until: u64,
+    /// Of a group or a querier: until then not all members are known, so everyone gets packets.
+    pub flood_until: u64,
+    /// What was behind the port then ([`crate::port::PORT_BEHIND`]).
+    pub behind: u32,
+    /// Padding.
+    pub reserved: u32,
+}
+assert_size!(MdbEntry, 24);
+
+/// Entries of `mdb`.
+pub const MDB_SIZE: u32 = 65536;
+/// How long a report counts, in nanoseconds (group membership interval, RFC 3376, 8.4 and RFC
+/// 3810, 9.4, with their defaults).
+pub const MEMBERSHIP_INTERVAL: u64 = 260_000_000_000;
+/// How long a query counts, in nanoseconds (other querier present interval, RFC 3376, 8.5 and RFC
+/// 3810, 9.5, with their defaults).
+pub const QUERIER_INTERVAL: u64 = 255_000_000_000;
+/// How often a router asks before it takes a group to be left (last member query count, RFC 3376,
+/// 8.1 and 8.9).
+pub const ROBUSTNESS: u64 = 2;
 
 /// The one entry of the learned table `state`.
 #[repr(C)]

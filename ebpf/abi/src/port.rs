@@ -50,6 +50,8 @@ assert_size!(Port, 24);
 pub const PORT_ISOLATED: u32 = 1 << 0;
 /// The port can only be reached on TC: XDP hands frames for it over.
 pub const PORT_VIA_TC: u32 = 1 << 1;
+/// Behind the port of a bridge is a multicast router, whether it is heard or not.
+pub const PORT_MULTICAST_ROUTER: u32 = 1 << 2;
 /// The bits that say what is behind a port of a cube that learns: a hash of the ends of the
 /// network that the topology has there, 0 for nothing. Where a station was heard is no answer any
 /// more once this is another one.

@@ -4,7 +4,10 @@ use core::ptr;
 
 use ebpf_abi::{address::Be16, counters::DropReason};
 
-use crate::{tc::Tc, wire::Ethernet};
+use crate::{
+    tc::Tc,
+    wire::{ETHERNET_LENGTH, Ethernet},
+};
 
 /// The result of handling a packet: the error is the reason to drop it.
 pub type Result<T> = core::result::Result<T, DropReason>;
@@ -19,6 +22,8 @@ pub struct Tag {
     pub control: u16,
     /// The type of what the tag is around, or of the frame if it has none.
     pub ethertype: Be16,
+    /// Where that begins, in bytes from the Ethernet header.
+    pub offset: u16,
 }
 
 impl Tag {
@@ -29,6 +34,7 @@ impl Tag {
             present: false,
             control: 0,
             ethertype,
+            offset: ETHERNET_LENGTH as u16,
         }
     }
 }

@@ -157,6 +157,7 @@ impl Packet for Tc {
                 present: true,
                 control: control as u16,
                 ethertype: ethernet.ethertype,
+                offset: ETHERNET_LENGTH as u16,
             });
         }
         if ethernet.ethertype != ETHERTYPE_VLAN {
@@ -167,6 +168,7 @@ impl Packet for Tc {
             present: true,
             control: tag.control.get(),
             ethertype: tag.ethertype,
+            offset: (ETHERNET_LENGTH + size_of::<VlanTag>()) as u16,
         })
     }
 

@@ -109,6 +109,7 @@ impl Packet for Xdp {
             present: true,
             control: tag.control.get(),
             ethertype: tag.ethertype,
+            offset: (ETHERNET_LENGTH + size_of::<VlanTag>()) as u16,
         })
     }
 

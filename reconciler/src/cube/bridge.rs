@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use ebpf_abi::{
     address::Mac,
-    bridge::{FEATURE_VLANS, FdbEntry, FdbKey, Settings, State, flood_len},
-    port::PORT_ISOLATED,
+    bridge::{
+        FEATURE_SNOOPING, FEATURE_STORM_CONTROL, FEATURE_VLANS, FdbEntry, FdbKey, Settings, State,
+        flood_len,
+    },
+    port::{PORT_ISOLATED, PORT_MULTICAST_ROUTER},
 };
 use serde_json::{Value, json};
 use topology_schema::{Cube, MacAddr, Name, cube::bridge::Spec};
@@ -13,6 +16,8 @@ use topology_schema::{Cube, MacAddr, Name, cube::bridge::Spec};
 use super::{Context, CubeDriver, Lowered, Table, Tables, index, room_for};
 use crate::resource::{MapKind, Template};
 
+mod multicast;
+mod storm;
 mod vlans;
 
 pub(super) struct Driver;
@@ -28,10 +33,17 @@ impl CubeDriver for Driver {
 
     fn port_flags(&self, cube: &Cube, port: &Name) -> u32 {
         let Cube::Bridge(spec) = cube else { return 0 };
-        match spec.ports.get(port) {
-            Some(settings) if settings.isolated => PORT_ISOLATED,
-            _ => 0,
+        let Some(settings) = spec.ports.get(port) else {
+            return 0;
+        };
+        let mut flags = 0;
+        if settings.isolated {
+            flags |= PORT_ISOLATED;
         }
+        if settings.multicast_router {
+            flags |= PORT_MULTICAST_ROUTER;
+        }
+        flags
     }
 
     fn lower(&self, context: &Context<'_>) -> Lowered {
@@ -46,13 +58,9 @@ impl CubeDriver for Driver {
             .zip(numbers)
             .map(|(at, number): (u32, u32)| (at, index(number)))
             .collect();
-        let mut features = 0;
-        if spec.is_vlan_aware() {
-            features |= FEATURE_VLANS;
-        }
         let settings = Settings {
             aging_time: u64::from(spec.aging_time.get()) * 1_000_000_000,
-            features,
+            features: features(spec),
         };
         let key = size_of::<FdbKey>();
         Lowered {
@@ -66,6 +74,9 @@ impl CubeDriver for Driver {
                 ),
                 Table::banked("flood", flood_len(context.capacity()), 4, flood),
                 vlans::table(spec, context),
+                storm::limits(spec, context),
+                storm::state(spec, context),
+                multicast::table(spec),
                 Table::learned(
                     "fdb",
                     MapKind::Hash,
@@ -104,8 +115,32 @@ impl CubeDriver for Driver {
                 .get(&port)
                 .map_or_else(|| format!("#{port}"), Clone::clone)
         };
-        serde_json::Map::from_iter([("fdb".to_owned(), fdb(tables, &name).into())])
+        let mut lists = multicast::show(tables, &name);
+        lists.insert("fdb".to_owned(), fdb(tables, &name).into());
+        lists
     }
+
+    fn port_details(&self, cube: &Cube, port: &Name) -> serde_json::Map<String, Value> {
+        match cube {
+            Cube::Bridge(spec) if spec.is_vlan_aware() => vlans::details(spec, port),
+            _ => serde_json::Map::new(),
+        }
+    }
+}
+
+/// What the bridge's program has to have.
+fn features(spec: &Spec) -> u64 {
+    let mut features = 0;
+    if spec.is_vlan_aware() {
+        features |= FEATURE_VLANS;
+    }
+    if storm::is_limited(spec) {
+        features |= FEATURE_STORM_CONTROL;
+    }
+    if spec.multicast_snooping {
+        features |= FEATURE_SNOOPING;
+    }
+    features
 }
 
 fn static_fdb(spec: &Spec, context: &Context<'_>) -> BTreeMap<Vec<u8>, Vec<u8>> {

@@ -70,6 +70,11 @@ pub trait CubeDriver: Sync {
     ) -> serde_json::Map<String, Value> {
         serde_json::Map::new()
     }
+
+    /// What there is to show of a port beyond its link and counters.
+    fn port_details(&self, _cube: &Cube, _port: &Name) -> serde_json::Map<String, Value> {
+        serde_json::Map::new()
+    }
 }
 
 /// Reads the tables of one running cube.

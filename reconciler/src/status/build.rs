@@ -194,13 +194,16 @@ impl Builder<'_> {
         }
     }
 
-    /// Arrays are always full: they are left out.
+    /// Arrays are always full: they are left out. So is what has room for one entry: nothing reads it
+    /// in this cube.
     fn tables(&mut self, cube: &Name) -> BTreeMap<String, Table> {
         let folder = PinPath::found(format!("cubes/{cube}/"));
         let maps = self.reading.observed.maps.range(folder.clone()..);
         maps.take_while(|(path, _)| path.as_str().starts_with(folder.as_str()))
             .filter_map(|(path, map)| {
-                let shape = map.shape.filter(|shape| shape.kind.may_be_full())?;
+                let shape = map.shape?;
+                let used = shape.kind.may_be_full() && shape.max_entries > 1;
+                used.then_some(())?;
                 let read = map.entries.as_ref().map(|entries| entries.len() as u64);
                 let table = Table {
                     entries: read.or_else(|| self.kernel.count(path).ok()),
@@ -221,6 +224,7 @@ impl Builder<'_> {
             peer: self.graph.peer(&endpoint).map(ToString::to_string),
             state: self.linked(&endpoint),
             through: spec.through(port).to_vec(),
+            details: driver_for(spec.kind()).port_details(spec, port),
             traffic: counters.at(self.allocation().port(cube, port)),
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ebpf_abi::{
     chain::CubeChain,
     entry::{ENTRY_INHERITS, Entry},
-    port::{self, PORT_VIA_TC, Port, behind},
+    port::{self, PORT_MULTICAST_ROUTER, PORT_VIA_TC, Port, behind},
 };
 use topology_schema::{Cube, Endpoint, Hook as InterfaceHook, InterfaceName, Name};
 
@@ -81,6 +81,9 @@ impl Builder<'_, '_> {
             && *hop != Hop::None
         {
             flags |= behind(self.hash_behind(cube, port));
+            if self.leads_to_router(cube, port) {
+                flags |= PORT_MULTICAST_ROUTER;
+            }
         }
         let entry = Port {
             hop: encoded,
@@ -123,6 +126,21 @@ impl Builder<'_, '_> {
             }
             Some(Endpoint::Namespace { .. }) => true,
             Some(Endpoint::Port { .. }) | None => false,
+        }
+    }
+
+    /// True if a cube whose ports are stations is right behind the port: it says nothing of groups.
+    fn leads_to_router(&self, cube: &Name, port: &Name) -> bool {
+        let endpoint = Endpoint::Port {
+            cube: cube.clone(),
+            port: port.clone(),
+        };
+        match self.graph.peer(&endpoint) {
+            Some(Endpoint::Port { cube, .. }) => self
+                .graph
+                .cube(cube)
+                .is_some_and(|peer| driver_for(peer.kind()).routes()),
+            Some(Endpoint::Namespace { .. } | Endpoint::Host(_)) | None => false,
         }
     }
 

@@ -4,6 +4,9 @@
 
 mod bridge;
 mod bridge_flood;
+mod bridge_model;
+mod bridge_multicast;
+mod bridge_storm;
 mod bridge_vlan;
 mod ddos_mitigator;
 mod entry;

@@ -4,8 +4,9 @@ use std::{collections::BTreeSet, path::Path};
 
 use integration_tests::{
     lab::{Footprint, Lab, Station, run_test},
-    traffic::{no_ping, ping, traceroute},
+    traffic::{no_ping, ping, tcp, traceroute},
     wait,
+    wire::Frame,
 };
 use serde_json::Value;
 
@@ -35,6 +36,7 @@ examples! {
     quickstart "quickstart" nothing, quickstart_traffic;
     router "router" nothing, router_traffic;
     two_routers "two-routers" nothing, two_routers_traffic;
+    vlan_trunk "vlan-trunk" nothing, vlan_trunk_traffic;
     xdp "xdp" wires, xdp_traffic;
 }
 
@@ -195,6 +197,53 @@ fn forwarder_traffic(lab: &Lab) {
     assert_eq!(ping(&a, ip("fd00:32::2")), 64);
     no_ping(&c, ip("10.32.0.1"));
     no_ping(&c, ip("fd00:32::1"));
+}
+
+fn vlan_trunk_traffic(lab: &Lab) {
+    let space = |name| lab.space(name);
+    // Hosts listen from the start: what reaches one in the other VLAN is the router's doing.
+    let silent = space("trunk-b20").wire();
+    for (from, to) in [("trunk-a10", "10.40.10.2"), ("trunk-b10", "fd00:40:10::1")] {
+        assert_eq!(ping(&space(from), ip(to)), 64, "{from} to {to}");
+    }
+    // Frames for everyone as well: the requests for the other's link-layer address.
+    let heard = silent.drain();
+    let of_vlan_10 = |frame: &Frame| {
+        ["10.40.10.2", "fd00:40:10::1"]
+            .iter()
+            .any(|to| frame.asks_for(ip(to)))
+    };
+    assert!(!heard.iter().any(of_vlan_10), "{heard:#?}");
+    for (from, to) in [("trunk-a20", "10.40.20.2"), ("trunk-a20", "fd00:40:20::2")] {
+        assert_eq!(ping(&space(from), ip(to)), 64, "{from} to {to}");
+    }
+    // Buffers that are still to be segmented get the tag as well.
+    tcp(
+        &space("trunk-a10"),
+        &space("trunk-b10"),
+        ip("10.40.10.2"),
+        8 << 20,
+    );
+    tcp(
+        &space("trunk-b20"),
+        &space("trunk-a20"),
+        ip("fd00:40:20::1"),
+        8 << 20,
+    );
+    for (from, to) in [("trunk-a10", "10.40.20.2"), ("trunk-b10", "fd00:40:20::1")] {
+        assert_eq!(ping(&space(from), ip(to)), 63, "{from} to {to}");
+    }
+    let fdb = &lab.show("vlan-trunk")["cubes"]["sw-b"]["fdb"];
+    let known: BTreeSet<_> = fdb
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|entry| (entry["vlan"].as_u64(), entry["port"].as_str()))
+        .collect();
+    for (vlan, port) in [(10, "h10"), (10, "trunk"), (20, "h20"), (20, "trunk")] {
+        assert!(known.contains(&(Some(vlan), Some(port))), "{fdb}");
+    }
+    assert_eq!(known.len(), 4, "{fdb}");
 }
 
 fn hello_traffic(lab: &Lab) {

@@ -6,6 +6,7 @@ mod neighbors;
 mod random_pairs;
 mod stacks;
 mod traffic;
+mod vlans;
 mod xdp;
 
 #[path = "../../../reconciler/tests/support/shape.rs"]

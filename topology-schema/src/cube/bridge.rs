@@ -10,7 +10,7 @@ use crate::cube::CubeContext;
 use crate::diagnostic::Diagnostic;
 use crate::name::Name;
 use crate::path::Path;
-use crate::quantity::{Bounded, Seconds};
+use crate::quantity::{Bounded, PacketRate, Seconds};
 use crate::validate::Checker;
 use crate::vlan::{VlanId, VlanRange, VlanSet};
 
@@ -40,6 +40,11 @@ pub struct Spec {
     )]
     #[schemars(extend("default" = 65_536))]
     pub fdb_size: FdbSize,
+    /// Whether packets for IP multicast groups go only to their members and to routers, as IGMP and MLD messages say
+    /// (RFC 4541). Takes effect where a querier is heard, such as a multicast router. Default: `false`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(extend("default" = false))]
+    pub multicast_snooping: bool,
     /// Settings of ports, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ports: BTreeMap<Name, Port>,
@@ -74,6 +79,43 @@ pub struct Port {
     /// VLANs of the port, told apart by tags (IEEE 802.1Q). Excludes `access`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trunk: Option<Trunk>,
+    /// Most frames that the port may send to several ports, by sort. What is more is dropped. Default: no limits.
+    #[serde(default, skip_serializing_if = "StormControl::is_unset")]
+    pub storm_control: StormControl,
+    /// Whether a multicast router is behind the port even if it is not heard: the port gets all packets for groups, and
+    /// all reports of members. So do ports that are linked to a `router`. Default: `false`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(extend("default" = false))]
+    pub multicast_router: bool,
+}
+
+/// Most frames per second that a port may send to several ports. Of each sort, those of a tenth of a second may come
+/// at once, and one at least.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(
+    rename_all = "camelCase",
+    deny_unknown_fields,
+    expecting = "limits such as `{ broadcast: 1000/s }`"
+)]
+#[schemars(rename = "BridgeStormControl")]
+pub struct StormControl {
+    /// Frames for all stations. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broadcast: Option<PacketRate>,
+    /// Frames for other groups. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub multicast: Option<PacketRate>,
+    /// Frames for stations that are not in the forwarding table. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown_unicast: Option<PacketRate>,
+}
+
+impl StormControl {
+    /// Whether there is no limit at all.
+    #[must_use]
+    pub fn is_unset(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The VLANs of a trunk port.
@@ -154,6 +196,7 @@ impl Default for Spec {
         Self {
             aging_time: default_aging_time(),
             fdb_size: default_fdb_size(),
+            multicast_snooping: false,
             ports: BTreeMap::new(),
             fdb: Vec::new(),
         }
@@ -184,6 +227,12 @@ pub(crate) fn check(spec: &Spec, checker: &mut Checker<'_>, cube: &CubeContext<'
     for (name, port) in &spec.ports {
         checker.unicast(port.mac, || cube.port_path(name).key("mac"));
         check_vlans(port, checker, &cube.port_path(name));
+        if port.multicast_router && !spec.multicast_snooping {
+            let path = cube.port_path(name).key("multicastRouter");
+            let message = format!("port `{name}` gets all packets for groups anyway");
+            let diagnostic = Diagnostic::warning("no-effect", &path, message);
+            checker.report(diagnostic.help("it matters with `multicastSnooping: true`"));
+        }
     }
     let path = cube.path.key("fdb");
     let size = usize::try_from(spec.fdb_size.get()).unwrap_or(usize::MAX);

@@ -12,7 +12,8 @@ use topology_schema::cube::{
 use topology_schema::{
     ApiVersion, Bounded, Check, Cube, Drift, Endpoint, Hook, Instance, Interface, InterfaceAddress,
     InterfaceName, Kind, Link, MacAddr, Metadata, Name, Namespace, NamespaceInterface,
-    NamespaceRoute, Prefix, Probe, RouteTarget, Seconds, Spec, Topology, VlanRange, VlanSet,
+    NamespaceRoute, PacketRate, Prefix, Probe, RouteTarget, Seconds, Spec, Topology, VlanRange,
+    VlanSet,
 };
 
 /// Names, many of which YAML would read as something else than text.
@@ -121,13 +122,26 @@ fn bridge() -> impl Strategy<Value = bridge::Spec> {
     let trunk = (vlans(), option::of(bounded()))
         .prop_map(|(allowed, native)| bridge::Trunk { allowed, native });
     let vlan = (option::of(bounded()), option::of(trunk));
-    let port = (option::of(mac()), through(), any::<bool>(), vlan).prop_map(
-        |(mac, through, isolated, (access, trunk))| bridge::Port {
-            mac,
-            through,
-            isolated,
-            access,
-            trunk,
+    let rate = || option::of((1..=PacketRate::MAX).prop_map(|rate| PacketRate::new(rate).unwrap()));
+    let storm = (rate(), rate(), rate()).prop_map(|(broadcast, multicast, unknown_unicast)| {
+        bridge::StormControl {
+            broadcast,
+            multicast,
+            unknown_unicast,
+        }
+    });
+    let multicast = (storm, any::<bool>());
+    let port = (option::of(mac()), through(), any::<bool>(), vlan, multicast).prop_map(
+        |(mac, through, isolated, (access, trunk), (storm_control, multicast_router))| {
+            bridge::Port {
+                mac,
+                through,
+                isolated,
+                access,
+                trunk,
+                storm_control,
+                multicast_router,
+            }
         },
     );
     let entry = (
@@ -139,15 +153,19 @@ fn bridge() -> impl Strategy<Value = bridge::Spec> {
     (
         seconds(),
         bounded(),
+        any::<bool>(),
         btree_map(name(), port, 0..3),
         vec(entry, 0..3),
     )
-        .prop_map(|(aging_time, fdb_size, ports, fdb)| bridge::Spec {
-            aging_time,
-            fdb_size,
-            ports,
-            fdb,
-        })
+        .prop_map(
+            |(aging_time, fdb_size, multicast_snooping, ports, fdb)| bridge::Spec {
+                aging_time,
+                fdb_size,
+                multicast_snooping,
+                ports,
+                fdb,
+            },
+        )
 }
 
 fn router() -> impl Strategy<Value = router::Spec> {

@@ -1,5 +1,7 @@
 //! What runs, for people.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 use topology_schema::Name;
 
@@ -114,14 +116,26 @@ fn cube(out: &mut String, name: &Name, cube: &Cube) {
     let title = paint(style::TITLE, &format!("cube/{name}"));
     out.push_str(&format!("{title}  {}  {}\n", cube.kind, state(&cube.state)));
     let rated = cube.traffics().any(|traffic| traffic.rates.is_some());
-    let mut ports = Table::new(&columns(&["port", "peer", "state", "through"], rated));
+    let details: BTreeSet<&str> = cube
+        .ports
+        .values()
+        .flat_map(|port| port.details.keys().map(String::as_str))
+        .collect();
+    let mut own = vec!["port", "peer", "state", "through"];
+    own.extend(&details);
+    let mut ports = Table::new(&columns(&own, rated));
     for (port, item) in &cube.ports {
-        let own = [
+        let mut own = vec![
             port.clone(),
             item.peer.clone().unwrap_or_default(),
             state(&item.state),
             names(&item.through),
         ];
+        own.extend(
+            details
+                .iter()
+                .map(|key| item.details.get(*key).map(in_a_line).unwrap_or_default()),
+        );
         ports.row(own.into_iter().chain(numbers(&item.traffic, rated)));
     }
     let mut attachments = Table::new(&columns(&["attached to", "direction", "state"], rated));
@@ -311,6 +325,19 @@ fn scaled(value: f64) -> String {
         _ => 0,
     };
     format!("{value:.decimals$}{prefix}")
+}
+
+/// `tagged 10 20-30, untagged 1`
+fn in_a_line(value: &Value) -> String {
+    match value {
+        Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(" "),
+        Value::Object(members) => members
+            .iter()
+            .map(|(key, value)| format!("{key} {}", in_a_line(value)))
+            .collect::<Vec<_>>()
+            .join(", "),
+        other => plain(other),
+    }
 }
 
 fn plain(value: &Value) -> String {

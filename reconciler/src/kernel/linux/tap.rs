@@ -3,7 +3,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     os::{fd::AsRawFd as _, unix::fs::OpenOptionsExt as _},
 };
 
@@ -15,6 +15,8 @@ const DEVICE: &str = "/dev/net/tun";
 const SET_INTERFACE: libc::Ioctl = 0x4004_54ca;
 /// `IFF_TAP | IFF_NO_PI`: Ethernet frames, nothing in front of them.
 const FLAGS: i16 = 0x0002 | 0x1000;
+/// Bytes of the largest frame.
+const LARGEST: usize = 1 << 16;
 /// The kernel puts a number at the end.
 const NAME: &[u8] = b"pcnwait%d";
 
@@ -93,6 +95,19 @@ impl Tap {
     /// Its number.
     pub const fn index(&self) -> u32 {
         self.index
+    }
+
+    /// The next frame that was sent to it, with its VLAN tag; `None` if there is none.
+    pub fn departed(&self) -> io::Result<Option<Vec<u8>>> {
+        let mut frame = vec![0; LARGEST];
+        match (&self.file).read(&mut frame) {
+            Ok(length) => {
+                frame.truncate(length);
+                Ok(Some(frame))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Lets a frame arrive. What runs on the interface has run when this returns.

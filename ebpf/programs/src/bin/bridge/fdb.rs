@@ -87,14 +87,14 @@ fn make_room(now: u64) {
     let Some(state) = STATE.get_ptr_mut(0) else {
         return;
     };
-    // SAFETY: the entry is always there; a lost race costs one sweep or one count.
+    // SAFETY: the entry is always there; a lost race costs one count.
+    unsafe { (*state).full += 1 };
+    if !may_sweep(now) {
+        return;
+    }
+    let mut now = now;
+    // SAFETY: the callback has the signature that the helper wants, and `now` outlives the call.
     unsafe {
-        (*state).full += 1;
-        if clock::elapsed(now, (*state).swept) < SWEEP_INTERVAL {
-            return;
-        }
-        (*state).swept = now;
-        let mut now = now;
         bpf_for_each_map_elem(
             (&raw const FDB).cast_mut().cast(),
             forget_aged as *mut c_void,
@@ -102,6 +102,22 @@ fn make_room(now: u64) {
             0,
         );
     }
+}
+
+/// True once a second: a sweep walks a whole table.
+#[inline(always)]
+pub fn may_sweep(now: u64) -> bool {
+    let Some(state) = STATE.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: the entry is always there; a lost race costs one sweep.
+    unsafe {
+        if clock::elapsed(now, (*state).swept) < SWEEP_INTERVAL {
+            return false;
+        }
+        (*state).swept = now;
+    }
+    true
 }
 
 /// Callback of `bpf_for_each_map_elem` (Linux 5.13).

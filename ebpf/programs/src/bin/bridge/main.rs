@@ -6,6 +6,8 @@
 
 mod fdb;
 mod flood;
+mod snooping;
+mod storm;
 mod vlan;
 
 use aya_ebpf::{
@@ -62,7 +64,8 @@ impl StandardCube for Bridge {
             return Err(DropReason::Malformed);
         }
         let mut frame = Frame::classify(packet, &ethernet, input)?;
-        match way(packet, &ethernet, frame.vlan, input)? {
+        let now = clock::now();
+        match way(packet, &ethernet, frame.vlan, input, now)? {
             Way::Port(output) => {
                 if vlan::aware() {
                     // What is handed over must be as it came.
@@ -74,7 +77,7 @@ impl StandardCube for Bridge {
                 Ok(Verdict::emit(output))
             }
             Way::All => match packet.as_tc() {
-                Some(tc) => flood::flood(&tc, frame, input),
+                Some(tc) => flood::flood(&tc, frame, ethernet.destination, input, now),
                 // XDP cannot copy a frame to programs.
                 None => Ok(Verdict::HAND_OVER),
             },
@@ -89,8 +92,7 @@ enum Way {
 }
 
 #[inline(always)]
-fn way<P: Packet>(packet: &P, ethernet: &Ethernet, vlan: u16, input: u32) -> Result<Way> {
-    let now = clock::now();
+fn way<P: Packet>(packet: &P, ethernet: &Ethernet, vlan: u16, input: u32, now: u64) -> Result<Way> {
     let from = standard::port(packet, input)?;
     fdb::learn(ethernet.source, vlan, input, from.flags & PORT_BEHIND, now);
     if is_reserved(ethernet.destination) {

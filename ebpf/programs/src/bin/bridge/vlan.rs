@@ -3,14 +3,17 @@
 
 use aya_ebpf::{macros::map, maps::Array};
 use ebpf_abi::{
+    address::Be16,
     bridge::{
-        FEATURE_VLANS, PORT_VLAN_TAGGED, PORT_VLAN_UNAWARE, PortVlans, TCI_PRIORITY, TCI_VLAN,
+        FEATURE_SNOOPING, FEATURE_VLANS, PORT_VLAN_TAGGED, PORT_VLAN_UNAWARE, PortVlans,
+        TCI_PRIORITY, TCI_VLAN,
     },
     chain::{MIN_PORTS, in_bank},
     counters::DropReason,
 };
 use ebpf_programs::{
     Packet, Result,
+    packet::Tag,
     wire::{ETHERTYPE_VLAN, Ethernet},
 };
 
@@ -39,6 +42,9 @@ pub struct Frame {
     priority: u16,
     /// What it carries is tagged as well.
     carries_tag: bool,
+    /// The type of what it carries as it came in, and where that begins.
+    pub ethertype: Be16,
+    pub offset: u16,
 }
 
 /// How a port sends the frames of a VLAN.
@@ -63,24 +69,15 @@ impl Frame {
     #[inline(always)]
     pub fn classify<P: Packet>(packet: &P, ethernet: &Ethernet, input: u32) -> Result<Self> {
         if !aware() {
-            return Ok(Self {
-                vlan: 0,
-                tagged: false,
-                tag: 0,
-                priority: 0,
-                carries_tag: false,
-            });
+            if !has(FEATURE_SNOOPING) {
+                return Ok(Self::on(0, Tag::none(ethernet.ethertype)));
+            }
+            return Ok(Self::on(0, packet.customer_tag(ethernet)?));
         }
         let port = port(packet, input)?;
         let tag = packet.customer_tag(ethernet)?;
         if port.flags & PORT_VLAN_UNAWARE != 0 {
-            return Ok(Self {
-                vlan: port.untagged,
-                tagged: false,
-                tag: 0,
-                priority: 0,
-                carries_tag: tag.present,
-            });
+            return Ok(Self::on(port.untagged, tag));
         }
         let id = tag.control & TCI_VLAN;
         let vlan = if id == 0 {
@@ -99,7 +96,27 @@ impl Frame {
             tag: id,
             priority: tag.control & TCI_PRIORITY,
             carries_tag: tag.ethertype == ETHERTYPE_VLAN,
+            ethertype: tag.ethertype,
+            offset: tag.offset,
         })
+    }
+
+    /// A frame on a port that does not look at tags: what it has is part of what it carries.
+    #[inline(always)]
+    fn on(vlan: u16, tag: Tag) -> Self {
+        Self {
+            vlan,
+            tagged: false,
+            tag: 0,
+            priority: 0,
+            carries_tag: tag.present,
+            ethertype: if tag.present {
+                ETHERTYPE_VLAN
+            } else {
+                tag.ethertype
+            },
+            offset: tag.offset,
+        }
     }
 
     /// How the frame leaves at port `output` (8.6.4, 8.8.2).
