@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod allocation;
+mod announce;
 pub mod change;
 pub mod checks;
 pub mod cli;

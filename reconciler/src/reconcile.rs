@@ -9,6 +9,7 @@ use topology_schema::{
 use crate::{
     address::Address,
     allocation::Allocation,
+    announce::announce,
     change::{self, Action, Changes},
     checks::{self, Back, FailedCheck},
     commit::PendingCommit,
@@ -299,6 +300,7 @@ pub(crate) fn carry_out(
                     remaining: again.changes,
                 });
             }
+            announce(kernel, plan);
             Ok(Report::Applied { left })
         }
         failed => Ok(Report::Failed(restore(kernel, plan, failed))),

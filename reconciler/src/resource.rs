@@ -302,11 +302,15 @@ impl Hook {
         }
     }
 
-    /// The entry point in every object.
-    pub fn entry_point(self) -> &'static str {
-        match self {
+    /// The entry point in every object, for a part of a cube (`ebpf_abi::chain::PARTS`).
+    pub fn entry_point(self, part: u32) -> String {
+        let first = match self {
             Self::Tc => "on_tc",
             Self::Xdp => "on_xdp",
+        };
+        match part {
+            0 => first.to_owned(),
+            part => format!("{first}_{part}"),
         }
     }
 }
@@ -320,6 +324,8 @@ pub struct Program {
     pub object: &'static str,
     /// Which entry point.
     pub hook: Hook,
+    /// Which of the programs that the cube is made of; 0 for the first or only one.
+    pub part: u32,
     /// Read-only globals by name.
     pub globals: BTreeMap<&'static str, Template>,
     /// Maps by the name the object has for them.
@@ -337,7 +343,7 @@ impl Program {
     ) -> Option<String> {
         let mut digest = Digest::new();
         digest.add(&crate::objects::digest(self.object));
-        digest.add(self.hook.name().as_bytes());
+        digest.add(self.hook.entry_point(self.part).as_bytes());
         for (name, value) in &self.globals {
             digest.add(name.as_bytes());
             digest.add(&value.resolve(&ifindex)?);

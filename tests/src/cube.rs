@@ -2,12 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
 use bytemuck::{Pod, bytes_of, pod_read_unaligned};
 use ebpf_abi::{
-    chain::{CubeChain, MIN_PORTS, in_bank},
+    chain::{CubeChain, MIN_PORTS, PARTS, in_bank},
     counters::Counters,
     entry::Metadata,
     port::{HOP_INTERFACE, HOP_PASS, HOP_PROGRAM, Hop, Port},
@@ -79,7 +79,13 @@ impl Kind {
             program: None,
             maps,
         };
-        cube.program = Some(cube.load_with(self, globals));
+        cube.program = Some(cube.load_part(self, 0, globals, &[]));
+        let chain = CubeChain::for_ports(MIN_PORTS);
+        for part in (1..PARTS).filter(|part| self.template.has(&hook.entry_point(*part))) {
+            let program = cube.load_part(self, part, globals, &[]);
+            let fd = program.as_raw_fd() as u32;
+            cube.write_banked(hook.chain(), chain.part(part), fd);
+        }
         cube
     }
 }
@@ -127,14 +133,18 @@ pub struct Cube {
 
 impl Cube {
     /// Loads a program of another kind (or the same) onto the maps of this one, as far as it
-    /// has maps of that name; the others are made and end with the program.
+    /// has maps of that name; the others are made and end with the program. It counts by itself.
     fn load_with(&self, kind: &Kind, globals: &Globals) -> OwnedFd {
+        self.load_part(kind, 0, globals, &["counters"])
+    }
+
+    /// Loads one of the programs that a kind is made of, with other maps than this one's for
+    /// `apart`.
+    fn load_part(&self, kind: &Kind, part: u32, globals: &Globals, apart: &[&str]) -> OwnedFd {
         let own: BTreeMap<&String, OwnedFd> = kind
             .maps
             .iter()
-            .filter(|(name, _)| {
-                !self.maps.contains_key(*name) || (self.program.is_some() && *name == "counters")
-            })
+            .filter(|(name, _)| !self.maps.contains_key(*name) || apart.contains(&name.as_str()))
             .map(|(name, attributes)| {
                 (
                     name,
@@ -150,7 +160,7 @@ impl Cube {
         fds.extend(own.iter().map(|(name, fd)| ((*name).clone(), fd.as_fd())));
         match kind
             .template
-            .load(self.hook.entry_point(), kind.name, globals, &fds)
+            .load(&self.hook.entry_point(part), kind.name, globals, &fds)
         {
             Ok(program) => program,
             Err(object::Error::Kernel(error)) => {
@@ -291,7 +301,7 @@ impl Cube {
         self.lead_to_program(port, next);
         if self.hook == Hook::Tc {
             let program = tags::noting_program();
-            let fd = std::os::fd::AsRawFd::as_raw_fd(&program) as u32;
+            let fd = program.as_raw_fd() as u32;
             let slot = CubeChain::for_ports(MIN_PORTS).out(port);
             self.write_banked(self.hook.chain(), slot, fd);
         }
@@ -314,7 +324,7 @@ impl Cube {
         };
         let globals = Globals::from([("ATTACHMENT".to_owned(), bytes_of(&attachment).to_vec())]);
         let program = self.load_with(&Kind::parse("hello_transparent"), &globals);
-        let fd = std::os::fd::AsRawFd::as_raw_fd(&program) as u32;
+        let fd = program.as_raw_fd() as u32;
         self.write_banked(chain, slot, fd);
     }
 

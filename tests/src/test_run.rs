@@ -3,7 +3,7 @@
 use std::os::fd::BorrowedFd;
 
 use bytemuck::pod_read_unaligned;
-use reconciler::kernel::linux::bpf;
+use reconciler::{kernel::linux::bpf, resource};
 
 use crate::tags;
 
@@ -20,11 +20,11 @@ impl Hook {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Tc, Self::Xdp];
 
-    /// Name of the program in an object file.
-    pub fn entry_point(self) -> &'static str {
+    /// Name of the program in an object file, for a part of a cube.
+    pub fn entry_point(self, part: u32) -> String {
         match self {
-            Self::Tc => "on_tc",
-            Self::Xdp => "on_xdp",
+            Self::Tc => resource::Hook::Tc.entry_point(part),
+            Self::Xdp => resource::Hook::Xdp.entry_point(part),
         }
     }
 

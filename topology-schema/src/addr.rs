@@ -299,6 +299,7 @@ pub(crate) mod ip_text {
     use super::{ADDRESS, FromStr, IpAddr, ValueCode, ValueError, fmt, pattern, quote, text_type};
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+    #[derive(Clone, Debug, PartialEq, Eq)]
     pub(crate) struct IpText(pub(crate) IpAddr);
 
     impl fmt::Display for IpText {

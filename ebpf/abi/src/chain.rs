@@ -18,6 +18,9 @@ pub const MAX_STACK: u32 = 16;
 /// JIT. Further ports jump through the table.
 pub const DIRECT_PORTS: u32 = 16;
 
+/// Programs that a standard cube can be made of: the first one, and those it leaves rare work to.
+pub const PARTS: u32 = 4;
+
 /// Banks.
 pub const BANKS: u32 = 2;
 
@@ -75,9 +78,14 @@ impl CubeChain {
         2 * self.capacity * (1 + MAX_STACK)
     }
 
+    /// The cube's program number `part`, below [`PARTS`]. Number 0 is its own.
+    pub const fn part(self, part: u32) -> u32 {
+        self.own() + part
+    }
+
     /// Slots of one bank.
     pub const fn len(self) -> u32 {
-        self.own() + 1
+        self.own() + PARTS
     }
 
     /// Never: a chain has at least its own slot.
@@ -122,7 +130,10 @@ mod tests {
                     }
                 }
             }
-            assert!(seen.insert(chain.own()));
+            for part in 0..PARTS {
+                assert!(seen.insert(chain.part(part)));
+            }
+            assert_eq!(chain.part(0), chain.own());
             assert_eq!(seen.len() as u32, chain.len());
             assert_eq!(seen.last(), Some(&(chain.len() - 1)));
         }

@@ -22,6 +22,10 @@ pub const ENTRY_INHERITS: u32 = 1;
 /// Packets come in here that the cube gave away to wait, and that it counted then. Only on TC.
 pub const ENTRY_RETURNS: u32 = 2;
 
+/// The copies that come in here say themselves to which slot they go, and at which port they
+/// enter the cube there: `slot` and `port` mean nothing. With [`ENTRY_INHERITS`]; only on TC.
+pub const ENTRY_NOTED: u32 = 4;
+
 /// What travels with a packet from program to program on XDP.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]

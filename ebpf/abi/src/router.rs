@@ -7,6 +7,23 @@ use crate::{
     assert_size,
 };
 
+/// The read-only global `SETTINGS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Settings {
+    /// The slot of the cube's program number 1 ([`CubeChain::part`](crate::chain::CubeChain::part));
+    /// the others follow.
+    pub parts: u32,
+}
+assert_size!(Settings, 4);
+
+/// The program for packets that are not simply forwarded.
+pub const PART_SLOW: u32 = 1;
+/// The program for ARP and neighbour discovery.
+pub const PART_LINK: u32 = 2;
+/// The program for IPv4 packets that are to be cut. Only on TC.
+pub const PART_FRAGMENT: u32 = 3;
+
 /// Entry of the table `router_ports`, indexed by port.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -21,8 +38,15 @@ pub struct RouterPort {
     pub address_v6: V6,
     /// Link-local IPv6 address, made from `mac` (RFC 4291, appendix A).
     pub link_local: V6,
+    /// `ROUTER_PORT_*` flags.
+    pub flags: u32,
 }
-assert_size!(RouterPort, 44);
+assert_size!(RouterPort, 48);
+
+/// The port answers ARP requests for addresses behind other ports (RFC 1027).
+pub const ROUTER_PORT_PROXY_ARP: u32 = 1 << 0;
+/// The port answers neighbour solicitations for addresses behind other ports (RFC 4861, 7.2.8).
+pub const ROUTER_PORT_PROXY_ND: u32 = 1 << 1;
 
 /// Key of the table `routes_v4`.
 #[repr(C)]
@@ -97,18 +121,44 @@ assert_size!(StaticNeighbor, 8);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Neighbor {
-    /// Link-layer address; meaningless while `confirmed` is 0.
+    /// Link-layer address; meaningless while `heard` is 0.
     pub mac: Mac,
     /// Questions asked since the last answer.
     pub asked: u16,
     /// When the last question went out, in nanoseconds of `CLOCK_MONOTONIC_COARSE`.
     pub asked_at: u64,
-    /// When the address was last heard, likewise; 0 is never, or too long ago.
+    /// When `mac` was last heard, likewise; 0 while it is not known.
+    pub heard: u64,
+    /// When the neighbour last answered a question, likewise; 0 is not with this `mac`.
     pub confirmed: u64,
+    /// When the first packet was sent to it that made it doubtful whether it is still there,
+    /// likewise; 0 is not since it was heard.
+    pub used: u64,
     /// Packets to it that were put into the table `waiting` and did not come back yet.
     pub waiting: u64,
 }
-assert_size!(Neighbor, 32);
+assert_size!(Neighbor, 48);
+
+/// States of a neighbour (RFC 4861, 7.3.2), and what comes before and after them. ARP has none of
+/// its own; the same ones serve it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NeighborState {
+    /// Asked for, not answered yet.
+    Incomplete,
+    /// Asked for in vain.
+    Failed,
+    /// It answered a question less than [`REACHABLE_TIME`] ago.
+    Reachable,
+    /// It may be there; nothing was sent to it since that is doubtful.
+    Stale,
+    /// Something was sent to it; other traffic has [`DELAY_FIRST_PROBE_TIME`] to show that it is
+    /// there.
+    Delay,
+    /// It is asked, alone, whether it is there.
+    Probe,
+    /// Nothing was heard of it nor sent to it for [`STALE_TIME`].
+    Expired,
+}
 
 impl Neighbor {
     /// Nothing is known, nothing was asked.
@@ -116,15 +166,64 @@ impl Neighbor {
         mac: Mac::new([0; 6]),
         asked: 0,
         asked_at: 0,
+        heard: 0,
         confirmed: 0,
+        used: 0,
         waiting: 0,
     };
+
+    /// The state at a time. Where the next step is a matter of time, it is taken when the next
+    /// packet is to be sent to the neighbour: until then nobody needs to know.
+    #[inline(always)]
+    pub const fn state(&self, now: u64) -> NeighborState {
+        if self.heard == 0 {
+            let failed =
+                self.asked >= MAX_SOLICIT && now.saturating_sub(self.asked_at) > RETRANS_TIMER;
+            return if failed {
+                NeighborState::Failed
+            } else {
+                NeighborState::Incomplete
+            };
+        }
+        if self.confirmed != 0 && now.saturating_sub(self.confirmed) <= REACHABLE_TIME {
+            return NeighborState::Reachable;
+        }
+        if now.saturating_sub(self.latest()) >= STALE_TIME {
+            NeighborState::Expired
+        } else if self.used == 0 {
+            NeighborState::Stale
+        } else if self.asked == 0 {
+            NeighborState::Delay
+        } else {
+            NeighborState::Probe
+        }
+    }
+
+    /// When anything last happened with a neighbour that is known.
+    #[inline(always)]
+    const fn latest(&self) -> u64 {
+        let latest = if self.used > self.heard {
+            self.used
+        } else {
+            self.heard
+        };
+        if self.asked_at > latest {
+            self.asked_at
+        } else {
+            latest
+        }
+    }
 }
 
-/// An entry older than this is asked about again while it is used (RFC 4861, 10:
-/// `REACHABLE_TIME` is 30 s; ARP caches use about as much).
+/// For how long an answer counts (RFC 4861, 10: `REACHABLE_TIME`; ARP caches use about as much).
 pub const REACHABLE_TIME: u64 = 30_000_000_000;
-/// An entry older than this is forgotten.
+/// For how long a doubtful neighbour is used before it is asked (RFC 4861, 10:
+/// `DELAY_FIRST_PROBE_TIME`).
+pub const DELAY_FIRST_PROBE_TIME: u64 = 5_000_000_000;
+/// Questions to a doubtful neighbour alone, without an answer, after which all are asked for it
+/// (RFC 4861, 10: `MAX_UNICAST_SOLICIT`).
+pub const MAX_UNICAST_SOLICIT: u16 = 3;
+/// An entry of which nothing was heard and to which nothing was sent for so long is forgotten.
 pub const STALE_TIME: u64 = 300_000_000_000;
 /// Time between two questions (RFC 4861, 10: `RETRANS_TIMER`).
 pub const RETRANS_TIMER: u64 = 1_000_000_000;
@@ -172,6 +271,44 @@ pub const WAITING_FRAME: usize = 2048;
 
 /// Neighbours that are remembered per router.
 pub const NEIGHBORS: u32 = 8192;
+
+/// Value of the table `advertisements`, by port.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Advertisement {
+    /// Seconds between two that are sent without being asked for, at most.
+    pub interval: u32,
+    /// Bytes of the frame.
+    pub length: u32,
+    /// A router advertisement to all nodes, from the Ethernet header on.
+    pub frame: [u8; ADVERTISEMENT_FRAME],
+}
+assert_size!(Advertisement, 520);
+
+/// Room for a router advertisement, in bytes: eight prefixes and eight DNS servers fit.
+pub const ADVERTISEMENT_FRAME: usize = 512;
+
+/// Time between two advertisements to all (RFC 4861, 10: `MIN_DELAY_BETWEEN_RAS`).
+pub const MIN_DELAY_BETWEEN_RAS: u64 = 3_000_000_000;
+
+/// Bytes of data of an IPv4 packet that can be cut: larger ones are dropped. A jumbo frame has
+/// 9000 or so.
+pub const FRAGMENT_DATA: usize = 16 << 10;
+/// Bytes of data in one fragment at most, whatever the port allows. A multiple of 8.
+pub const FRAGMENT_PIECE: usize = 8 << 10;
+
+/// The one per-CPU entry of the table `pieces`: what is cut, while it is. Only the data plane's.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Pieces {
+    /// The data, and room for a piece that begins at its end.
+    pub data: [u8; FRAGMENT_DATA + FRAGMENT_PIECE],
+    /// Two bytes, so that the IP header in `headers` is aligned to four.
+    pub pad: [u8; 2],
+    /// Ethernet header and IP header with options.
+    pub headers: [u8; 126],
+}
+assert_size!(Pieces, 24704);
 
 /// The one per-CPU entry of the table `icmp_budget`: a token bucket (RFC 1812, 4.3.2.8;
 /// RFC 4443, 2.4 f).

@@ -119,6 +119,11 @@ pub trait Packet {
     fn blank<const LENGTH: usize>(&self) -> Result<()>;
     /// Sends a copy out of an interface; false where the hook cannot.
     fn send_copy(&self, ifindex: u32) -> bool;
+    /// Lets a copy arrive at an interface of ours, whose entry program jumps to the slot of the
+    /// chain, with the port that is set; false where the hook cannot.
+    fn send_copy_to_program(&mut self, ifindex: u32, slot: u32) -> bool;
+    /// The slot that was noted in the packet this one is a copy of.
+    fn noted_slot(&self) -> u32;
     /// The packet as one on TC, for what only TC can do.
     fn as_tc(&self) -> Option<Tc>;
     /// Copies bytes out.

@@ -28,6 +28,7 @@ enum Action {
     Instead,
     HandOver,
     Consumed,
+    Part,
 }
 
 impl Verdict {
@@ -50,6 +51,17 @@ impl Verdict {
         Self {
             action: Action::Emit,
             port,
+            lost: None,
+        }
+    }
+
+    /// Let another program of the cube handle it: the one in this slot of the chain. Nothing
+    /// was counted nor changed yet.
+    #[inline(always)]
+    pub const fn part(slot: u32) -> Self {
+        Self {
+            action: Action::Part,
+            port: slot,
             lost: None,
         }
     }
@@ -82,6 +94,11 @@ pub fn run<C: StandardCube, P: Packet>(mut packet: P) -> i32 {
     let size = counters::Size::of(&packet);
     let returning = C::GIVES_AWAY && packet.is_returning();
     let result = C::handle(&mut packet, input);
+    if let Ok(verdict) = &result
+        && verdict.action == Action::Part
+    {
+        packet.jump(verdict.port);
+    }
     if returning {
         // The next cube has not seen it.
         packet.set_returning(false);
@@ -105,6 +122,12 @@ pub fn run<C: StandardCube, P: Packet>(mut packet: P) -> i32 {
         Action::Emit if only_via_tc(&packet, port) => return hand_over(&packet, size, input),
         Action::Consumed => {
             received();
+            return P::DROP;
+        }
+        // It came back: there is no such program, or the packet has been through 33.
+        Action::Part => {
+            received();
+            counters::dropped(size, input, DropReason::ChainBroken);
             return P::DROP;
         }
         Action::Emit | Action::Instead => {}
@@ -138,17 +161,22 @@ pub fn only_via_tc<P: Packet>(packet: &P, output: u32) -> bool {
     P::XDP && port(packet, output).is_ok_and(|port| port.flags & PORT_VIA_TC != 0)
 }
 
-/// Sends a copy of the packet to the port, if it leads to an interface and the hook can copy.
+/// Sends a copy of the packet to the port, if the hook can copy. Where the port leads to a
+/// program, the copy takes an interface of ours whose entry program jumps there.
 #[inline(always)]
-pub fn send_copy<P: Packet>(packet: &P, output: u32) -> bool {
+pub fn send_copy<P: Packet>(packet: &mut P, output: u32) -> bool {
     let Ok(port) = port(packet, output) else {
         return false;
     };
-    if !matches!(port.hop.kind, HOP_INTERFACE | HOP_PEER) {
-        return false;
-    }
     let size = counters::Size::of(packet);
-    let copied = packet.send_copy(port.hop.ifindex);
+    let copied = match port.hop.kind {
+        HOP_INTERFACE | HOP_PEER => packet.send_copy(port.hop.ifindex),
+        HOP_PROGRAM if port.flood_ifindex != 0 => {
+            packet.set_port(port.hop.port);
+            packet.send_copy_to_program(port.flood_ifindex, output)
+        }
+        _ => false,
+    };
     if copied {
         counters::sent(size, output);
     }

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::{__sk_buff, TC_ACT_SHOT, tcx_action_base::TCX_NEXT},
+    bindings::{__sk_buff, BPF_F_INGRESS, TC_ACT_SHOT, tcx_action_base::TCX_NEXT},
     helpers::{
         bpf_clone_redirect, bpf_redirect, bpf_redirect_peer, bpf_skb_change_head,
         bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_vlan_pop,
@@ -36,11 +36,13 @@ const MOVED: usize = 1;
 /// Word of the control block: the bank, with [`BANK_MARK`] and [`RETURNS_MARK`].
 const BANK: usize = 2;
 
-/// Room that [`Tc::blank`] puts in front, in bytes.
-const BLANK_ROOM: u32 = 64;
-/// Bytes of a blank packet. The kernel keeps as many as it needs for a checksum it has yet to
-/// write: at most 64 of room, 14 + 60 of headers and 18 up to the end of TCP's checksum field.
-const BLANK: usize = 160;
+/// Word of the control block: the slot to which a copy is to be taken.
+const SLOT: usize = 3;
+
+/// Bytes of the packet meanwhile, and where it is shorter: the kernel leaves an IP header.
+const LONGER: u32 = 384;
+/// Bytes of a frame at least (IEEE 802.3, 3.2.8, without the check sequence).
+const SHORTEST: usize = 60;
 
 /// A socket buffer. It may hold up to 64 KiB, mostly outside the directly accessible part, with
 /// a checksum that is still to be completed: nothing here makes it linear.
@@ -111,11 +113,13 @@ impl Packet for Tc {
     #[inline(always)]
     fn segments(&self) -> u64 {
         // SAFETY: see above.
-        let segments = unsafe { (*self.skb).gso_segs };
-        if segments == 0 {
-            1
-        } else {
-            u64::from(segments)
+        let (segments, size, length) =
+            unsafe { ((*self.skb).gso_segs, (*self.skb).gso_size, (*self.skb).len) };
+        match (segments, size) {
+            (0, 0) => 1,
+            // The kernel will count them.
+            (0, size) => u64::from((length + size - 1) / size),
+            (segments, _) => segments.into(),
         }
     }
 
@@ -297,21 +301,44 @@ impl Packet for Tc {
         }
     }
 
-    /// A sender on this machine may have left the checksum for later: the kernel will write it
-    /// into the packet, relative to where the headers were. Room in front moves that place
-    /// behind everything we write, into the padding.
+    /// A sender on this machine may have left the checksum for later: the kernel would write it
+    /// into what the packet becomes.
     #[inline(always)]
     fn blank<const LENGTH: usize>(&self) -> Result<()> {
-        const { assert!(LENGTH <= BLANK) };
-        self.prepend(BLANK_ROOM)?;
-        self.resize(BLANK as u32)?;
-        self.zero::<BLANK>()
+        self.resize(LONGER)?;
+        self.forget_checksum()?;
+        // SAFETY: see above. The kernel is to find out again what is in the packet.
+        unsafe { (*self.skb).cb[MOVED] = 1 };
+        if LENGTH < SHORTEST {
+            self.resize(SHORTEST as u32)?;
+            self.zero::<SHORTEST>()
+        } else {
+            self.resize(LENGTH as u32)?;
+            self.zero::<LENGTH>()
+        }
     }
 
     #[inline(always)]
     fn send_copy(&self, ifindex: u32) -> bool {
         // SAFETY: see above.
         unsafe { bpf_clone_redirect(self.skb, ifindex, 0) == 0 }
+    }
+
+    #[inline(always)]
+    fn send_copy_to_program(&mut self, ifindex: u32, slot: u32) -> bool {
+        // SAFETY: see above. The control block stays with the copy.
+        unsafe {
+            (*self.skb).cb[SLOT] = slot;
+            let result = bpf_clone_redirect(self.skb, ifindex, u64::from(BPF_F_INGRESS));
+            (*self.skb).cb[SLOT] = 0;
+            result == 0
+        }
+    }
+
+    #[inline(always)]
+    fn noted_slot(&self) -> u32 {
+        // SAFETY: see above.
+        unsafe { (*self.skb).cb[SLOT] }
     }
 
     #[inline(always)]

@@ -125,6 +125,8 @@ pub struct Ipv4 {
 }
 
 impl Ipv4 {
+    /// The bit "more fragments" of `fragment`.
+    pub const MORE_FRAGMENTS: u16 = 0x2000;
     /// The bit "don't fragment" of `fragment`.
     pub const DONT_FRAGMENT: u16 = 0x4000;
     /// The offset bits of `fragment`.
@@ -187,6 +189,7 @@ pub const ICMPV6_TIME_EXCEEDED: u8 = 3;
 pub const ICMPV6_PARAMETER_PROBLEM: u8 = 4;
 pub const ICMPV6_ECHO: u8 = 128;
 pub const ICMPV6_ECHO_REPLY: u8 = 129;
+pub const ICMPV6_ROUTER_SOLICITATION: u8 = 133;
 pub const ICMPV6_NEIGHBOR_SOLICITATION: u8 = 135;
 pub const ICMPV6_NEIGHBOR_ADVERTISEMENT: u8 = 136;
 /// Codes of [`ICMPV6_UNREACHABLE`].

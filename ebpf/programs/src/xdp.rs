@@ -241,6 +241,16 @@ impl Packet for Xdp {
     }
 
     #[inline(always)]
+    fn send_copy_to_program(&mut self, _ifindex: u32, _slot: u32) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn noted_slot(&self) -> u32 {
+        0
+    }
+
+    #[inline(always)]
     fn as_tc(&self) -> Option<Tc> {
         None
     }

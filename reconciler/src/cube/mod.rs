@@ -17,13 +17,19 @@ use crate::{
     allocation::Allocation,
     digest::Digest,
     graph::TopologyGraph,
-    resource::{Content, MapKind, MapShape, Template},
+    resource::{Content, Hook, MapKind, MapShape, Template},
 };
 
 /// Answers the questions that differ from kind to kind.
 pub trait CubeDriver: Sync {
     /// Name of the data plane's object.
     fn object(&self) -> &'static str;
+
+    /// How many programs the object has for a hook: the first one, and those it leaves rare work
+    /// to. At most [`PARTS`](ebpf_abi::chain::PARTS).
+    fn parts(&self, _hook: Hook) -> u32 {
+        1
+    }
 
     /// The tables and read-only globals that a cube's settings come to. Pure.
     fn lower(&self, context: &Context<'_>) -> Lowered;
@@ -37,6 +43,12 @@ pub trait CubeDriver: Sync {
     /// there. Frames pass through all other cubes.
     fn routes(&self) -> bool {
         false
+    }
+
+    /// Frames that a port sends once it is live, without being asked: each complete, its source the
+    /// port's link-layer address.
+    fn announcements(&self, _context: &Context<'_>, _port: &Name) -> Vec<Vec<u8>> {
+        Vec::new()
     }
 
     /// Flags of a port in the port table that follow from the cube's settings

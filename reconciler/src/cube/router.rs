@@ -1,5 +1,6 @@
 //! Driver of `router`: its tables and ports.
 
+mod announce;
 mod neighbors;
 mod routes;
 mod show;
@@ -9,8 +10,9 @@ use std::{collections::BTreeMap, net::IpAddr};
 use ebpf_abi::{
     address::{Mac, V4, V6},
     router::{
-        IcmpBudget, NEIGHBORS, Neighbor, NeighborKey, Route, RouteKeyV4, RouteKeyV6, RouterPort,
-        StaticNeighbor, WAITING_BYTES,
+        Advertisement, IcmpBudget, NEIGHBORS, Neighbor, NeighborKey, PART_FRAGMENT, PART_LINK,
+        Pieces, ROUTER_PORT_PROXY_ARP, ROUTER_PORT_PROXY_ND, Route, RouteKeyV4, RouteKeyV6,
+        RouterPort, Settings, StaticNeighbor, WAITING_BYTES,
     },
 };
 use serde_json::Value;
@@ -21,7 +23,10 @@ use self::{
     routes::{Routes, destination},
 };
 use super::{Context, CubeDriver, Lowered, Table, Tables, default_mac, index, room_for};
-use crate::resource::MapKind;
+use crate::{
+    resource::{Hook, MapKind, Template},
+    wiring::chain_of,
+};
 
 /// Largest IP packet sent on a port for which the file says nothing, in bytes.
 const DEFAULT_MTU: u16 = 1500;
@@ -43,6 +48,13 @@ impl CubeDriver for Driver {
         true
     }
 
+    fn parts(&self, hook: Hook) -> u32 {
+        match hook {
+            Hook::Tc => PART_FRAGMENT + 1,
+            Hook::Xdp => PART_LINK + 1,
+        }
+    }
+
     fn lower(&self, context: &Context<'_>) -> Lowered {
         let Cube::Router(spec) = context.cube else {
             return Lowered::default();
@@ -59,6 +71,9 @@ impl CubeDriver for Driver {
             .collect();
         let Routes { v4, v6 } = Routes::of(context, spec);
         let neighbors = neighbors(context, spec);
+        let settings = Settings {
+            parts: chain_of(context.allocation, context.name).part(1),
+        };
         let route = size_of::<Route>();
         let neighbor = size_of::<NeighborKey>();
         Lowered {
@@ -104,11 +119,35 @@ impl CubeDriver for Driver {
                     (4, size_of::<IcmpBudget>()),
                 ),
                 Table::learned("scratch", MapKind::PerCpuArray, 1, (4, SCRATCH)),
+                Table::learned("pieces", MapKind::PerCpuArray, 1, (4, size_of::<Pieces>())),
+                Table::config(
+                    "advertisements",
+                    MapKind::Hash,
+                    room_for(0),
+                    (4, size_of::<Advertisement>()),
+                    announce::advertisements(context, spec),
+                ),
+                Table::learned(
+                    "advertised",
+                    MapKind::Array,
+                    context.capacity(),
+                    (4, size_of::<u64>()),
+                ),
                 Table::learned("waiting", MapKind::RingBuf, WAITING_BYTES, (0, 0)),
                 Table::learned("listening", MapKind::Array, 1, (4, size_of::<u64>())),
             ],
-            ..Lowered::default()
+            globals: BTreeMap::from([("SETTINGS", Template::plain(bytes(&settings)))]),
         }
+    }
+
+    fn announcements(&self, context: &Context<'_>, port: &Name) -> Vec<Vec<u8>> {
+        let Cube::Router(spec) = context.cube else {
+            return Vec::new();
+        };
+        let topology = &context.graph.topology().topology().metadata.name;
+        let mac = port_mac(topology, context.name, spec, port).0;
+        let settings = spec.ports.get(port);
+        settings.map_or_else(Vec::new, |settings| announce::all(settings, mac))
     }
 
     fn describe(&self, table: &str, key: &[u8]) -> Option<String> {
@@ -175,6 +214,13 @@ fn router_port(context: &Context<'_>, spec: &Spec, name: &Name) -> RouterPort {
             _ => V6::UNSPECIFIED,
         },
         link_local: V6::new(link_local(mac)),
+        flags: [
+            (port.proxy_arp, ROUTER_PORT_PROXY_ARP),
+            (port.proxy_nd, ROUTER_PORT_PROXY_ND),
+        ]
+        .into_iter()
+        .filter_map(|(on, flag)| on.then_some(flag))
+        .sum(),
     }
 }
 

@@ -69,21 +69,24 @@ impl<'a> Builder<'a, '_> {
             };
             for hook in self.hooks(name) {
                 self.slots_map(&owner, wiring::cube_chain(name, *hook), chain.len());
-                let program = Program {
-                    owner: owner.clone(),
-                    object: driver.object(),
-                    hook: *hook,
-                    globals: self.globals(name),
-                    maps: self.cube_maps(name, &[wiring::cube_chain(name, *hook)]),
-                };
-                let pin = wiring::cube_program(name, *hook);
-                self.slot(
-                    &owner,
-                    wiring::cube_chain(name, *hook),
-                    chain.own(),
-                    pin.clone(),
-                );
-                self.desired.programs.insert(pin, program);
+                for part in 0..driver.parts(*hook) {
+                    let program = Program {
+                        owner: owner.clone(),
+                        object: driver.object(),
+                        hook: *hook,
+                        part,
+                        globals: self.globals(name),
+                        maps: self.cube_maps(name, &[wiring::cube_chain(name, *hook)]),
+                    };
+                    let pin = wiring::cube_part(name, *hook, part);
+                    self.slot(
+                        &owner,
+                        wiring::cube_chain(name, *hook),
+                        chain.part(part),
+                        pin.clone(),
+                    );
+                    self.desired.programs.insert(pin, program);
+                }
             }
             let ports = self.port_table(name, chain);
             let value = size_of::<ebpf_abi::port::Port>();

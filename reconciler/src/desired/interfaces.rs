@@ -177,6 +177,7 @@ impl Builder<'_, '_> {
             owner: owner.clone(),
             object: "entry",
             hook,
+            part: 0,
             globals: BTreeMap::from([(
                 wiring::ENTRY,
                 Template::plain(bytemuck::bytes_of(&[entry; 2])),

@@ -142,6 +142,7 @@ impl Builder<'_, '_> {
                 owner,
                 object: driver.object(),
                 hook,
+                part: 0,
                 globals,
                 maps: self.cube_maps(name, std::slice::from_ref(chain)),
             };

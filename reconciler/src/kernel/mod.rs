@@ -117,6 +117,11 @@ pub trait Kernel {
         interrupt: &Interrupt,
     ) -> Vec<std::result::Result<(), String>>;
 
+    /// Sends a frame out of a standard cube's port, through all that filters what leaves there.
+    fn send(&mut self, _cube: &Name, _port: u32, _frame: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
     /// Does one thing.
     fn apply(&mut self, op: &Op) -> Result<()>;
 }

@@ -1,10 +1,12 @@
-//! Keeps the packets that routers give away until their neighbours are known.
+//! Keeps the packets that routers give away until their neighbours are known, and lets routers
+//! advertise themselves.
 //!
 //! A thread of its own: a round may take seconds, a packet must not. When it ends, however it
 //! ends, the routers drop such packets again, as they do when nothing of ours runs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    hash::{BuildHasher as _, RandomState},
     io::{self, Read as _, Write as _},
     os::{fd::AsFd as _, unix::net::UnixStream},
     path::PathBuf,
@@ -17,6 +19,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use topology_schema::Name;
 
 use super::{
+    advertise::Schedule,
     complete::complete,
     queue::{Packet, Queue},
 };
@@ -72,10 +75,14 @@ impl Keeper {
     /// Something was applied: its routers are to be listened to.
     pub fn follow(&mut self, topology: &Name) {
         if matches!(self.state, State::NotNeeded) && !rooms(&self.bpffs, topology).is_empty() {
-            self.state = match Running::start(self.bpffs.clone()) {
+            let warn = |error: &io::Error| {
+                tracing::warn!("the first packets to unknown neighbours are dropped: {error}");
+            };
+            let keeps = Tap::is_possible().inspect_err(warn).is_ok();
+            self.state = match Running::start(self.bpffs.clone(), keeps) {
                 Ok(running) => State::Runs(running),
                 Err(error) => {
-                    tracing::warn!("the first packets to unknown neighbours are dropped: {error}");
+                    warn(&error);
                     State::Impossible
                 }
             };
@@ -89,14 +96,14 @@ impl Keeper {
 }
 
 impl Running {
-    fn start(bpffs: PathBuf) -> io::Result<Self> {
-        Tap::is_possible()?;
+    fn start(bpffs: PathBuf, keeps: bool) -> io::Result<Self> {
         let (waker, woken) = UnixStream::pair()?;
         waker.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;
         let wishes = Arc::<Mutex<Wishes>>::default();
         let work = Work {
             bpffs,
+            keeps,
             wishes: Arc::clone(&wishes),
             woken,
             rooms: BTreeMap::new(),
@@ -132,6 +139,8 @@ impl Drop for Running {
 
 struct Work {
     bpffs: PathBuf,
+    /// There is a way back for packets that wait.
+    keeps: bool,
     wishes: Arc<Mutex<Wishes>>,
     woken: UnixStream,
     rooms: BTreeMap<(Name, Name), Room>,
@@ -142,6 +151,7 @@ struct Work {
 struct Room {
     kernel: WaitingRoom,
     queue: Queue,
+    advertising: Schedule,
 }
 
 impl Work {
@@ -161,7 +171,7 @@ impl Work {
             }
             let mut wait = renew.saturating_duration_since(Instant::now());
             for room in self.rooms.values_mut() {
-                if let Err(error) = room.turn() {
+                if let Err(error) = room.turn().and(room.advertise()) {
                     report(&mut self.reported, error.to_string());
                 }
                 wait = wait.min(room.pause());
@@ -185,7 +195,13 @@ impl Work {
                 match WaitingRoom::open(&self.bpffs, &key.0, &key.1) {
                     Ok(kernel) => {
                         let queue = Queue::default();
-                        self.rooms.insert(key, Room { kernel, queue });
+                        let advertising = Schedule::default();
+                        let room = Room {
+                            kernel,
+                            queue,
+                            advertising,
+                        };
+                        self.rooms.insert(key, room);
                     }
                     Err(error) => report(&mut self.reported, error.to_string()),
                 }
@@ -193,6 +209,11 @@ impl Work {
         }
         for room in self.rooms.values_mut() {
             room.kernel.close_unused();
+            let now = room.kernel.now();
+            room.advertising.set(room.kernel.advertisements(), now);
+            if !self.keeps {
+                continue;
+            }
             let until = room.kernel.now() + LISTEN.as_nanos() as u64;
             if let Err(error) = room.kernel.listen(until) {
                 report(&mut self.reported, error.to_string());
@@ -230,7 +251,7 @@ impl Room {
     fn turn(&mut self) -> crate::kernel::Result<()> {
         let mut result = Ok(());
         for _ in 0..TURNS {
-            let Self { kernel, queue } = self;
+            let Self { kernel, queue, .. } = self;
             let mut back: Vec<Packet> = Vec::new();
             kernel.read(|header, frame| back.extend(queue.take(&header, frame)));
             back.extend(queue.due(kernel.now(), |key| kernel.neighbor(key)));
@@ -244,19 +265,34 @@ impl Room {
         result
     }
 
+    /// Sends the router advertisements that are due.
+    fn advertise(&mut self) -> crate::kernel::Result<()> {
+        let random = |limit: u64| RandomState::new().hash_one(()) % limit.max(1);
+        let frames = self.advertising.due(self.kernel.now(), random);
+        let mut result = Ok(());
+        for (port, frame) in frames {
+            result = result.and(self.kernel.send(port, &frame));
+        }
+        result
+    }
+
     /// How long there is nothing to do.
     fn pause(&self) -> Duration {
         let now = self.kernel.now();
-        self.queue.next_due().map_or(Duration::MAX, |due| {
-            Duration::from_nanos(due.saturating_sub(now))
-        })
+        let due = [self.queue.next_due(), self.advertising.next_due()];
+        due.into_iter()
+            .flatten()
+            .min()
+            .map_or(Duration::MAX, |due| {
+                Duration::from_nanos(due.saturating_sub(now))
+            })
     }
 
     /// The cube decides what becomes of what is still here.
     fn end(&mut self) {
         // What cannot be asked ends by itself.
         let _alone = self.kernel.listen(0);
-        let Self { kernel, queue } = self;
+        let Self { kernel, queue, .. } = self;
         let mut back = Vec::new();
         kernel.read(|header, frame| back.extend(queue.take(&header, frame)));
         back.extend(queue.clear());

@@ -4,6 +4,7 @@
 //! [`state`] what to do; rounds run on threads of their own. Everything that decides is apart from
 //! everything that waits: [`state`], [`concern`] and [`settle`] know neither clock nor kernel.
 
+pub mod advertise;
 pub mod backoff;
 pub mod complete;
 pub mod concern;

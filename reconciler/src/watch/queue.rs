@@ -11,8 +11,8 @@ use std::{
 };
 
 use ebpf_abi::router::{
-    MAX_SOLICIT, Neighbor, NeighborKey, RETRANS_TIMER, STALE_TIME, WAITING_AGAIN, WAITING_BEHIND,
-    WAITING_KNOWN, WAITING_NEW, Waiting,
+    MAX_SOLICIT, Neighbor, NeighborKey, NeighborState, RETRANS_TIMER, WAITING_AGAIN,
+    WAITING_BEHIND, WAITING_KNOWN, WAITING_NEW, Waiting,
 };
 
 /// Packets that wait for one neighbour; a new one takes the place of the oldest (RFC 4861,
@@ -196,8 +196,7 @@ fn next(neighbor: Option<Neighbor>, now: u64) -> Next {
     let Some(neighbor) = neighbor else {
         return Next::First;
     };
-    let heard = now.saturating_sub(neighbor.confirmed);
-    if neighbor.confirmed != 0 && heard < STALE_TIME {
+    if neighbor.heard != 0 && neighbor.state(now) != NeighborState::Expired {
         return Next::All;
     }
     let due = neighbor.asked_at + RETRANS_TIMER + TICK;

@@ -67,7 +67,16 @@ pub(crate) fn cube_chain(cube: &Name, hook: Hook) -> PinPath {
 }
 
 pub(crate) fn cube_program(cube: &Name, hook: Hook) -> PinPath {
-    PinPath::new(&["cubes", cube.as_str(), &format!("program-{}", hook.name())])
+    cube_part(cube, hook, 0)
+}
+
+/// One of the programs that a standard cube is made of.
+pub(crate) fn cube_part(cube: &Name, hook: Hook, part: u32) -> PinPath {
+    let file = match part {
+        0 => format!("program-{}", hook.name()),
+        part => format!("program-{}-{part}", hook.name()),
+    };
+    PinPath::new(&["cubes", cube.as_str(), &file])
 }
 
 pub(crate) fn own_program(cube: &Name, hook: Hook) -> Hop {

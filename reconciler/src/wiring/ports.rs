@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ebpf_abi::{
     chain::CubeChain,
-    entry::{ENTRY_INHERITS, Entry},
+    entry::{ENTRY_INHERITS, ENTRY_NOTED, Entry},
     port::{self, PORT_MULTICAST_ROUTER, PORT_VIA_TC, Port, behind},
 };
 use topology_schema::{Cube, Endpoint, Hook as InterfaceHook, InterfaceName, Name};
@@ -37,8 +37,11 @@ impl Builder<'_, '_> {
             .iter()
             .map(|(port, _)| self.only_via_tc(cube, port))
             .collect();
-        let hands_over = xdp && (floods || via_tc.contains(&true));
+        // A router sends copies besides what it forwards, wherever it leads, and XDP cannot.
+        let routes = kind.is_some_and(|kind| driver_for(kind).routes());
+        let hands_over = xdp && (floods || routes || via_tc.contains(&true));
         let mut rest_served = false;
+        let mut to_programs = false;
         let mut table = BTreeMap::new();
         for ((port, index), via_tc) in ports.into_iter().zip(via_tc) {
             let endpoint = Endpoint::Port {
@@ -50,25 +53,38 @@ impl Builder<'_, '_> {
             let to_program = matches!(hop, Hop::Program(..));
             let copies = floods && to_program && rest_served;
             rest_served |= to_program;
+            to_programs |= to_program;
             let handed_over = hands_over && hop != Hop::None;
-            let entry = self.port_entry(cube, port, &hop, via_tc, copies, handed_over);
+            let copies_to = if copies {
+                Some(self.portal_name(&endpoint.to_string()))
+            } else if routes && to_program {
+                Some(self.portal_name(cube.as_str()))
+            } else {
+                None
+            };
+            let entry = self.port_entry(&endpoint, &hop, via_tc, copies_to, handed_over);
             if copies || handed_over {
                 self.portal(&endpoint, chain, index, &hop, copies, handed_over);
             }
             table.insert(index, entry);
+        }
+        if routes && to_programs {
+            self.portal_of_cube(cube);
         }
         table
     }
 
     fn port_entry(
         &self,
-        cube: &Name,
-        port: &Name,
+        endpoint: &Endpoint,
         hop: &Hop,
         via_tc: bool,
-        copies: bool,
+        copies_to: Option<InterfaceName>,
         hands_over: bool,
     ) -> Template {
+        let Endpoint::Port { cube, port } = endpoint else {
+            return Template::default();
+        };
         let (encoded, interface) = hop.encode();
         let settings = self.graph.cube(cube);
         let mut flags = settings.map_or(0, |settings| {
@@ -98,11 +114,11 @@ impl Builder<'_, '_> {
                 interface,
             ));
         }
-        let portal = self.portal_name(cube, port);
-        if copies {
-            ifindexes.push((std::mem::offset_of!(Port, flood_ifindex), portal.clone()));
+        if let Some(portal) = copies_to {
+            ifindexes.push((std::mem::offset_of!(Port, flood_ifindex), portal));
         }
         if hands_over {
+            let portal = self.portal_name(&endpoint.to_string());
             ifindexes.push((std::mem::offset_of!(Port, handover_ifindex), portal));
         }
         Template {
@@ -154,11 +170,49 @@ impl Builder<'_, '_> {
         digest.word().max(1)
     }
 
-    fn portal_name(&self, cube: &Name, port: &Name) -> InterfaceName {
+    /// The near end of the portal of a port, or of a cube.
+    fn portal_name(&self, of: &str) -> InterfaceName {
         outer_name(
             &self.graph.topology().topology().metadata.name,
-            &format!("portal {cube}:{port}"),
+            &format!("portal {of}"),
         )
+    }
+
+    fn portal_pair(&mut self, of: &str, owner: &Address, gro: bool) -> [InterfaceName; 2] {
+        let topology = self.graph.topology().topology().metadata.name.clone();
+        let near = self.portal_name(of);
+        let far = outer_name(&topology, &format!("portal-far {of}"));
+        let peer = VethPeer {
+            namespace: None,
+            name: far.clone(),
+            mac: None,
+            mtu: PORTAL_MTU,
+            addresses: Default::default(),
+            routes: Default::default(),
+            up: true,
+            gro,
+        };
+        let veth = Veth {
+            owner: owner.clone(),
+            alias: alias(&topology, of),
+            peer,
+        };
+        self.desired.veths.insert(near.clone(), veth);
+        [near, far]
+    }
+
+    /// A pair of interfaces of ours for copies to programs, whichever port they leave at: they
+    /// are put on the ingress hook of the near end, and say themselves where they go.
+    fn portal_of_cube(&mut self, cube: &Name) {
+        let owner = Address::cube(cube);
+        let [near, _] = self.portal_pair(cube.as_str(), &owner, false);
+        let entry = Entry {
+            slot: 0,
+            port: 0,
+            flags: ENTRY_INHERITS | ENTRY_NOTED,
+        };
+        let map = cube_chain(cube, Hook::Tc);
+        self.entry(&owner, &near, AttachPoint::TcIngress, &map, entry);
     }
 
     /// A pair of interfaces of ours through which frames come to a program that cannot be
@@ -174,29 +228,11 @@ impl Builder<'_, '_> {
         copies: bool,
         hands_over: bool,
     ) {
-        let Endpoint::Port { cube, port } = endpoint else {
+        let Endpoint::Port { cube, .. } = endpoint else {
             return;
         };
-        let topology = self.graph.topology().topology().metadata.name.clone();
-        let near = self.portal_name(cube, port);
-        let far = outer_name(&topology, &format!("portal-far {cube}:{port}"));
         let owner = Address::cube(cube);
-        let peer = VethPeer {
-            namespace: None,
-            name: far.clone(),
-            mac: None,
-            mtu: PORTAL_MTU,
-            addresses: Default::default(),
-            routes: Default::default(),
-            up: true,
-            gro: hands_over,
-        };
-        let veth = Veth {
-            owner: owner.clone(),
-            alias: alias(&topology, &endpoint.to_string()),
-            peer,
-        };
-        self.desired.veths.insert(near.clone(), veth);
+        let [near, far] = self.portal_pair(&endpoint.to_string(), &owner, hands_over);
         let map = cube_chain(cube, Hook::Tc);
         if copies {
             let port = match hop {

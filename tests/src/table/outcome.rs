@@ -27,7 +27,7 @@ pub struct Outcome {
     port: Option<u32>,
     /// Where copies of what came in are sent; the length of each, if it is not that of what
     /// came in.
-    copies: Vec<u32>,
+    copies: Vec<(u32, Option<u32>)>,
     dropped: Option<DropReason>,
     /// At which port it enters the next cube.
     next_port: Option<u32>,
@@ -84,10 +84,7 @@ pub fn consumed() -> Outcome {
 
 /// It ends here, and a copy of it leaves through each of `ports`.
 pub fn copied(ports: &[u32]) -> Outcome {
-    Outcome {
-        copies: ports.to_vec(),
-        ..NOTHING
-    }
+    NOTHING.and_copies(ports)
 }
 
 /// It is brought to TC as it is, and not counted yet.
@@ -112,7 +109,16 @@ impl Outcome {
     /// Besides, a copy leaves through each of `ports`.
     pub fn and_copies(self, ports: &[u32]) -> Self {
         Self {
-            copies: ports.to_vec(),
+            copies: ports.iter().map(|port| (*port, None)).collect(),
+            ..self
+        }
+    }
+
+    /// Besides, something with so many bytes leaves through each of `ports`.
+    pub fn and_copies_of(self, ports: &[(u32, u32)]) -> Self {
+        let copies = ports.iter().map(|(port, length)| (*port, Some(*length)));
+        Self {
+            copies: copies.collect(),
             ..self
         }
     }
@@ -215,7 +221,10 @@ fn counted(
             sent_length,
         )
     });
-    let copies = outcome.copies.iter().map(|port| (*port, segments, length));
+    let copies = outcome.copies.iter().map(|(port, of)| {
+        let length = of.map_or(length, u64::from);
+        (*port, segments, length)
+    });
     for (port, packets, bytes) in sent.into_iter().chain(copies) {
         let output = counters.entry(port).or_default();
         output.tx_packets += packets;

@@ -28,6 +28,7 @@ examples! {
     bridge "bridge" nothing, bridge_traffic;
     checked "checked" nothing, checked_traffic;
     ddos_mitigator "ddos-mitigator" nothing, ddos_mitigator_traffic;
+    dual_stack "dual-stack" laptop, dual_stack_traffic;
     flood "flood" nothing, flood_traffic;
     forwarder "forwarder" nothing, forwarder_traffic;
     hello "hello" nothing, hello_traffic;
@@ -381,6 +382,52 @@ fn router_traffic(lab: &Lab) {
         "ping -n -c 1 -W 2 -M do -s 1400 fd00:21::1",
         "Packet too big: mtu=1400",
     );
+}
+
+/// A host with one address, which finds the others by itself.
+fn laptop() -> Vec<Station> {
+    let laptop = Station::new("laptop", "lan0", &["10.52.0.7/24"]);
+    vec![laptop]
+}
+
+fn dual_stack_traffic(lab: &Lab) {
+    let (laptop, server) = (lab.space("laptop"), lab.space("server"));
+    // It asks when its link comes up.
+    laptop.run("ip link set eth0 down").expect(0);
+    laptop.run("ip link set eth0 up").expect(0);
+    laptop
+        .run("ip route replace default via 10.52.0.254")
+        .expect(0);
+    wait::until("the laptop to configure itself", || {
+        let addresses = laptop
+            .run("ip -6 address show dev eth0 scope global")
+            .stdout;
+        let route = laptop.run("ip -6 route show default").stdout;
+        let ready = addresses.contains("inet6 fd00:52::")
+            && !addresses.contains("tentative")
+            && route.contains("via fe80::")
+            && route.contains("proto ra");
+        ready.then_some(())
+    });
+    assert_eq!(ping(&laptop, ip("fd00:51::1")), 63);
+    assert_eq!(ping(&laptop, ip("10.51.0.1")), 63);
+    assert_eq!(
+        traceroute(&laptop, ip("fd00:51::1")),
+        ["fd00:52::fe", "fd00:51::1"].map(ip)
+    );
+    assert_eq!(
+        traceroute(&laptop, ip("10.51.0.1")),
+        ["10.52.0.254", "10.51.0.1"].map(ip)
+    );
+    // The route to the router is as large as it says.
+    let route = laptop.run("ip -6 route get fd00:51::1");
+    assert!(route.stdout.contains("via fe80::"), "{route}");
+    let mtu = laptop.run("cat /proc/sys/net/ipv6/conf/eth0/mtu");
+    assert_eq!(mtu.stdout.trim(), "1400", "{mtu}");
+    let refused = server.run("ping -n -c 1 -W 2 -M do -s 1400 10.52.0.7");
+    assert!(refused.stdout.contains("(mtu = 1400)"), "{refused}");
+    let cut = server.run("ping -n -c 1 -W 5 -M dont -s 1400 10.52.0.7");
+    assert!(cut.stdout.contains(" 1 received"), "{cut}");
 }
 
 fn two_routers_traffic(lab: &Lab) {

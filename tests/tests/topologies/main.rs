@@ -4,6 +4,7 @@ mod examples;
 mod flood;
 mod neighbors;
 mod random_pairs;
+mod router;
 mod stacks;
 mod traffic;
 mod vlans;

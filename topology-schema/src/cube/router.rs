@@ -1,11 +1,14 @@
 //! `router`: an IP router for both families.
 
+mod advertisement;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+pub use self::advertisement::RouterAdvertisement;
 use crate::addr::{InterfaceAddress, MacAddr, Prefix, RouteTarget, ip_text};
 use crate::cube::CubeContext;
 use crate::diagnostic::Diagnostic;
@@ -59,6 +62,15 @@ pub struct Port {
     /// Maximum transmission unit in bytes, 1280 to 65535. Default: 1500.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<Mtu>,
+    /// Answers ARP requests for addresses behind other ports (RFC 1027). Default: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub proxy_arp: bool,
+    /// Answers neighbour solicitations for addresses behind other ports (RFC 4861, 7.2.8). Default: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub proxy_nd: bool,
+    /// Router advertisements for the IPv6 hosts on the link. Default: none are sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub router_advertisement: Option<RouterAdvertisement>,
     /// Transparent cubes on the port, from the outside in: the first one meets a packet from the link first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub through: Vec<Name>,
@@ -124,6 +136,12 @@ pub(crate) fn check(spec: &Spec, checker: &mut Checker<'_>, cube: &CubeContext<'
     checker.limit("addresses", count, MAX_ADDRESSES, &cube.path.key("ports"));
 
     check_addresses(spec, checker, cube);
+    for (name, port) in &spec.ports {
+        if let Some(settings) = &port.router_advertisement {
+            let path = cube.port_path(name).key("routerAdvertisement");
+            advertisement::check(settings, port, checker, &path);
+        }
+    }
     let own: BTreeSet<IpAddr> = spec
         .ports
         .values()

@@ -176,6 +176,9 @@ fn router() -> impl Strategy<Value = router::Spec> {
         through(),
     )
         .prop_map(|(addresses, mac, mtu, through)| router::Port {
+            proxy_arp: false,
+            proxy_nd: false,
+            router_advertisement: None,
             addresses,
             mac,
             mtu,

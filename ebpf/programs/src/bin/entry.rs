@@ -18,7 +18,7 @@ use aya_ebpf::{
 };
 use ebpf_abi::{
     chain::{CubeChain, in_bank},
-    entry::{ENTRY_INHERITS, ENTRY_RETURNS, Entry},
+    entry::{ENTRY_INHERITS, ENTRY_NOTED, ENTRY_RETURNS, Entry},
 };
 use ebpf_programs::{Packet, packet::jump_in, tc::Tc, xdp::Xdp};
 
@@ -72,6 +72,19 @@ fn entry<P: Packet>(mut packet: P, context: *mut c_void, chain: *const c_void) -
         Some(bank) => bank,
         None => ACTIVE.get(0).copied().unwrap_or(0),
     };
+    if first.flags & ENTRY_NOTED != 0 {
+        // Nothing but copies of ours has a way here.
+        if inherited.is_none() {
+            return P::DROP;
+        }
+        let slot = packet.noted_slot();
+        packet.enter(packet.port(), bank);
+        match bank {
+            0 => packet.jump_in::<0>(slot),
+            _ => jump_in::<1>(context, chain, slot),
+        }
+        return P::DROP;
+    }
     let returns = first.flags & ENTRY_RETURNS != 0;
     if bank == 0 {
         packet.enter(first.port, 0);

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use ebpf_abi::router::{
-    Neighbor, REACHABLE_TIME, ROUTE_BROADCAST, ROUTE_LOCAL, ROUTE_VIA, Route, STALE_TIME,
-    StaticNeighbor,
+    Neighbor, NeighborState, ROUTE_BROADCAST, ROUTE_LOCAL, ROUTE_VIA, Route, StaticNeighbor,
 };
 use serde_json::{Value, json};
 use topology_schema::MacAddr;
@@ -67,20 +66,13 @@ pub(super) fn show(
         let (Some((port, address)), Some(value)) = (neighbor_address(&key), value) else {
             continue;
         };
-        let age = now.saturating_sub(value.confirmed);
-        let entry = if value.confirmed == 0 {
-            json!({ "address": address, "port": name(port), "state": "incomplete" })
-        } else {
-            let state = if age <= REACHABLE_TIME {
-                "reachable"
-            } else if age <= STALE_TIME {
-                "stale"
-            } else {
-                "expired"
-            };
-            let mac = MacAddr(value.mac.bytes());
-            json!({ "address": address, "mac": mac, "port": name(port), "state": state, "age": age / 1_000_000_000 })
-        };
+        let state = state_name(value.state(now));
+        let mut entry = json!({ "address": address, "port": name(port), "state": state });
+        if value.heard != 0 {
+            let age = now.saturating_sub(value.heard.max(value.confirmed));
+            entry["mac"] = json!(MacAddr(value.mac.bytes()));
+            entry["age"] = json!(age / 1_000_000_000);
+        }
         neighbors.push(entry);
     }
     neighbors.sort_by_key(|entry| (entry["port"].to_string(), entry["address"].to_string()));
@@ -88,4 +80,17 @@ pub(super) fn show(
         ("routes".to_owned(), routes.into()),
         ("neighbors".to_owned(), neighbors.into()),
     ])
+}
+
+/// The names of RFC 4861, 7.3.2, and two of ours.
+fn state_name(state: NeighborState) -> &'static str {
+    match state {
+        NeighborState::Incomplete => "incomplete",
+        NeighborState::Failed => "failed",
+        NeighborState::Reachable => "reachable",
+        NeighborState::Stale => "stale",
+        NeighborState::Delay => "delay",
+        NeighborState::Probe => "probe",
+        NeighborState::Expired => "expired",
+    }
 }

@@ -17,6 +17,7 @@ pub mod probe;
 mod programs;
 mod record;
 pub mod ring;
+mod send;
 pub mod tap;
 pub mod waiting;
 
@@ -172,6 +173,10 @@ impl Kernel for LinuxKernel {
         clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map_or(0, |time| {
             time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
         })
+    }
+
+    fn send(&mut self, cube: &Name, port: u32, frame: &[u8]) -> Result<()> {
+        self.send_frame(cube, port, frame)
     }
 
     fn boot_time(&self) -> Duration {

@@ -143,6 +143,11 @@ impl Template {
         Ok(bpf::load_program(&request)?)
     }
 
+    /// True if the object has this entry point.
+    pub fn has(&self, entry_point: &str) -> bool {
+        self.object.programs.contains_key(entry_point)
+    }
+
     /// The map of the read-only globals, if the object has any.
     fn read_only_data(&self, object: &Object) -> Result<Option<(String, OwnedFd)>, Error> {
         object

@@ -107,7 +107,12 @@ impl LinuxKernel {
             .collect();
         let _no_barriers = Raised::new(Capability::CAP_PERFMON);
         self.template(program.object)?
-            .load(program.hook.entry_point(), &fingerprint, &globals, &fds)
+            .load(
+                &program.hook.entry_point(program.part),
+                &fingerprint,
+                &globals,
+                &fds,
+            )
             .map_err(|error| refused(pin, error))
     }
 

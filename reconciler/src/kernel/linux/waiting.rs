@@ -11,7 +11,7 @@ use std::{
 use bytemuck::{bytes_of, pod_read_unaligned, try_pod_read_unaligned};
 use ebpf_abi::{
     entry::{ENTRY_RETURNS, Entry},
-    router::{Neighbor, NeighborKey, Waiting},
+    router::{Advertisement, Neighbor, NeighborKey, Waiting},
 };
 use topology_schema::Name;
 
@@ -45,6 +45,7 @@ pub fn rooms(root: &Path, topology: &Name) -> Vec<Name> {
 const RING: &str = "waiting";
 const LISTENING: &str = "listening";
 const NEIGHBORS: &str = "neighbors";
+const ADVERTISEMENTS: &str = "advertisements";
 
 /// Where the packets of one cube wait.
 pub struct WaitingRoom {
@@ -170,6 +171,23 @@ impl WaitingRoom {
         })
     }
 
+    /// The router advertisements that the cube is to send, by port.
+    pub fn advertisements(&mut self) -> Vec<(u32, Advertisement)> {
+        let table = wiring::table(&self.cube, ADVERTISEMENTS);
+        let entries = self.kernel.read(&table).unwrap_or_default();
+        let entries = entries.into_iter().filter_map(|(key, values)| {
+            let port = try_pod_read_unaligned(&key).ok()?;
+            let value = try_pod_read_unaligned(values.first()?).ok()?;
+            Some((port, value))
+        });
+        entries.collect()
+    }
+
+    /// Sends a frame in the cube's name.
+    pub fn send(&mut self, port: u32, frame: &[u8]) -> Result<()> {
+        self.kernel.send_frame(&self.cube, port, frame)
+    }
+
     /// Closes ways that were not used lately.
     pub fn close_unused(&mut self) {
         self.doors
@@ -220,8 +238,8 @@ impl LinuxKernel {
     fn load_door(&mut self, chain: &PinPath, port: u32) -> Result<OwnedFd> {
         let (fd, info) = self.open_with_info(chain)?;
         let entry = Entry {
-            // The last slot of a bank: `CubeChain::own`.
-            slot: info.max_entries / ebpf_abi::chain::BANKS - 1,
+            // `CubeChain::own`, counted from the end of a bank.
+            slot: info.max_entries / ebpf_abi::chain::BANKS - ebpf_abi::chain::PARTS,
             port,
             flags: ENTRY_RETURNS,
         };
@@ -232,6 +250,7 @@ impl LinuxKernel {
             owner: Address::topology(),
             object: "entry",
             hook: Hook::Tc,
+            part: 0,
             globals: BTreeMap::from([(wiring::ENTRY, Template::plain(bytes_of(&[entry; 2])))]),
             maps: BTreeMap::from([
                 (first, chain.clone()),

@@ -35,7 +35,9 @@ fn requests() {
                 .then(|cube| {
                     let entry = found(cube, 0, v4(0, 2)).expect("learned from the request");
                     assert_eq!((entry.mac.bytes(), entry.asked), (A, 0));
-                    assert!(now() - entry.confirmed < 1_000_000_000);
+                    assert!(now() - entry.heard < 1_000_000_000);
+                    // To ask is not to answer.
+                    assert_eq!(entry.confirmed, 0);
                     assert_eq!(found(cube, 1, v4(0, 2)), None);
                 }),
             row("padded to the length of a frame").send(

@@ -3,7 +3,7 @@
 use ebpf_abi::{
     counters::DropReason,
     port::PORT_VIA_TC,
-    router::{MAX_SOLICIT, Neighbor, REACHABLE_TIME, STALE_TIME, UNREACHABLE_TIME},
+    router::{MAX_SOLICIT, Neighbor, UNREACHABLE_TIME},
 };
 use integration_tests::{
     clock::{SECOND as SECONDS, ago},
@@ -258,67 +258,4 @@ fn asked(times: u16, at: u64) -> Neighbor {
         asked_at: at,
         ..Neighbor::default()
     }
-}
-
-/// A neighbour at B, last heard and asked about at these times.
-fn heard(confirmed: u64, asked_at: u64) -> Neighbor {
-    Neighbor {
-        mac: Mac::new(B),
-        asked: 0,
-        asked_at,
-        confirmed,
-        waiting: 0,
-    }
-}
-
-#[test]
-fn ageing() {
-    let there = into_port_0(ip());
-    let out = out_of_port_1(B, ip());
-    let question = question(v4(1, 1), v4(1, 2));
-    let stale = |cube: &Cube| {
-        neighbor(
-            cube,
-            1,
-            v4(1, 2),
-            heard(ago(REACHABLE_TIME + SECONDS), ago(2 * SECONDS)),
-        );
-    };
-    router()
-        .rows([
-            row("heard a while ago: TC sends the packet on as a copy and asks")
-                .with(stale)
-                .send_differs(
-                    0,
-                    &there,
-                    sent(1, &question).and_copies(&[1]),
-                    sent(1, &out),
-                )
-                .then(|cube| assert_eq!(station(cube, 1, v4(1, 2)), Some(B)))
-                .send(0, &there, sent(1, &out)),
-            row("a program gets no copy")
-                .with(stale)
-                .with(|cube| cube.lead_to_program(1, 12))
-                .send(0, &there, passed(1, 12, &out)),
-            row("asked about a moment ago")
-                .with(|cube| {
-                    neighbor(
-                        cube,
-                        1,
-                        v4(1, 2),
-                        heard(ago(REACHABLE_TIME + SECONDS), now()),
-                    )
-                })
-                .send(0, &there, sent(1, &out)),
-            row("heard by another CPU a moment from now")
-                .with(|cube| neighbor(cube, 1, v4(1, 2), heard(now() + SECONDS, 0)))
-                .send(0, &there, sent(1, &out)),
-            row("heard too long ago: forgotten")
-                .with(|cube| {
-                    let long_ago = ago(STALE_TIME + SECONDS);
-                    neighbor(cube, 1, v4(1, 2), heard(long_ago, long_ago));
-                })
-                .send(0, &there, asks(v4(1, 1), v4(1, 2))),
-        ])
-        .run();
 }

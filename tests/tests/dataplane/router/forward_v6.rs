@@ -3,7 +3,7 @@
 use ebpf_abi::{
     counters::DropReason,
     port::PORT_VIA_TC,
-    router::{MAX_SOLICIT, Neighbor, REACHABLE_TIME, STALE_TIME, UNREACHABLE_TIME},
+    router::{MAX_SOLICIT, Neighbor, UNREACHABLE_TIME},
 };
 use integration_tests::{
     clock::{SECOND as SECONDS, ago},
@@ -205,48 +205,6 @@ fn asking() {
                         v6(1, 2),
                         asked(MAX_SOLICIT, ago(UNREACHABLE_TIME + SECONDS)),
                     )
-                })
-                .send(0, &there, asks(v6(1, 2))),
-        ])
-        .run();
-}
-
-#[test]
-fn ageing() {
-    let there = into_port_0(ip());
-    let out = out_of_port_1(B, ip());
-    let heard = |confirmed, asked_at| Neighbor {
-        mac: Mac::new(B),
-        asked: 0,
-        asked_at,
-        confirmed,
-        waiting: 0,
-    };
-    router()
-        .rows([
-            row("heard a while ago: TC sends the packet on as a copy and asks")
-                .with(move |cube| {
-                    neighbor(
-                        cube,
-                        1,
-                        v6(1, 2),
-                        heard(ago(REACHABLE_TIME + SECONDS), ago(2 * SECONDS)),
-                    )
-                })
-                .send_differs(
-                    0,
-                    &there,
-                    sent(1, &question(v6(1, 2))).and_copies(&[1]),
-                    sent(1, &out),
-                )
-                .send(0, &there, sent(1, &out)),
-            row("heard by another CPU a moment from now")
-                .with(move |cube| neighbor(cube, 1, v6(1, 2), heard(now() + SECONDS, 0)))
-                .send(0, &there, sent(1, &out)),
-            row("heard too long ago: forgotten")
-                .with(move |cube| {
-                    let long_ago = ago(STALE_TIME + SECONDS);
-                    neighbor(cube, 1, v6(1, 2), heard(long_ago, long_ago));
                 })
                 .send(0, &there, asks(v6(1, 2))),
         ])

@@ -5,7 +5,7 @@ use ebpf_abi::counters::DropReason::{
 };
 use integration_tests::{
     packet::{BROADCAST, Ipv4, Ipv6, Packet, ether, icmpv6, ipv4, ipv6, payload, qinq, udp, vlan},
-    table::{CUT_OFF, Row, dropped, row, sent},
+    table::{CUT_OFF, Row, consumed, dropped, row, sent},
     test_run::Hook,
 };
 
@@ -243,10 +243,10 @@ fn headers_v6() {
                     / udp(1, 2),
                 NotForwarded,
             ),
-            refused(
-                "router solicitations are not answered",
-                solicit_routers,
-                NotForwarded,
+            row("router solicitations are not answered unless the port says so").send(
+                0,
+                &solicit_routers,
+                consumed(),
             ),
             row("the same packet with nothing wrong")
                 .with(|cube| known(cube, 1, v6(1, 2), B))

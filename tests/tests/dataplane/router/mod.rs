@@ -1,14 +1,18 @@
 //! `router`: forwarding, neighbours and ICMP of both families.
 
+mod advertise;
 mod arp;
 mod errors_v4;
 mod errors_v6;
 mod forward_v4;
 mod forward_v6;
+mod fragment;
 mod frames;
 mod local;
 mod mtu;
 mod ndp;
+mod neighbor;
+mod proxy;
 mod rate;
 mod waiting;
 
@@ -94,6 +98,7 @@ pub(crate) fn four_ports(cube: &Cube) {
                 V6::UNSPECIFIED
             },
             link_local: V6::new(link_local(port).octets()),
+            flags: 0,
         };
         cube.write("router_ports", u32::from(port), entry);
         if addressed {
@@ -185,18 +190,17 @@ fn neighbor_key(port: u16, address: IpAddr) -> NeighborKey {
 
 /// A neighbour heard a moment ago.
 fn known(cube: &Cube, port: u16, address: impl Into<IpAddr>, station: [u8; 6]) {
-    neighbor(
-        cube,
-        port,
-        address,
-        Neighbor {
-            mac: Mac::new(station),
-            asked: 0,
-            asked_at: 0,
-            confirmed: now(),
-            waiting: 0,
-        },
-    );
+    neighbor(cube, port, address, answered_at(station, now()));
+}
+
+/// A neighbour that answered at this time.
+fn answered_at(station: [u8; 6], time: u64) -> Neighbor {
+    Neighbor {
+        mac: Mac::new(station),
+        heard: time,
+        confirmed: time,
+        ..Neighbor::UNKNOWN
+    }
 }
 
 /// A neighbour in some state.
@@ -225,7 +229,7 @@ fn found(cube: &Cube, port: u16, address: impl Into<IpAddr>) -> Option<Neighbor>
 /// Where the router believes a neighbour to be.
 fn station(cube: &Cube, port: u16, address: impl Into<IpAddr>) -> Option<[u8; 6]> {
     found(cube, port, address)
-        .filter(|entry| entry.confirmed != 0)
+        .filter(|entry| entry.heard != 0)
         .map(|entry| entry.mac.bytes())
 }
 

@@ -60,7 +60,6 @@ fn packets() {
     let (odd, full) = (packet(limit + 1, ip()), packet(1500, ip()));
     let options = packet(limit + 1, ip()).bytes().len();
     assert_eq!(options, limit + 15);
-    let may_fragment = packet(1500, ipv4(v4(0, 2), v4(2, 2)));
     let error = ether(A, mac(0)) / ip() / icmp(3, 0, 0) / payload(1400);
     let error_v6 = ether(A, mac(0)) / ip_v6() / icmpv6(1, 0, 0) / payload(1400);
     let padded = packet(limit, ip()).padded(limit + 100);
@@ -82,9 +81,6 @@ fn packets() {
                 .with(neighbors)
                 .send(0, &full, too_big(&full)),
             row("neighbours do not matter").send(0, &full, too_big(&full)),
-            row("that may be fragmented")
-                .with(neighbors)
-                .send(0, &may_fragment, dropped(TooBig)),
             row("an ICMP error")
                 .with(neighbors)
                 .send(0, &error, dropped(TooBig)),

@@ -81,11 +81,7 @@ fn asked(times: u16, at: u64) -> Neighbor {
 }
 
 fn confirmed(at: u64) -> Neighbor {
-    Neighbor {
-        mac: Mac::new(B),
-        confirmed: at,
-        ..Neighbor::UNKNOWN
-    }
+    answered_at(B, at)
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use ebpf_abi::{
     address::{Mac, V4},
     counters::DropReason,
-    router::{ROUTE_CONNECTED, ROUTE_LOCAL},
+    router::{ROUTE_CONNECTED, ROUTE_LOCAL, ROUTE_VIA, ROUTER_PORT_PROXY_ARP, Route},
 };
 use ebpf_programs::{
     Packet, Result,
@@ -25,7 +25,10 @@ pub fn receive<P: Packet>(packet: &P, input: &Input) -> Result<Verdict> {
         && route.port == input.index
         && !arp.sender_mac.is_group()
     {
-        neighbor::learn(&neighbor::key_v4(input.index, arp.sender()), arp.sender_mac);
+        // A reply to us alone is one to a question of ours. The latest is believed (RFC 826).
+        let answers = arp.operation == Arp::REPLY && !input.group;
+        let key = neighbor::key_v4(input.index, arp.sender());
+        neighbor::learn(&key, arp.sender_mac, answers, true);
     }
     if arp.operation != Arp::REQUEST {
         return Ok(Verdict::CONSUMED);
@@ -34,8 +37,20 @@ pub fn receive<P: Packet>(packet: &P, input: &Input) -> Result<Verdict> {
         Some(route) if route.kind == ROUTE_LOCAL && route.port == input.index => {
             answer(packet, input, &arp)
         }
+        Some(route) if is_proxy_for(input, route, &arp) => answer(packet, input, &arp),
         _ => Ok(Verdict::CONSUMED),
     }
+}
+
+/// True if the router answers in place of the target: it is where packets for the target have to
+/// go (RFC 1027, 2.4). Not to a probe (RFC 5227, 2.1.1): an address that a host is about to take
+/// on its own link is none that is in use behind another one.
+#[inline(always)]
+fn is_proxy_for(input: &Input, route: &Route, request: &Arp) -> bool {
+    input.port.flags & ROUTER_PORT_PROXY_ARP != 0
+        && matches!(route.kind, ROUTE_CONNECTED | ROUTE_VIA)
+        && route.port != input.index
+        && request.sender() != V4::default()
 }
 
 #[inline(always)]
@@ -71,13 +86,27 @@ pub fn ask<P: Packet>(
     target: V4,
     lost: Option<DropReason>,
 ) -> Result<Verdict> {
+    question(packet, output, target, Mac::BROADCAST)?;
+    Ok(Verdict::instead(output, lost))
+}
+
+/// Turns the packet into a question to a neighbour alone (RFC 1122, 2.3.2.1), a copy of which is
+/// on its way.
+#[inline(always)]
+pub fn probe<P: Packet>(packet: &mut P, output: u32, target: V4, station: Mac) -> Result<Verdict> {
+    question(packet, output, target, station)?;
+    Ok(Verdict::instead(output, None))
+}
+
+#[inline(always)]
+fn question<P: Packet>(packet: &mut P, output: u32, target: V4, station: Mac) -> Result<()> {
     let port = router_port(output)?;
     // Ethernet frames have 60 bytes at least.
     packet.blank::<60>()?;
     packet.store(
         0,
         Ethernet {
-            destination: Mac::BROADCAST,
+            destination: station,
             source: port.mac,
             ethertype: ETHERTYPE_ARP,
         },
@@ -89,8 +118,7 @@ pub fn ask<P: Packet>(
             (port.mac, own_address(port.address_v4, target)),
             (Mac::default(), target),
         ),
-    )?;
-    Ok(Verdict::instead(output, lost))
+    )
 }
 
 /// The router's address on the network of `target` (RFC 1122, 2.3.2: the sender's own).

@@ -210,7 +210,7 @@ fn quotation_sum<P: Packet>(packet: &P, offset: usize, length: u32) -> Result<u6
 
 /// Takes a token, or says that there is none (RFC 1812, 4.3.2.8; RFC 4443, 2.4 f).
 #[inline(always)]
-fn spend() -> Result<()> {
+pub fn spend() -> Result<()> {
     const NANOSECONDS: u64 = 1_000_000_000;
     let budget = ICMP_BUDGET.get_ptr_mut(0).ok_or(DropReason::NoMemory)?;
     let now = clock::now();

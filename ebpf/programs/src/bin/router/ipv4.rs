@@ -4,7 +4,9 @@ use ebpf_abi::{
     address::{Be16, Mac, V4},
     checksum,
     counters::DropReason,
-    router::{ROUTE_BROADCAST, ROUTE_CONNECTED, ROUTE_LOCAL},
+    router::{
+        PART_FRAGMENT, PART_SLOW, ROUTE_BROADCAST, ROUTE_CONNECTED, ROUTE_LOCAL, Route, RouterPort,
+    },
 };
 use ebpf_programs::{
     Packet, Result,
@@ -21,13 +23,13 @@ use crate::{
     Input, Outcome, arp,
     icmp::{self, Error, TTL},
     neighbor::{self, State},
-    route_v4, router_port, segment_header, waiting,
+    part, route_v4, router_port, segment_header, waiting,
 };
 
 #[inline(always)]
 pub fn receive<P: Packet>(packet: &mut P, input: &Input) -> Result<Verdict> {
     let ip = packet.load::<Ipv4>(ETHERNET_LENGTH)?;
-    check(packet, input, &ip)?;
+    check(packet, input, &ip, options_sum(packet, &ip)?)?;
     match route(packet, input, &ip)? {
         Outcome::Verdict(verdict) => Ok(verdict),
         Outcome::Ask(output, next_hop) => arp::ask(
@@ -40,12 +42,51 @@ pub fn receive<P: Packet>(packet: &mut P, input: &Input) -> Result<Verdict> {
         Outcome::AskAgain(output, next_hop) => {
             arp::ask(packet, output, next_hop, None).or(Ok(Verdict::CONSUMED))
         }
+        Outcome::Probe(output, neighbor, station) => {
+            arp::probe(packet, output, neighbor, station).or(Ok(Verdict::CONSUMED))
+        }
         Outcome::Report(error) => report(packet, input, &ip, error),
     }
 }
 
+/// The next hop of a packet that is forwarded.
 #[inline(always)]
-fn route<P: Packet>(packet: &P, input: &Input, ip: &Ipv4) -> Result<Outcome<V4>> {
+pub fn next_hop(route: &Route, ip: &Ipv4) -> V4 {
+    if route.kind == ROUTE_CONNECTED {
+        ip.destination
+    } else {
+        route.next_hop.v4()
+    }
+}
+
+/// True if the packet, or what it will be cut into, is larger than the port allows.
+#[inline(always)]
+pub fn is_too_big<P: Packet>(packet: &P, ip: &Ipv4, port: &RouterPort) -> bool {
+    if port.mtu == 0 {
+        return false;
+    }
+    let length = packet.wire_ip_length(u32::from(ip.total_length.get()), || {
+        let header = ip.header_length() & 0x3c;
+        header as u32 + segment_header(packet, ip.protocol, ETHERNET_LENGTH + header)
+    });
+    length > u32::from(port.mtu)
+}
+
+/// What becomes of a packet that is too big: its sender is told, or it is cut.
+#[inline(always)]
+pub fn oversize<P: Packet>(ip: &Ipv4) -> Verdict {
+    if ip.fragment.get() & Ipv4::DONT_FRAGMENT != 0 {
+        part(PART_SLOW)
+    } else if P::XDP {
+        // Fragments are copies, which XDP cannot make.
+        Verdict::HAND_OVER
+    } else {
+        part(PART_FRAGMENT)
+    }
+}
+
+#[inline(always)]
+fn route<P: Packet>(packet: &mut P, input: &Input, ip: &Ipv4) -> Result<Outcome<V4>> {
     let Some(route) = route_v4(ip.destination) else {
         return Ok(unreachable(ICMP_UNREACHABLE_NET, DropReason::NoRoute));
     };
@@ -63,17 +104,12 @@ fn route<P: Packet>(packet: &P, input: &Input, ip: &Ipv4) -> Result<Outcome<V4>>
         };
         return Ok(Outcome::Report(error));
     }
-    let next_hop = if route.kind == ROUTE_CONNECTED {
-        ip.destination
-    } else {
-        route.next_hop.v4()
-    };
-    forward(packet, input, ip, route.port, next_hop)
+    forward(packet, input, ip, route.port, next_hop(route, ip))
 }
 
 #[inline(always)]
 fn forward<P: Packet>(
-    packet: &P,
+    packet: &mut P,
     input: &Input,
     ip: &Ipv4,
     output: u32,
@@ -83,21 +119,22 @@ fn forward<P: Packet>(
         return Ok(Outcome::Verdict(Verdict::HAND_OVER));
     }
     let port = router_port(output)?;
-    if port.mtu != 0 {
-        let length = packet.wire_ip_length(u32::from(ip.total_length.get()), || {
-            let header = ip.header_length() & 0x3c;
-            header as u32 + segment_header(packet, ip.protocol, ETHERNET_LENGTH + header)
-        });
-        if length > u32::from(port.mtu) {
-            return too_big(ip, port.mtu);
+    let key = neighbor::key_v4(output, next_hop);
+    if is_too_big(packet, ip, port) {
+        if ip.fragment.get() & Ipv4::DONT_FRAGMENT != 0 {
+            return Ok(too_big(port.mtu));
+        }
+        // Until the neighbour is known, the packet is asked for or waits whole.
+        if neighbor::is_known(&key) {
+            return Ok(Outcome::Verdict(oversize::<P>(ip)));
         }
     }
-    let key = neighbor::key_v4(output, next_hop);
-    let next = neighbor::resolve(&key, packet.is_returning());
+    let next = neighbor::resolve::<P>(&key, packet.is_returning());
     let given = next.waits != 0 && waiting::give(packet, input, &key, next.waits);
     match next.state {
         State::Known if given => return Ok(Outcome::Verdict(Verdict::CONSUMED)),
-        State::Known | State::Stale => {}
+        State::Known | State::Probe => {}
+        State::ProbeElsewhere => return Ok(Outcome::Verdict(Verdict::HAND_OVER)),
         // RFC 1812, 3.3.2 keeps the packet; a program in the kernel cannot.
         State::Ask if given => return Ok(Outcome::AskAgain(output, next_hop)),
         State::Ask => return Ok(Outcome::Ask(output, next_hop)),
@@ -112,15 +149,15 @@ fn forward<P: Packet>(
     }
     rewrite(packet, ip, next.mac, port.mac)?;
     // The packet goes on as a copy, and itself becomes the question.
-    if next.state == State::Stale && standard::send_copy(packet, output) {
-        return Ok(Outcome::AskAgain(output, next_hop));
+    if next.state == State::Probe && standard::send_copy(packet, output) {
+        return Ok(Outcome::Probe(output, next_hop, next.mac));
     }
     Ok(Outcome::Verdict(Verdict::emit(output)))
 }
 
 /// Rewrites the headers for the next hop (RFC 1812, 5.3.1).
 #[inline(always)]
-fn rewrite<P: Packet>(packet: &P, ip: &Ipv4, destination: Mac, source: Mac) -> Result<()> {
+pub fn rewrite<P: Packet>(packet: &P, ip: &Ipv4, destination: Mac, source: Mac) -> Result<()> {
     packet.store(
         0,
         Ethernet {
@@ -142,8 +179,9 @@ fn rewrite<P: Packet>(packet: &P, ip: &Ipv4, destination: Mac, source: Mac) -> R
 }
 
 /// RFC 1812, 5.2.2 (header), 5.3.7 (martians) and 5.3.4 (broadcast frames).
+/// `options` is the sum over the header's options.
 #[inline(always)]
-fn check<P: Packet>(packet: &P, input: &Input, ip: &Ipv4) -> Result<()> {
+pub fn check<P: Packet>(packet: &P, input: &Input, ip: &Ipv4, options: u64) -> Result<()> {
     let length = u32::from(ip.total_length.get());
     if ip.version_ihl >> 4 != 4
         || ip.header_length() < size_of::<Ipv4>()
@@ -152,16 +190,8 @@ fn check<P: Packet>(packet: &P, input: &Input, ip: &Ipv4) -> Result<()> {
     {
         return Err(DropReason::Malformed);
     }
-    let mut sum = checksum::add16(header_sum(ip), ip.checksum);
-    let mut option = ETHERNET_LENGTH + size_of::<Ipv4>();
-    for _ in 0..10 {
-        if option >= ETHERNET_LENGTH + ip.header_length() {
-            break;
-        }
-        sum = checksum::add_v4(sum, packet.load::<V4>(option)?);
-        option += 4;
-    }
-    if checksum::fold(sum) != 0xffff {
+    let sum = checksum::add16(header_sum(ip), ip.checksum);
+    if checksum::fold(sum + options) != 0xffff {
         return Err(DropReason::Malformed);
     }
     if is_no_host(ip.source) {
@@ -171,6 +201,21 @@ fn check<P: Packet>(packet: &P, input: &Input, ip: &Ipv4) -> Result<()> {
         return Err(DropReason::NotForwarded);
     }
     Ok(())
+}
+
+/// The sum over a header's options.
+#[inline(always)]
+pub fn options_sum<P: Packet>(packet: &P, ip: &Ipv4) -> Result<u64> {
+    let mut sum = 0;
+    let mut option = ETHERNET_LENGTH + size_of::<Ipv4>();
+    for _ in 0..10 {
+        if option >= ETHERNET_LENGTH + ip.header_length() {
+            break;
+        }
+        sum = checksum::add_v4(sum, packet.load::<V4>(option)?);
+        option += 4;
+    }
+    Ok(sum)
 }
 
 /// The sum over a header without options, its checksum as zero.
@@ -186,7 +231,7 @@ pub fn header_sum(ip: &Ipv4) -> u64 {
 
 /// Two header bytes as the word they are in.
 #[inline(always)]
-fn pair(first: u8, second: u8) -> Be16 {
+pub fn pair(first: u8, second: u8) -> Be16 {
     Be16::new(u16::from_be_bytes([first, second]))
 }
 
@@ -258,17 +303,13 @@ fn deliver<P: Packet>(packet: &P, input: &Input, ip: &Ipv4) -> Result<Outcome<V4
 }
 
 #[inline(always)]
-fn too_big(ip: &Ipv4, mtu: u16) -> Result<Outcome<V4>> {
-    if ip.fragment.get() & Ipv4::DONT_FRAGMENT == 0 {
-        return Err(DropReason::TooBig);
-    }
-    let error = Error {
+fn too_big(mtu: u16) -> Outcome<V4> {
+    Outcome::Report(Error {
         kind: ICMP_UNREACHABLE,
         code: ICMP_FRAGMENTATION_NEEDED,
         rest: mtu,
         reason: DropReason::TooBig,
-    };
-    Ok(Outcome::Report(error))
+    })
 }
 
 #[inline(always)]

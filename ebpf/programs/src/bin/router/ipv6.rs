@@ -4,17 +4,16 @@ use ebpf_abi::{
     address::{Be16, Mac, V6},
     checksum,
     counters::DropReason,
-    router::{ROUTE_CONNECTED, ROUTE_LOCAL},
+    router::{ROUTE_CONNECTED, ROUTE_LOCAL, Route, RouterPort},
 };
 use ebpf_programs::{
     Packet, Result,
     standard::{self, Verdict},
     wire::{
         ETHERNET_LENGTH, ETHERTYPE_IPV6, Ethernet, ICMPV6_ADDRESS_UNREACHABLE, ICMPV6_ECHO,
-        ICMPV6_ECHO_REPLY, ICMPV6_NEIGHBOR_ADVERTISEMENT, ICMPV6_NEIGHBOR_SOLICITATION,
-        ICMPV6_NO_ROUTE, ICMPV6_PACKET_TOO_BIG, ICMPV6_PARAMETER_PROBLEM, ICMPV6_PORT_UNREACHABLE,
-        ICMPV6_TIME_EXCEEDED, ICMPV6_UNREACHABLE, Icmp, Ipv6, PROTOCOL_ICMPV6, PROTOCOL_TCP,
-        PROTOCOL_UDP,
+        ICMPV6_ECHO_REPLY, ICMPV6_NO_ROUTE, ICMPV6_PACKET_TOO_BIG, ICMPV6_PARAMETER_PROBLEM,
+        ICMPV6_PORT_UNREACHABLE, ICMPV6_TIME_EXCEEDED, ICMPV6_UNREACHABLE, Icmp, Ipv6,
+        PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP,
     },
 };
 
@@ -35,13 +34,7 @@ const LOOPBACK: V6 = V6::new([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
 pub fn receive<P: Packet>(packet: &mut P, input: &Input) -> Result<Verdict> {
     let ip = packet.load::<Ipv6>(ETHERNET_LENGTH)?;
     check(packet, &ip)?;
-    if ip.next_header == PROTOCOL_ICMPV6 {
-        match packet.load::<u8>(PAYLOAD)? {
-            ICMPV6_NEIGHBOR_SOLICITATION => return ndp::solicitation(packet, input, &ip),
-            ICMPV6_NEIGHBOR_ADVERTISEMENT => return ndp::advertisement(packet, input, &ip),
-            _ => {}
-        }
-    }
+    check_destination(input, &ip)?;
     match route(packet, input, &ip)? {
         Outcome::Verdict(verdict) => Ok(verdict),
         Outcome::Ask(output, next_hop) => ndp::ask(
@@ -54,12 +47,16 @@ pub fn receive<P: Packet>(packet: &mut P, input: &Input) -> Result<Verdict> {
         Outcome::AskAgain(output, next_hop) => {
             ndp::ask(packet, output, next_hop, None).or(Ok(Verdict::CONSUMED))
         }
+        Outcome::Probe(output, neighbor, station) => {
+            ndp::probe(packet, output, neighbor, station).or(Ok(Verdict::CONSUMED))
+        }
         Outcome::Report(error) => report(packet, input, &ip, error),
     }
 }
 
+/// What cannot be forwarded nor be for the router, whatever the routes.
 #[inline(always)]
-fn route<P: Packet>(packet: &P, input: &Input, ip: &Ipv6) -> Result<Outcome<V6>> {
+pub fn check_destination(input: &Input, ip: &Ipv6) -> Result<()> {
     // An unspecified source asks for addresses, which was handled (RFC 4291, 2.5.2).
     if ip.source == V6::UNSPECIFIED {
         return Err(DropReason::MartianSource);
@@ -72,6 +69,34 @@ fn route<P: Packet>(packet: &P, input: &Input, ip: &Ipv6) -> Result<Outcome<V6>>
     {
         return Err(DropReason::NotForwarded);
     }
+    Ok(())
+}
+
+/// The next hop of a packet that is forwarded.
+#[inline(always)]
+pub fn next_hop(route: &Route, ip: &Ipv6) -> V6 {
+    if route.kind == ROUTE_CONNECTED {
+        ip.destination
+    } else {
+        route.next_hop
+    }
+}
+
+/// True if the packet, or what it will be cut into, is larger than the port allows.
+#[inline(always)]
+pub fn is_too_big<P: Packet>(packet: &P, ip: &Ipv6, port: &RouterPort) -> bool {
+    if port.mtu == 0 {
+        return false;
+    }
+    let length = u32::from(ip.payload_length.get()) + size_of::<Ipv6>() as u32;
+    let length = packet.wire_ip_length(length, || {
+        size_of::<Ipv6>() as u32 + segment_header(packet, ip.next_header, PAYLOAD)
+    });
+    length > u32::from(port.mtu)
+}
+
+#[inline(always)]
+fn route<P: Packet>(packet: &mut P, input: &Input, ip: &Ipv6) -> Result<Outcome<V6>> {
     if ip.destination.is_link_local() {
         // Never forwarded (RFC 4291, 2.5.6).
         return if ip.destination == input.port.link_local {
@@ -98,17 +123,12 @@ fn route<P: Packet>(packet: &P, input: &Input, ip: &Ipv6) -> Result<Outcome<V6>>
         };
         return Ok(Outcome::Report(error));
     }
-    let next_hop = if route.kind == ROUTE_CONNECTED {
-        ip.destination
-    } else {
-        route.next_hop
-    };
-    forward(packet, input, ip, route.port, next_hop)
+    forward(packet, input, ip, route.port, next_hop(route, ip))
 }
 
 #[inline(always)]
 fn forward<P: Packet>(
-    packet: &P,
+    packet: &mut P,
     input: &Input,
     ip: &Ipv6,
     output: u32,
@@ -118,27 +138,22 @@ fn forward<P: Packet>(
         return Ok(Outcome::Verdict(Verdict::HAND_OVER));
     }
     let port = router_port(output)?;
-    if port.mtu != 0 {
-        let length = u32::from(ip.payload_length.get()) + size_of::<Ipv6>() as u32;
-        let length = packet.wire_ip_length(length, || {
-            size_of::<Ipv6>() as u32 + segment_header(packet, ip.next_header, PAYLOAD)
-        });
-        if length > u32::from(port.mtu) {
-            let error = Error {
-                kind: ICMPV6_PACKET_TOO_BIG,
-                code: 0,
-                rest: port.mtu,
-                reason: DropReason::TooBig,
-            };
-            return Ok(Outcome::Report(error));
-        }
+    if is_too_big(packet, ip, port) {
+        let error = Error {
+            kind: ICMPV6_PACKET_TOO_BIG,
+            code: 0,
+            rest: port.mtu,
+            reason: DropReason::TooBig,
+        };
+        return Ok(Outcome::Report(error));
     }
     let key = neighbor::key_v6(output, next_hop);
-    let next = neighbor::resolve(&key, packet.is_returning());
+    let next = neighbor::resolve::<P>(&key, packet.is_returning());
     let given = next.waits != 0 && waiting::give(packet, input, &key, next.waits);
     match next.state {
         State::Known if given => return Ok(Outcome::Verdict(Verdict::CONSUMED)),
-        State::Known | State::Stale => {}
+        State::Known | State::Probe => {}
+        State::ProbeElsewhere => return Ok(Outcome::Verdict(Verdict::HAND_OVER)),
         State::Ask if given => return Ok(Outcome::AskAgain(output, next_hop)),
         State::Ask => return Ok(Outcome::Ask(output, next_hop)),
         State::Waiting if given => return Ok(Outcome::Verdict(Verdict::CONSUMED)),
@@ -152,14 +167,14 @@ fn forward<P: Packet>(
     }
     rewrite(packet, ip, next.mac, port.mac)?;
     // The packet goes on as a copy, and itself becomes the question.
-    if next.state == State::Stale && standard::send_copy(packet, output) {
-        return Ok(Outcome::AskAgain(output, next_hop));
+    if next.state == State::Probe && standard::send_copy(packet, output) {
+        return Ok(Outcome::Probe(output, next_hop, next.mac));
     }
     Ok(Outcome::Verdict(Verdict::emit(output)))
 }
 
 #[inline(always)]
-fn rewrite<P: Packet>(packet: &P, ip: &Ipv6, destination: Mac, source: Mac) -> Result<()> {
+pub fn rewrite<P: Packet>(packet: &P, ip: &Ipv6, destination: Mac, source: Mac) -> Result<()> {
     packet.store(
         0,
         Ethernet {
@@ -175,7 +190,7 @@ fn rewrite<P: Packet>(packet: &P, ip: &Ipv6, destination: Mac, source: Mac) -> R
 }
 
 #[inline(always)]
-fn check<P: Packet>(packet: &P, ip: &Ipv6) -> Result<()> {
+pub fn check<P: Packet>(packet: &P, ip: &Ipv6) -> Result<()> {
     let length = u32::from(ip.payload_length.get()) + PAYLOAD as u32;
     if ip.version_class.get() >> 12 != 6 || length > packet.len() {
         return Err(DropReason::Malformed);

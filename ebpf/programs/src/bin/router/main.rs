@@ -1,30 +1,39 @@
 //! `router`: forwards IPv4 (RFC 1812) and IPv6 (RFC 8200) between its ports, all in the kernel.
 //!
+//! Four programs: the first one forwards what can simply be forwarded (`fast`), and leaves the
+//! rest to one for each sort of rare work: errors and packets that must wait, ARP and neighbour
+//! discovery, fragments.
+//!
 //! Deviations, on purpose: answers and errors go back to the station the packet came from, not
 //! through the route to its source (the next hop is then known without asking); redirects are
-//! not sent; packets that are too big and may be fragmented are dropped.
+//! not sent.
 
 #![no_std]
 #![no_main]
 
+mod advertise;
 mod arp;
+mod fast;
+mod fragment;
 mod icmp;
 mod ipv4;
 mod ipv6;
+mod link;
 mod ndp;
 mod neighbor;
 mod waiting;
 
 use aya_ebpf::{
+    Global,
     macros::{classifier, map, xdp},
     maps::Array,
     programs::{TcContext, XdpContext},
 };
 use ebpf_abi::{
-    address::{Mac, V4, V6},
-    chain::MIN_PORTS,
+    address::{Be16, Mac, V4, V6},
+    chain::{CubeChain, MIN_PORTS},
     counters::DropReason,
-    router::{Route, RouteKeyV4, RouteKeyV6, RouterPort},
+    router::{PART_LINK, Route, RouteKeyV4, RouteKeyV6, RouterPort, Settings},
 };
 use ebpf_programs::{
     Packet, Result,
@@ -34,6 +43,11 @@ use ebpf_programs::{
     wire::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, PROTOCOL_TCP},
     xdp::Xdp,
 };
+
+#[unsafe(no_mangle)]
+static SETTINGS: Global<Settings> = Global::new(Settings {
+    parts: CubeChain::for_ports(0).part(1),
+});
 
 #[map(name = "router_ports")]
 static ROUTER_PORTS: Array<RouterPort> = Array::with_max_entries(MIN_PORTS, 0);
@@ -52,6 +66,31 @@ pub fn on_xdp(context: XdpContext) -> u32 {
     standard::run::<Router, _>(Xdp::new(&context)) as u32
 }
 
+#[classifier]
+pub fn on_tc_1(context: TcContext) -> i32 {
+    standard::run::<Slow, _>(Tc::new(&context))
+}
+
+#[xdp]
+pub fn on_xdp_1(context: XdpContext) -> u32 {
+    standard::run::<Slow, _>(Xdp::new(&context)) as u32
+}
+
+#[classifier]
+pub fn on_tc_2(context: TcContext) -> i32 {
+    standard::run::<Link, _>(Tc::new(&context))
+}
+
+#[xdp]
+pub fn on_xdp_2(context: XdpContext) -> u32 {
+    standard::run::<Link, _>(Xdp::new(&context)) as u32
+}
+
+#[classifier]
+pub fn on_tc_3(context: TcContext) -> i32 {
+    standard::run::<Fragment, _>(Tc::new(&context))
+}
+
 /// Where a packet came in.
 #[derive(Clone, Copy)]
 struct Input {
@@ -61,6 +100,33 @@ struct Input {
     station: Mac,
     /// The frame was for everyone, or for a group.
     group: bool,
+    ethertype: Be16,
+}
+
+impl Input {
+    #[inline(always)]
+    fn of<P: Packet>(packet: &P, index: u32) -> Result<Self> {
+        let ethernet = packet.load::<Ethernet>(0)?;
+        let port = router_port(index)?;
+        // Answers go back to the source, which must be one station (IEEE 802.3, 3.2.3 b).
+        if ethernet.source.is_group() {
+            return Err(DropReason::Malformed);
+        }
+        let group = ethernet.destination.is_group();
+        if !group && ethernet.destination != port.mac && !link::is_own(packet, port, &ethernet) {
+            return Err(DropReason::NotForUs);
+        }
+        if packet.tagged() {
+            return Err(DropReason::Unsupported);
+        }
+        Ok(Self {
+            index,
+            port,
+            station: ethernet.source,
+            group,
+            ethertype: ethernet.ethertype,
+        })
+    }
 }
 
 struct Router;
@@ -70,30 +136,57 @@ impl StandardCube for Router {
 
     #[inline(always)]
     fn handle<P: Packet>(packet: &mut P, index: u32) -> Result<Verdict> {
-        let ethernet = packet.load::<Ethernet>(0)?;
-        let port = router_port(index)?;
-        // Answers go back to the source, which must be one station (IEEE 802.3, 3.2.3 b).
-        if ethernet.source.is_group() {
-            return Err(DropReason::Malformed);
+        let input = Input::of(packet, index)?;
+        if packet.is_returning() && input.station == input.port.mac {
+            return Ok(part(PART_LINK));
         }
-        let group = ethernet.destination.is_group();
-        if !group && ethernet.destination != port.mac {
-            return Err(DropReason::NotForUs);
-        }
-        if packet.tagged() {
-            return Err(DropReason::Unsupported);
-        }
-        let input = Input {
-            index,
-            port,
-            station: ethernet.source,
-            group,
-        };
-        match ethernet.ethertype {
-            ETHERTYPE_IPV4 => ipv4::receive(packet, &input),
-            ETHERTYPE_IPV6 => ipv6::receive(packet, &input),
-            ETHERTYPE_ARP => arp::receive(packet, &input),
+        match input.ethertype {
+            ETHERTYPE_IPV4 => fast::ipv4(packet, &input),
+            ETHERTYPE_IPV6 => fast::ipv6(packet, &input),
+            ETHERTYPE_ARP => Ok(part(PART_LINK)),
             _ => Err(DropReason::Unsupported),
+        }
+    }
+}
+
+struct Slow;
+
+impl StandardCube for Slow {
+    const GIVES_AWAY: bool = true;
+
+    #[inline(always)]
+    fn handle<P: Packet>(packet: &mut P, index: u32) -> Result<Verdict> {
+        let input = Input::of(packet, index)?;
+        match input.ethertype {
+            ETHERTYPE_IPV4 => ipv4::receive(packet, &input),
+            _ => ipv6::receive(packet, &input),
+        }
+    }
+}
+
+struct Link;
+
+impl StandardCube for Link {
+    const GIVES_AWAY: bool = true;
+
+    #[inline(always)]
+    fn handle<P: Packet>(packet: &mut P, index: u32) -> Result<Verdict> {
+        let input = Input::of(packet, index)?;
+        link::receive(packet, &input)
+    }
+}
+
+struct Fragment;
+
+impl StandardCube for Fragment {
+    const GIVES_AWAY: bool = true;
+
+    #[inline(always)]
+    fn handle<P: Packet>(packet: &mut P, index: u32) -> Result<Verdict> {
+        let input = Input::of(packet, index)?;
+        match packet.as_tc() {
+            Some(mut tc) => fragment::forward(&mut tc, &input),
+            None => Ok(Verdict::HAND_OVER),
         }
     }
 }
@@ -105,8 +198,17 @@ enum Outcome<A> {
     Ask(u32, A),
     /// The same, of a packet whose copy is on its way, or waits.
     AskAgain(u32, A),
+    /// Ask the neighbour `.1` behind port `.0`, whose link-layer address is `.2`, whether it is
+    /// still there. A copy of the packet is on its way.
+    Probe(u32, A, Mac),
     /// Tell the sender.
     Report(icmp::Error),
+}
+
+/// Leaves the packet to another program of the router, as it came.
+#[inline(always)]
+fn part(number: u32) -> Verdict {
+    Verdict::part(SETTINGS.load().parts + number - 1)
 }
 
 /// Length of the header that each segment of a larger buffer will have in front of its payload.

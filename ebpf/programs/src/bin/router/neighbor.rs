@@ -1,4 +1,5 @@
-//! Who is where on the link: the states of RFC 4861, 7.3, as far as they need no timer.
+//! Who is where on the link: the states of RFC 4861, 7.3, for ARP as well. There are no timers:
+//! what is due is done when the next packet is to be sent to the neighbour.
 
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
@@ -8,12 +9,12 @@ use aya_ebpf::{
 use ebpf_abi::{
     address::{Mac, V4, V6},
     router::{
-        DRAIN_TIME, MAX_SOLICIT, NEIGHBORS as CAPACITY, Neighbor, NeighborKey, REACHABLE_TIME,
-        RETRANS_TIMER, STALE_TIME, StaticNeighbor, UNREACHABLE_TIME, WAITING_AGAIN, WAITING_BEHIND,
-        WAITING_NEW,
+        DELAY_FIRST_PROBE_TIME, DRAIN_TIME, MAX_SOLICIT, MAX_UNICAST_SOLICIT,
+        NEIGHBORS as CAPACITY, Neighbor, NeighborKey, NeighborState, RETRANS_TIMER, StaticNeighbor,
+        UNREACHABLE_TIME, WAITING_AGAIN, WAITING_BEHIND, WAITING_NEW,
     },
 };
-use ebpf_programs::{atomic, clock};
+use ebpf_programs::{Packet, atomic, clock};
 
 use crate::waiting;
 
@@ -37,8 +38,10 @@ pub struct Resolution {
 pub enum State {
     /// Its address is known.
     Known,
-    /// Its address is known, and it is time to ask about it again.
-    Stale,
+    /// Its address is known, and it is to be asked whether it is still there.
+    Probe,
+    /// The same, but this hook cannot ask besides forwarding.
+    ProbeElsewhere,
     /// Ask now.
     Ask,
     /// Asked a moment ago.
@@ -77,9 +80,43 @@ pub fn key_v6(port: u32, address: V6) -> NeighborKey {
     }
 }
 
+/// Where a neighbour is, if there is nothing to do but to send.
+#[inline(always)]
+pub fn usable(key: &NeighborKey) -> Option<Mac> {
+    // SAFETY: the value is only read.
+    if let Some(neighbor) = unsafe { STATIC_NEIGHBORS.get(key) } {
+        return Some(neighbor.mac);
+    }
+    // SAFETY: the value is only read; a race between CPUs costs a look more.
+    let neighbor = unsafe { NEIGHBORS.get(key) }?;
+    let now = clock::now();
+    let usable = match neighbor.state(now) {
+        NeighborState::Reachable => true,
+        NeighborState::Delay => clock::elapsed(now, neighbor.used) < DELAY_FIRST_PROBE_TIME,
+        NeighborState::Probe => clock::elapsed(now, neighbor.asked_at) < RETRANS_TIMER,
+        NeighborState::Incomplete
+        | NeighborState::Failed
+        | NeighborState::Stale
+        | NeighborState::Expired => false,
+    };
+    (usable && neighbor.waiting == 0).then_some(neighbor.mac)
+}
+
+/// True if the neighbour's address is known, fresh or not.
+#[inline(always)]
+pub fn is_known(key: &NeighborKey) -> bool {
+    // SAFETY: the values are only read.
+    unsafe {
+        STATIC_NEIGHBORS.get(key).is_some()
+            || NEIGHBORS
+                .get(key)
+                .is_some_and(|neighbor| neighbor.heard != 0)
+    }
+}
+
 /// What is known of the next hop of a packet. One that comes back (`returning`) waited for it.
 #[inline(always)]
-pub fn resolve(key: &NeighborKey, returning: bool) -> Resolution {
+pub fn resolve<P: Packet>(key: &NeighborKey, returning: bool) -> Resolution {
     // SAFETY: the value is only read.
     if let Some(neighbor) = unsafe { STATIC_NEIGHBORS.get(key) } {
         return Resolution::new(State::Known, neighbor.mac, 0);
@@ -104,28 +141,27 @@ pub fn resolve(key: &NeighborKey, returning: bool) -> Resolution {
     // SAFETY: the kernel keeps the entry valid while the program runs; a race between CPUs
     // costs a question more or less.
     unsafe {
-        let age = clock::elapsed(now, (*neighbor).confirmed);
+        let mac = (*neighbor).mac;
+        let state = (*neighbor).state(now);
         let asked_before = clock::elapsed(now, (*neighbor).asked_at);
         let due = asked_before > RETRANS_TIMER;
-        if (*neighbor).confirmed != 0 && age < STALE_TIME {
-            let mac = (*neighbor).mac;
+        let gone = state == NeighborState::Expired
+            || state == NeighborState::Probe && due && (*neighbor).asked >= MAX_UNICAST_SOLICIT;
+        if (*neighbor).heard != 0 && !gone {
             if (*neighbor).waiting != 0 {
                 if returning {
                     came_back(neighbor);
-                } else if age < DRAIN_TIME {
+                } else if clock::elapsed(now, (*neighbor).heard) < DRAIN_TIME {
                     return Resolution::new(State::Known, mac, WAITING_BEHIND);
                 }
             }
-            if age > REACHABLE_TIME && due {
-                (*neighbor).asked_at = now;
-                return Resolution::new(State::Stale, mac, 0);
-            }
-            return Resolution::new(State::Known, mac, 0);
+            return Resolution::new(probe::<P>(neighbor, state, now), mac, 0);
         }
-        if due && ((*neighbor).asked < MAX_SOLICIT || asked_before >= UNREACHABLE_TIME) {
-            let again = (*neighbor).asked >= MAX_SOLICIT;
+        let again = gone || (*neighbor).asked >= MAX_SOLICIT;
+        if gone || due && (!again || asked_before >= UNREACHABLE_TIME) {
             (*neighbor).asked = if again { 1 } else { (*neighbor).asked + 1 };
             (*neighbor).asked_at = now;
+            (*neighbor).heard = 0;
             (*neighbor).confirmed = 0;
             return Resolution::unknown(State::Ask, ask);
         }
@@ -141,36 +177,78 @@ pub fn resolve(key: &NeighborKey, returning: bool) -> Resolution {
     }
 }
 
-/// Notes where a neighbour is.
+/// A packet is about to be sent to a neighbour that is known: is it to be asked?
+///
+/// # Safety
+/// `neighbor` must be valid.
 #[inline(always)]
-pub fn learn(key: &NeighborKey, mac: Mac) {
+unsafe fn probe<P: Packet>(neighbor: *mut Neighbor, state: NeighborState, now: u64) -> State {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let due = match state {
+            NeighborState::Stale => {
+                (*neighbor).used = now;
+                (*neighbor).asked = 0;
+                false
+            }
+            NeighborState::Delay => clock::elapsed(now, (*neighbor).used) >= DELAY_FIRST_PROBE_TIME,
+            NeighborState::Probe => clock::elapsed(now, (*neighbor).asked_at) >= RETRANS_TIMER,
+            _ => false,
+        };
+        if !due {
+            return State::Known;
+        }
+        if P::XDP {
+            return State::ProbeElsewhere;
+        }
+        (*neighbor).asked += 1;
+        (*neighbor).asked_at = now;
+        State::Probe
+    }
+}
+
+/// Notes where a neighbour is (RFC 4861, 7.2.3 and 7.2.5; RFC 826). `answers`: it was asked, and
+/// so it is reachable. `overrides`: it is believed even if another address was.
+#[inline(always)]
+pub fn learn(key: &NeighborKey, mac: Mac, answers: bool, overrides: bool) {
     let now = clock::now();
-    if let Some(neighbor) = NEIGHBORS.get_ptr_mut(key) {
-        // SAFETY: as in `resolve`.
-        unsafe {
-            let confirmed = (*neighbor).confirmed;
+    let confirmed = if answers { now } else { 0 };
+    let Some(neighbor) = NEIGHBORS.get_ptr_mut(key) else {
+        let neighbor = Neighbor {
+            mac,
+            heard: now,
+            confirmed,
+            ..Neighbor::UNKNOWN
+        };
+        // A full table: the neighbour is asked for when it is needed.
+        let _not_noted = NEIGHBORS.insert(key, &neighbor, 0);
+        return;
+    };
+    // SAFETY: as in `resolve`.
+    unsafe {
+        let heard = (*neighbor).heard;
+        let same = heard != 0 && (*neighbor).mac == mac;
+        if heard != 0 && !same && !overrides {
+            // Doubtful from now on, but not replaced (RFC 4861, 7.2.5, rule I).
+            (*neighbor).confirmed = 0;
+            return;
+        }
+        (*neighbor).heard = now;
+        if answers || !same {
             (*neighbor).mac = mac;
+            (*neighbor).confirmed = confirmed;
+            (*neighbor).used = 0;
             (*neighbor).asked = 0;
-            (*neighbor).confirmed = now;
-            if (*neighbor).waiting != 0 {
-                if confirmed == 0 {
-                    waiting::known(key, now);
-                } else if clock::elapsed(now, confirmed) > DRAIN_TIME {
-                    // Whoever kept them is gone.
-                    (*neighbor).waiting = 0;
-                }
+        }
+        if (*neighbor).waiting != 0 {
+            if heard == 0 {
+                waiting::known(key, now);
+            } else if clock::elapsed(now, heard) > DRAIN_TIME {
+                // Whoever kept them is gone.
+                (*neighbor).waiting = 0;
             }
         }
-        return;
     }
-    let neighbor = Neighbor {
-        mac,
-        asked_at: now,
-        confirmed: now,
-        ..Neighbor::UNKNOWN
-    };
-    // A full table: the neighbour is asked for when it is needed.
-    let _not_noted = NEIGHBORS.insert(key, &neighbor, 0);
 }
 
 /// One more packet waits for a neighbour.
