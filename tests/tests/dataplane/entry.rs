@@ -2,7 +2,7 @@
 
 use ebpf_abi::{
     chain::CubeChain,
-    entry::{BANK_MARK, Entry},
+    entry::{BANK_MARK, ENTRY_INHERITS, ENTRY_NOTED, ENTRY_RETURNS, Entry},
 };
 use integration_tests::{
     cube::{Cube, Globals, Kind},
@@ -74,6 +74,35 @@ fn a_copy_stays_in_its_bank() {
         assert_eq!((copy.verdict, copy.port), (Verdict::Pass, LEADS_TO[1].1));
         let unmarked = cube.run_from([61, 0, 1], frame, Gso::default());
         assert_eq!(unmarked.verdict, Verdict::Drop);
+    });
+}
+
+/// Every sort of entry is loaded, and leads somewhere.
+#[test]
+fn what_is_given_back_is_marked() {
+    each_hook(ENTRY_RETURNS, |cube, frame| {
+        cube.bank = 0;
+        cube.write("active", 0u32, 0u32);
+        cube.put_passing_program_into(&chain(cube), LEADS_TO[0].0);
+        let run = cube.run(61, frame, Gso::default());
+        assert_eq!((run.verdict, run.port), (Verdict::Pass, LEADS_TO[0].1));
+    });
+}
+
+/// A copy says itself where it goes; what is no copy of ours goes nowhere.
+#[test]
+fn a_copy_goes_where_it_says() {
+    each_hook(ENTRY_INHERITS | ENTRY_NOTED, |cube, frame| {
+        if cube.hook == Hook::Xdp {
+            return;
+        }
+        cube.bank = 1;
+        let other = CubeChain::for_ports(0).out(0);
+        cube.put_passing_program_into(&chain(cube), other);
+        let copy = cube.run_from([61, 0, BANK_MARK | 1], frame, Gso::default());
+        assert_eq!((copy.verdict, copy.port), (Verdict::Pass, 61));
+        let stranger = cube.run_from([61, 0, 1], frame, Gso::default());
+        assert_eq!(stranger.verdict, Verdict::Drop);
     });
 }
 

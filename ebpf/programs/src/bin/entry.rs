@@ -64,17 +64,18 @@ pub fn on_xdp(context: XdpContext) -> u32 {
 #[inline(always)]
 fn entry<P: Packet>(mut packet: P, context: *mut c_void, chain: *const c_void) -> i32 {
     let [first, second] = ENTRY.load();
-    let inherited = match first.flags & ENTRY_INHERITS {
-        0 => None,
-        _ => packet.inherited_bank(),
-    };
-    let bank = match inherited {
-        Some(bank) => bank,
-        None => ACTIVE.get(0).copied().unwrap_or(0),
-    };
+    // No `Option` that outlives this: the compiler would copy what is undefined in `None`.
+    let mut bank = ACTIVE.get(0).copied().unwrap_or(0);
+    let mut inherited = false;
+    if first.flags & ENTRY_INHERITS != 0
+        && let Some(noted) = packet.inherited_bank()
+    {
+        bank = noted;
+        inherited = true;
+    }
     if first.flags & ENTRY_NOTED != 0 {
         // Nothing but copies of ours has a way here.
-        if inherited.is_none() {
+        if !inherited {
             return P::DROP;
         }
         let slot = packet.noted_slot();
