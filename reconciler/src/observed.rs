@@ -21,7 +21,7 @@ pub struct Observed {
     pub namespaces: BTreeMap<Name, bool>,
     /// Pairs that carry our mark.
     pub veths: BTreeMap<InterfaceName, Veth>,
-    /// Pinned maps.
+    /// Pinned maps, and those that should be.
     pub maps: BTreeMap<PinPath, Map>,
     /// Pinned programs.
     pub programs: BTreeMap<PinPath, Program>,
@@ -31,6 +31,8 @@ pub struct Observed {
     pub active: Bank,
     /// Pinned links.
     pub links: BTreeMap<PinPath, Link>,
+    /// Maps that programs still have, though others removed their pins: the kernel's ids.
+    pub unpinned: BTreeMap<PinPath, u32>,
     /// Pins that an apply left behind before it was done.
     pub leftovers: BTreeSet<PinPath>,
 }
@@ -128,6 +130,8 @@ pub struct Link {
 pub struct Interest {
     /// Maps whose content is ours.
     pub contents: BTreeSet<PinPath>,
+    /// The maps of programs: where one is not pinned any more, the program has it still.
+    pub uses: BTreeMap<PinPath, BTreeSet<PinPath>>,
     /// Slots that have, had or should have a program.
     pub slots: BTreeSet<Slot>,
     /// All other slots, too: after an apply that did not come to its end.

@@ -310,6 +310,10 @@ pub(crate) fn carry_out(
 /// What is worth reading for a topology.
 pub(crate) fn take_interest(interest: &mut Interest, desired: &Desired) {
     interest.slots.extend(desired.slots.keys().cloned());
+    for (path, program) in &desired.programs {
+        let maps = interest.uses.entry(path.clone()).or_default();
+        maps.extend(program.maps.values().cloned());
+    }
     let config = desired
         .maps
         .iter()

@@ -218,6 +218,7 @@ impl Basis {
             slots,
             active,
             links,
+            unpinned,
             leftovers,
         } = &plan.observed;
         let wanted = plan.wanted.as_ref().map(|wanted| wanted.topology());
@@ -239,7 +240,7 @@ impl Basis {
             applied: hash(&record.as_ref().map(settled)),
             namespaces: hash(&namespaces),
             interfaces: hash(&(interfaces, veths)),
-            tables: hash(maps),
+            tables: hash(&(maps, unpinned)),
             programs: hash(programs),
             slots: hash(&(slots, active)),
             links: hash(links),

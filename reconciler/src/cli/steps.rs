@@ -51,6 +51,7 @@ pub(super) fn describe(op: &Op) -> String {
         Op::UpdateLink { link, .. } => format!("exchange the program of {link}"),
         Op::Detach(path) => format!("detach {path}"),
         Op::Rename { to, .. } => format!("put {to} in its place"),
+        Op::Pin { pin, .. } => format!("pin {pin} again"),
         Op::Unpin(path) => format!("remove {path}"),
         Op::WriteRecord(_) => "note what is applied".to_owned(),
         Op::RemoveDirectory => "remove the topology's directory".to_owned(),

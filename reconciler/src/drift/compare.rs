@@ -106,6 +106,12 @@ impl Comparison<'_> {
                     .push(update(format!("its table {} is gone", path.name())));
                 continue;
             };
+            if self.observed.unpinned.contains_key(path) {
+                self.findings.push(update(format!(
+                    "its table {} is not pinned any more",
+                    path.name()
+                )));
+            }
             if running.shape != Some(map.shape) {
                 // Another layout is an upgrade.
                 if self.applied.same_build {

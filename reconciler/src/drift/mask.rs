@@ -119,6 +119,9 @@ impl<'a> Mask<'a> {
     fn maps(&mut self) {
         for (path, map) in &self.applied.desired.maps {
             let shape = self.observed.maps.get(path).map(|map| map.shape);
+            if self.stays(&map.owner) && self.observed.unpinned.remove(path).is_some() {
+                self.pins.insert(path.clone(), map.owner.clone());
+            }
             if !self.stays(&map.owner) || shape == Some(Some(map.shape)) {
                 continue;
             }
@@ -344,7 +347,7 @@ fn of_template(template: &Template, interface: &mut impl FnMut(&InterfaceName)) 
 /// The pins that an operation opens, or takes to be free.
 fn pins_of(op: &Op) -> Vec<PinPath> {
     let pins: Vec<&PinPath> = match op {
-        Op::CreateMap(pin, _) | Op::Detach(pin) | Op::Unpin(pin) => vec![pin],
+        Op::CreateMap(pin, _) | Op::Detach(pin) | Op::Pin { pin, .. } | Op::Unpin(pin) => vec![pin],
         Op::CopyEntries { from, to } | Op::Rename { from, to } => vec![from, to],
         Op::WriteEntries { map, .. } => vec![map],
         Op::LoadProgram(pin, program) => {

@@ -373,6 +373,11 @@ impl Kernel for FakeKernel {
             }
             Op::Detach(path) => self.unpin(path),
             Op::Rename { from, to } => self.rename(from, to)?,
+            Op::Pin { pin, .. } => {
+                if self.state.unpinned.remove(pin).is_none() {
+                    return refuse("pin", pin, "File exists");
+                }
+            }
             Op::Unpin(path) => self.unpin(path),
             Op::WriteRecord(record) => self.state.record = Some((**record).clone()),
             Op::RemoveDirectory => self.state.record = None,

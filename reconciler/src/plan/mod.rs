@@ -117,6 +117,13 @@ pub enum Op {
         /// To here.
         to: PinPath,
     },
+    /// Pin a map that others unpinned.
+    Pin {
+        /// Where.
+        pin: PinPath,
+        /// The kernel's id of the map.
+        id: u32,
+    },
     /// Remove a pin.
     Unpin(PinPath),
     /// Write the record of what is applied.
@@ -148,6 +155,7 @@ impl Op {
             | Self::UpdateLink { .. }
             | Self::Detach(_)
             | Self::Rename { .. }
+            | Self::Pin { .. }
             | Self::Unpin(_)
             | Self::RemoveDirectory => false,
         }

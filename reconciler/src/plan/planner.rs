@@ -242,7 +242,22 @@ impl Planner<'_> {
         self.step(Order::Links, &to.owner, op, Some(undo), Disruption::None);
     }
 
+    /// What others unpinned is pinned again before anything else is done with it.
+    fn pin_again(&mut self) {
+        for (path, id) in &self.observed.unpinned {
+            if let Some(map) = self.desired.maps.get(path) {
+                let op = Op::Pin {
+                    pin: path.clone(),
+                    id: *id,
+                };
+                let undo = Some(Op::Unpin(path.clone()));
+                self.step(Order::Sweep, &map.owner, op, undo, Disruption::None);
+            }
+        }
+    }
+
     pub(super) fn maps(&mut self) {
+        self.pin_again();
         for (path, map) in &self.desired.maps {
             match self.observed.maps.get(path) {
                 Some(observed)
@@ -299,7 +314,8 @@ impl Planner<'_> {
             }
         }
         for path in self.observed.maps.keys() {
-            if !self.desired.maps.contains_key(path) {
+            let pinned = !self.observed.unpinned.contains_key(path);
+            if pinned && !self.desired.maps.contains_key(path) {
                 self.unpin(path);
             }
         }

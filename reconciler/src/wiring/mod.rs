@@ -160,6 +160,13 @@ pub(crate) fn chain_names(hook: Hook) -> (&'static str, &'static str) {
     }
 }
 
+/// True if a chain is pinned here.
+pub(crate) fn is_chain(path: &PinPath) -> bool {
+    [Hook::Tc, Hook::Xdp]
+        .into_iter()
+        .any(|hook| path.name() == chain_name(hook))
+}
+
 fn chain_name(hook: Hook) -> &'static str {
     chain_names(hook).0
 }

@@ -237,6 +237,7 @@ impl Kernel for LinuxKernel {
             } => self.update_link(link, program, *expected),
             Op::Detach(pin) => self.detach(pin),
             Op::Rename { from, to } => self.pins.rename(from, to),
+            Op::Pin { pin, id } => self.pin(&open_by_id(*id)?, pin),
             Op::Unpin(pin) => self.pins.remove(pin),
             Op::WriteRecord(record) => {
                 pins::ensure_mounted(&self.root)?;
@@ -249,6 +250,12 @@ impl Kernel for LinuxKernel {
             }
         }
     }
+}
+
+/// A map that is not pinned.
+fn open_by_id(id: u32) -> Result<OwnedFd> {
+    let _raised = privilege::Raised::admin();
+    bpf::map_by_id(id).map_err(call)
 }
 
 /// Waits until every program that runs now has come to its end.

@@ -1,11 +1,14 @@
 //! Observation: what is pinned, and what is in the slots.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::{
+    collections::BTreeSet,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
 
 use super::{
     LinuxKernel, TCX_EGRESS, TCX_INGRESS,
     bpf::{self, LinkInfo, MapInfo, ProgramInfo},
-    io, maps, record,
+    io, maps, open_by_id, record,
 };
 use crate::{
     kernel::Result,
@@ -49,32 +52,72 @@ impl LinuxKernel {
                 };
                 observed.links.insert(pin, link);
             } else {
-                let info: MapInfo = bpf::info(fd.as_fd()).map_err(failed)?;
-                let shape = maps::shape(&info);
-                let entries = match shape.filter(|_| interest.contents.contains(&pin)) {
-                    Some(shape) => {
-                        let entries = maps::read(fd.as_fd(), &shape).map_err(failed)?;
-                        Some(
-                            entries
-                                .into_iter()
-                                .map(|(key, values)| (key, values.concat()))
-                                .collect(),
-                        )
-                    }
-                    None => None,
-                };
-                observed.maps.insert(
-                    pin,
-                    observed::Map {
-                        id: info.id,
-                        shape,
-                        entries,
-                    },
-                );
+                let map = read_map(fd.as_fd(), &pin, interest).map_err(failed)?;
+                observed.maps.insert(pin, map);
             }
         }
+        self.observe_unpinned(interest, observed);
         observed.active = self.active_bank(observed)?;
         self.observe_slots(interest, observed)
+    }
+
+    /// Maps whose pins are gone, by the programs that have them: they are as good as ever.
+    ///
+    /// Chains are not. The kernel empties a program array when its last pin and descriptor go, in a work queue; opening
+    /// it by its id meanwhile queues that twice, and the second time leaks the array (`prog_array_map_clear` in
+    /// kernel/bpf/arraymap.c takes a reference for each). So no id is opened that could be a chain's.
+    fn observe_unpinned(&self, interest: &Interest, observed: &mut Observed) {
+        let pinned: BTreeSet<u32> = observed.maps.values().map(|map| map.id).collect();
+        for (program, uses) in &interest.uses {
+            let missing: Vec<&PinPath> = uses
+                .iter()
+                .filter(|path| !observed.maps.contains_key(*path))
+                .collect();
+            let without_chain = missing.iter().any(|path| wiring::is_chain(path));
+            if missing.is_empty() || without_chain || !observed.programs.contains_key(program) {
+                continue;
+            }
+            // What cannot be found is gone, and is made anew.
+            let candidates = self.unpinned_maps_of(program, &pinned).unwrap_or_default();
+            for path in missing.into_iter().cloned() {
+                let mut named = candidates
+                    .iter()
+                    .filter(|(name, _)| *name == kept_name(&path));
+                let (Some((_, fd)), None) = (named.next(), named.next()) else {
+                    continue;
+                };
+                if let Ok(map) = read_map(fd.as_fd(), &path, interest) {
+                    observed.unpinned.insert(path.clone(), map.id);
+                    observed.maps.insert(path, map);
+                }
+            }
+        }
+    }
+
+    /// The maps of a program that are not pinned, with the names that the kernel keeps.
+    fn unpinned_maps_of(
+        &self,
+        program: &PinPath,
+        pinned: &BTreeSet<u32>,
+    ) -> Result<Vec<(String, OwnedFd)>> {
+        let failed = |error: std::io::Error| io("read", program, &error);
+        let fd = self.open(program)?;
+        let ids = bpf::maps_of(fd.as_fd()).map_err(failed)?;
+        let mut maps = Vec::new();
+        for id in ids.into_iter().filter(|id| !pinned.contains(id)) {
+            let map = open_by_id(id)?;
+            let info: MapInfo = bpf::info(map.as_fd()).map_err(failed)?;
+            maps.push((bpf::name_of(&info.name), map));
+        }
+        Ok(maps)
+    }
+
+    /// A map that was observed, pinned or not.
+    fn open_observed(&self, path: &PinPath, observed: &Observed) -> Result<OwnedFd> {
+        match observed.unpinned.get(path) {
+            Some(id) => open_by_id(*id),
+            None => self.open(path),
+        }
     }
 
     /// The bank that packets come into; the first one if nothing says.
@@ -83,7 +126,7 @@ impl LinuxKernel {
         if !observed.maps.contains_key(&path) {
             return Ok(Bank::default());
         }
-        let map = self.open(&path)?;
+        let map = self.open_observed(&path, observed)?;
         let value = bpf::lookup(map.as_fd(), &0u32.to_ne_bytes(), 4)
             .map_err(|error| io("read map", &path, &error))?;
         let value = value.and_then(|value| Some(u32::from_ne_bytes(value.try_into().ok()?)));
@@ -118,6 +161,36 @@ impl LinuxKernel {
         }
         Ok(())
     }
+}
+
+fn read_map(
+    fd: BorrowedFd<'_>,
+    path: &PinPath,
+    interest: &Interest,
+) -> std::io::Result<observed::Map> {
+    let info: MapInfo = bpf::info(fd)?;
+    let shape = maps::shape(&info);
+    let entries = match shape.filter(|_| interest.contents.contains(path)) {
+        Some(shape) => {
+            let entries = maps::read(fd, &shape)?.into_iter();
+            Some(
+                entries
+                    .map(|(key, values)| (key, values.concat()))
+                    .collect(),
+            )
+        }
+        None => None,
+    };
+    Ok(observed::Map {
+        id: info.id,
+        shape,
+        entries,
+    })
+}
+
+/// What the kernel keeps of the name of the map that is pinned here.
+fn kept_name(path: &PinPath) -> String {
+    bpf::name_of(&bpf::object_name(path.name()))
 }
 
 /// Every slot there is.

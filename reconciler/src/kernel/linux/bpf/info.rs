@@ -14,8 +14,8 @@ use std::{
 use bytemuck::{Pod, Zeroable};
 
 use super::{
-    LINK_GET_NEXT_ID, MAP_GET_NEXT_ID, OBJ_GET_INFO_BY_FD, PROG_GET_FD_BY_ID, PROG_GET_NEXT_ID,
-    Result, bpf, bpf_fd, fail,
+    LINK_GET_NEXT_ID, MAP_GET_FD_BY_ID, MAP_GET_NEXT_ID, OBJ_GET_INFO_BY_FD, PROG_GET_FD_BY_ID,
+    PROG_GET_NEXT_ID, Result, bpf, bpf_fd, fail,
 };
 
 /// What the kernel says of a map.
@@ -79,6 +79,18 @@ pub struct LinkInfo {
 
 /// Reads an object's information.
 pub fn info<T: Pod>(fd: BorrowedFd<'_>) -> io::Result<T> {
+    let mut info = T::zeroed();
+    // SAFETY: without pointers in it, the kernel writes to `info` alone.
+    unsafe { ask(fd, &mut info) }?;
+    Ok(info)
+}
+
+/// Reads an object's information into `info`.
+///
+/// # Safety
+///
+/// What `info` points at must be as large as it says.
+unsafe fn ask<T: Pod>(fd: BorrowedFd<'_>, info: &mut T) -> io::Result<()> {
     #[repr(C)]
     #[derive(Clone, Copy, Pod, Zeroable)]
     struct Attr {
@@ -86,15 +98,30 @@ pub fn info<T: Pod>(fd: BorrowedFd<'_>) -> io::Result<T> {
         info_len: u32,
         info: u64,
     }
-    let mut info = T::zeroed();
     let attr = Attr {
         bpf_fd: fd.as_raw_fd() as u32,
         info_len: size_of::<T>() as u32,
-        info: (&raw mut info) as u64,
+        info: (&raw mut *info) as u64,
     };
-    // SAFETY: the kernel writes at most `info_len` bytes, and `T` is plain data.
-    unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut [attr]) }?;
-    Ok(info)
+    // SAFETY: the kernel writes at most `info_len` bytes, and `T` is plain data; the caller answers
+    // for what it points at.
+    unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut [attr]) }.map(drop)
+}
+
+/// The ids of the maps that a program has.
+pub fn maps_of(program: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
+    let count = info::<ProgramInfo>(program)?.nr_map_ids;
+    let mut ids = vec![0u32; count as usize];
+    let mut info = ProgramInfo {
+        nr_map_ids: count,
+        map_ids: ids.as_mut_ptr() as u64,
+        ..ProgramInfo::zeroed()
+    };
+    // SAFETY: the kernel writes at most `nr_map_ids` ids, for which there is room until the end of
+    // this function.
+    unsafe { ask(program, &mut info) }?;
+    ids.truncate(info.nr_map_ids as usize);
+    Ok(ids)
 }
 
 /// Kinds of object with ids.
@@ -141,6 +168,12 @@ pub fn ids(kind: Kind) -> io::Result<Vec<u32>> {
 pub fn program_by_id(id: u32) -> Result<OwnedFd> {
     // SAFETY: the attributes hold no pointers.
     unsafe { bpf_fd(PROG_GET_FD_BY_ID, [id, 0, 0]) }.map_err(fail("open program", id))
+}
+
+/// Opens a map by its id; this takes `CAP_SYS_ADMIN`.
+pub fn map_by_id(id: u32) -> Result<OwnedFd> {
+    // SAFETY: the attributes hold no pointers.
+    unsafe { bpf_fd(MAP_GET_FD_BY_ID, [id, 0, 0]) }.map_err(fail("open map", id))
 }
 
 const _: () = assert!(offset_of!(ProgramInfo, name) == 64);

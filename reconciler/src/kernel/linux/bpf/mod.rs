@@ -23,7 +23,7 @@ use std::{
 use bytemuck::{Pod, Zeroable};
 
 pub use self::{
-    info::{Kind, LinkInfo, MapInfo, ProgramInfo, ids, info, program_by_id},
+    info::{Kind, LinkInfo, MapInfo, ProgramInfo, ids, info, map_by_id, maps_of, program_by_id},
     link::{LinkTarget, attached, create_link, detach_link, update_link},
     map::{
         F_NO_PREALLOC, MapAttributes, MapType, create_frozen, create_map, delete, lookup,
@@ -69,6 +69,7 @@ const PROG_TEST_RUN: u32 = 10;
 const PROG_GET_NEXT_ID: u32 = 11;
 const MAP_GET_NEXT_ID: u32 = 12;
 const PROG_GET_FD_BY_ID: u32 = 13;
+const MAP_GET_FD_BY_ID: u32 = 14;
 const OBJ_GET_INFO_BY_FD: u32 = 15;
 const PROG_QUERY: u32 = 16;
 const BTF_LOAD: u32 = 18;
@@ -156,7 +157,7 @@ pub fn open(path: &Path) -> Result<OwnedFd> {
 }
 
 /// The part of a name that the kernel keeps: 15 bytes of `[A-Za-z0-9_.]`.
-fn object_name(name: &str) -> [u8; 16] {
+pub fn object_name(name: &str) -> [u8; 16] {
     let mut bytes = [0; 16];
     for (to, from) in bytes[..15].iter_mut().zip(name.bytes()) {
         *to = if from.is_ascii_alphanumeric() || from == b'.' {
