@@ -105,7 +105,11 @@ fn happen(kernel: &mut FakeKernel, damage: Damage, at: prop::sample::Index) -> O
                     .iter_mut()
                     .for_each(|byte| *byte ^= 0x55),
                 _ => {
-                    let (mut new, value) = (key.clone(), entries[&key].clone());
+                    let (mut new, mut value) = (key.clone(), entries[&key].clone());
+                    // Zeros are what an array has anyway.
+                    if *array && value.iter().all(|byte| *byte == 0) {
+                        value.fill(0x55);
+                    }
                     *new.last_mut()? ^= 0x40;
                     entries.insert(new, value);
                 }
