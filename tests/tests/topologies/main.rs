@@ -2,6 +2,7 @@
 
 mod examples;
 mod flood;
+mod multicast;
 mod neighbors;
 mod random_pairs;
 mod router;
