@@ -382,3 +382,46 @@ fn routers_advertise_themselves_while_watch_runs() {
         lab.pcn("destroy --yes ra").expect(0);
     });
 }
+
+/// Two routers whose networks, hosts and all, have the same addresses.
+const OVERLAPPING: &str = "
+apiVersion: pcn.dev/v1alpha1
+kind: Topology
+metadata: { name: vrf }
+spec:
+  namespaces:
+    red-a: { interfaces: { eth0: { addresses: [10.1.0.1/24, 'fd00:1::1/64'], routes: [{ to: default, via: 10.1.0.254 }, { to: default, via: 'fd00:1::fe' }] } } }
+    red-b: { interfaces: { eth0: { addresses: [10.2.0.1/24, 'fd00:2::1/64'], routes: [{ to: default, via: 10.2.0.254 }, { to: default, via: 'fd00:2::fe' }] } } }
+    blue-a: { interfaces: { eth0: { addresses: [10.1.0.1/24, 'fd00:1::1/64'], routes: [{ to: default, via: 10.1.0.254 }, { to: default, via: 'fd00:1::fe' }] } } }
+    blue-b: { interfaces: { eth0: { addresses: [10.2.0.1/24, 'fd00:2::1/64'], routes: [{ to: default, via: 10.2.0.254 }, { to: default, via: 'fd00:2::fe' }] } } }
+  cubes:
+    red: { router: { ports: { a: { addresses: [10.1.0.254/24, 'fd00:1::fe/64'] }, b: { addresses: [10.2.0.254/24, 'fd00:2::fe/64'] } } } }
+    blue: { router: { ports: { a: { addresses: [10.1.0.254/24, 'fd00:1::fe/64'] }, b: { addresses: [10.2.0.254/24, 'fd00:2::fe/64'] } } } }
+  links: [[red:a, red-a/eth0], [red:b, red-b/eth0], [blue:a, blue-a/eth0], [blue:b, blue-b/eth0]]
+";
+
+/// Each router has routes and neighbours of its own: what is sent in one arrives in that one.
+#[test]
+fn routers_with_the_same_networks_are_apart() {
+    run_test(|lab| {
+        lab.apply(OVERLAPPING);
+        for (here, there) in [("red", "blue"), ("blue", "red")] {
+            let (a, b) = (
+                lab.space(&format!("{here}-a")),
+                lab.space(&format!("{here}-b")),
+            );
+            let elsewhere = lab.space(&format!("{there}-b")).wire();
+            for (own, target) in [("10.1.0.1", "10.2.0.1"), ("fd00:1::1", "fd00:2::1")] {
+                assert_eq!(ping(&a, ip(target)), 63);
+                udp(&a, &b, (ip(own), ip(target)), &[100, 1400]);
+            }
+            let strayed = elsewhere.drain();
+            let strayed = strayed.iter().filter(|frame| {
+                frame
+                    .ip()
+                    .is_some_and(|packet| packet.protocol == protocol::UDP)
+            });
+            assert_eq!(strayed.count(), 0);
+        }
+    });
+}
