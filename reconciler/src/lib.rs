@@ -31,5 +31,6 @@ pub mod resource;
 mod restore;
 pub mod saved_plan;
 pub mod status;
+pub mod stp;
 pub mod watch;
 mod wiring;
