@@ -5,6 +5,7 @@ mod conditions;
 mod counters;
 mod rates;
 mod reading;
+mod unwatched;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,6 +17,7 @@ pub use self::{
     build::{overview, status},
     conditions::Context,
     counters::{Rate, Rates, Traffic},
+    unwatched::unwatched,
 };
 use crate::{address::Address, desired::Pending, journal::Conclusion};
 

@@ -97,6 +97,8 @@ drop_reasons! {
     VlanNotAllowed = 17, "vlanNotAllowed";
     /// The port sent more frames of this sort than its storm control allows.
     StormControl = 18, "stormControl";
+    /// The spanning tree lets no frames pass at one of the ports.
+    Discarding = 19, "discarding";
 }
 
 const _: () = assert!(DropReason::ALL.len() <= DROP_REASONS);

@@ -21,6 +21,7 @@ pub mod hello;
 pub mod hello_transparent;
 pub mod port;
 pub mod router;
+pub mod stp;
 pub mod transparent;
 
 /// Version of everything in this crate. A pinned object with a newer one is refused, one with

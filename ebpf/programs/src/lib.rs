@@ -19,6 +19,7 @@ pub mod counters;
 pub mod lpm;
 pub mod offload;
 pub mod packet;
+pub mod ring;
 pub mod standard;
 pub mod tc;
 pub mod transparent;

@@ -83,6 +83,12 @@ pub trait StandardCube {
     /// True if it gives packets away to wait, so that they may come in a second time.
     const GIVES_AWAY: bool = false;
 
+    /// The same, where it follows from the cube's settings.
+    #[inline(always)]
+    fn gives_away() -> bool {
+        Self::GIVES_AWAY
+    }
+
     /// Decides what happens to a packet that came in at port `input`.
     fn handle<P: Packet>(packet: &mut P, input: u32) -> Result<Verdict>;
 }
@@ -92,7 +98,7 @@ pub trait StandardCube {
 pub fn run<C: StandardCube, P: Packet>(mut packet: P) -> i32 {
     let input = packet.port();
     let size = counters::Size::of(&packet);
-    let returning = C::GIVES_AWAY && packet.is_returning();
+    let returning = C::gives_away() && packet.is_returning();
     let result = C::handle(&mut packet, input);
     if let Ok(verdict) = &result
         && verdict.action == Action::Part

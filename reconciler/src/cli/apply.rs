@@ -158,6 +158,7 @@ impl Args {
             Err(failure) => return Err(operation.failed(failure)),
         };
         plan::print_text(&plan, target.title.as_deref())?;
+        plan::mention_unwatched(&mut kernel, target.name(), target.wanted.topology());
         if plan.is_empty() && (waiting.is_none() || self.confirm_timeout.is_none()) {
             return Ok(ExitCode::Done);
         }

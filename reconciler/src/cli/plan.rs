@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use caps::Capability;
 use clap::{ArgAction, ValueEnum, builder::BoolishValueParser};
 use serde_json::Value;
+use topology_schema::{Name, Topology};
 
 use super::{
     CommandResult, ExitCode, Failure, commit,
@@ -17,6 +18,7 @@ use super::{
 use crate::{
     kernel::linux::{LinuxKernel, privilege},
     reconcile::{self, Plan},
+    status,
 };
 
 /// Show what `apply` would do to the running kernel; changes nothing
@@ -77,6 +79,7 @@ impl Args {
                 verify(&mut kernel, &plan).map_err(|failure| about(&input, failure))?;
             }
             commit::mention(&mut kernel).map_err(|failure| about(&input, failure))?;
+            mention_unwatched(&mut kernel, &plan.topology, input.topology.topology());
             planned.push(Planned { input, plan });
         }
         self.print(&planned)?;
@@ -131,6 +134,13 @@ impl Planned {
             warnings: self.input.warnings.to_json(&self.input.source.name),
             ..View::new(&self.plan)
         }
+    }
+}
+
+/// Says what stands still for want of a watch.
+pub(super) fn mention_unwatched(kernel: &mut LinuxKernel, name: &Name, wanted: &Topology) {
+    for still in status::unwatched(kernel, wanted) {
+        output::note(&format!("topology {name}: {still}; start `pcn watch`"));
     }
 }
 

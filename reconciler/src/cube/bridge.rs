@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use ebpf_abi::{
     address::Mac,
     bridge::{
-        FEATURE_SNOOPING, FEATURE_STORM_CONTROL, FEATURE_VLANS, FdbEntry, FdbKey, Settings, State,
-        flood_len,
+        FEATURE_SNOOPING, FEATURE_STORM_CONTROL, FEATURE_STP, FEATURE_VLANS, FdbEntry, FdbKey,
+        Settings, State, flood_len,
     },
     port::{PORT_ISOLATED, PORT_MULTICAST_ROUTER},
 };
@@ -18,6 +18,7 @@ use crate::resource::{MapKind, Template};
 
 mod multicast;
 mod storm;
+pub mod stp;
 mod vlans;
 
 pub(super) struct Driver;
@@ -63,30 +64,37 @@ impl CubeDriver for Driver {
             features: features(spec),
         };
         let key = size_of::<FdbKey>();
+        let mut tables = vec![
+            Table::config(
+                "static_fdb",
+                MapKind::Hash,
+                room_for(static_fdb.len()),
+                (key, 4),
+                static_fdb,
+            ),
+            Table::banked("flood", flood_len(context.capacity()), 4, flood),
+            vlans::table(spec, context),
+            storm::limits(spec, context),
+            storm::state(spec, context),
+            multicast::table(spec),
+            Table::learned(
+                "fdb",
+                MapKind::Hash,
+                spec.fdb_size.get(),
+                (key, size_of::<FdbEntry>()),
+            ),
+            Table::learned("state", MapKind::Array, 1, (4, size_of::<State>())),
+        ];
+        tables.extend(stp::tables(spec, context));
         Lowered {
-            tables: vec![
-                Table::config(
-                    "static_fdb",
-                    MapKind::Hash,
-                    room_for(static_fdb.len()),
-                    (key, 4),
-                    static_fdb,
-                ),
-                Table::banked("flood", flood_len(context.capacity()), 4, flood),
-                vlans::table(spec, context),
-                storm::limits(spec, context),
-                storm::state(spec, context),
-                multicast::table(spec),
-                Table::learned(
-                    "fdb",
-                    MapKind::Hash,
-                    spec.fdb_size.get(),
-                    (key, size_of::<FdbEntry>()),
-                ),
-                Table::learned("state", MapKind::Array, 1, (4, size_of::<State>())),
-            ],
+            tables,
             globals: BTreeMap::from([("SETTINGS", Template::plain(bytemuck::bytes_of(&settings)))]),
         }
+    }
+
+    fn watched(&self, cube: &Cube) -> Option<&'static str> {
+        let on = matches!(cube, Cube::Bridge(spec) if spec.stp.enabled);
+        on.then_some("its spanning tree stands still, so ports stay as they are and new ones discard unless they are edges")
     }
 
     fn describe(&self, table: &str, key: &[u8]) -> Option<String> {
@@ -116,6 +124,7 @@ impl CubeDriver for Driver {
                 .map_or_else(|| format!("#{port}"), Clone::clone)
         };
         let mut lists = multicast::show(tables, &name);
+        lists.extend(stp::show(tables, &name));
         lists.insert("fdb".to_owned(), fdb(tables, &name).into());
         lists
     }
@@ -139,6 +148,9 @@ fn features(spec: &Spec) -> u64 {
     }
     if spec.multicast_snooping {
         features |= FEATURE_SNOOPING;
+    }
+    if spec.stp.enabled {
+        features |= FEATURE_STP;
     }
     features
 }

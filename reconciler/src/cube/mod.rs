@@ -7,6 +7,8 @@ mod hello;
 mod hello_transparent;
 mod router;
 
+pub use bridge::stp as spanning_tree;
+
 use std::collections::BTreeMap;
 
 use ebpf_abi::chain::CubeChain;
@@ -55,6 +57,12 @@ pub trait CubeDriver: Sync {
     /// ([`ebpf_abi::port`]).
     fn port_flags(&self, _cube: &Cube, _port: &Name) -> u32 {
         0
+    }
+
+    /// What of the cube stands still unless `pcn watch` runs. Its table `listening` says until when
+    /// one does.
+    fn watched(&self, _cube: &Cube) -> Option<&'static str> {
+        None
     }
 
     /// How a person names a table's entry: `routes/10.0.0.0/8`. `None` for entries that follow

@@ -64,12 +64,14 @@ fn build(kernel: &mut dyn Kernel, lists: bool) -> kernel::Result<Option<Status>>
         .map(|name| (name.clone(), builder.cube(name)))
         .collect();
     let now = builder.kernel.boot_time();
+    let watched = super::unwatched::condition(builder.kernel, &record.topology);
     let waits = record.pending.as_ref();
     let waits = waits.map(|pending| super::conditions::confirmed(pending, now));
+    let conditions = [Some(builder.ready()), waits, watched];
     Ok(Some(Status {
         format_version: FORMAT_VERSION,
         name: record.topology.metadata.name.clone(),
-        conditions: std::iter::once(builder.ready()).chain(waits).collect(),
+        conditions: conditions.into_iter().flatten().collect(),
         observed_generation: None,
         last_applied_revision: journal::revision(&record.topology),
         last_attempted_revision: None,

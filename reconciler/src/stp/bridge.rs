@@ -123,16 +123,18 @@ pub struct Bridge {
 
 impl Bridge {
     /// A bridge that goes on where another engine left it, as far as that is remembered: by
-    /// instance and port, for ports that are what they were.
+    /// instance and port, for ports that are what they were. `guarded` are those at which a
+    /// bridge was heard that should not be there.
     pub fn new(
         config: Config,
         up: &BTreeMap<u32, bool>,
         memories: &BTreeMap<(u16, u32), Memory>,
+        guarded: BTreeSet<u32>,
     ) -> Self {
         let mut bridge = Self {
             instances: BTreeMap::new(),
             up: up.clone(),
-            guarded: BTreeSet::new(),
+            guarded,
             deeds: Vec::new(),
             config,
         };
@@ -141,6 +143,7 @@ impl Bridge {
             let resumed: Vec<_> = bridge
                 .members(vlan)
                 .filter(|(port, _)| up.get(port).copied().unwrap_or(false))
+                .filter(|(port, _)| !bridge.guarded.contains(port))
                 .filter_map(|(port, settings)| {
                     Some((number(port), settings, memories.get(&(vlan, port))?))
                 })

@@ -39,6 +39,12 @@ impl Default for PortSettings {
     }
 }
 
+/// The cost of a path through a link of so many Mb/s (table 17-3): 20,000,000 divided by the
+/// speed. A link without a speed counts as one of 10 Gb/s.
+pub fn cost_of(speed: Option<u32>) -> u32 {
+    (20_000_000 / speed.unwrap_or(10_000).max(1)).clamp(1, 200_000_000)
+}
+
 /// What a port is for (17.7).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {

@@ -1,8 +1,10 @@
-//! Keeps the packets that routers give away until their neighbours are known, and lets routers
-//! advertise themselves.
+//! Does what the data planes leave to user space: keeps the packets that routers give away until
+//! their neighbours are known, lets routers advertise themselves, and runs the spanning trees of
+//! bridges.
 //!
 //! A thread of its own: a round may take seconds, a packet must not. When it ends, however it
-//! ends, the routers drop such packets again, as they do when nothing of ours runs.
+//! ends, the routers drop such packets again, and ports keep the states they have, as they do when
+//! nothing of ours runs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,14 +24,18 @@ use super::{
     advertise::Schedule,
     complete::complete,
     queue::{Packet, Queue},
+    trees::{self, Trees},
 };
-use crate::kernel::linux::{
-    tap::Tap,
-    waiting::{WaitingRoom, rooms},
+use crate::kernel::{
+    Error,
+    linux::{
+        tap::Tap,
+        waiting::{WaitingRoom, rooms},
+    },
 };
 
-/// For how long a router gives packets away without being asked again. When this process is
-/// killed, what is given away in that time is lost.
+/// For how long a cube gives packets away without being asked again. When this process is killed,
+/// what is given away in that time is lost.
 const LISTEN: Duration = Duration::from_millis(1500);
 /// How often it is asked.
 const RENEW: Duration = Duration::from_millis(500);
@@ -72,11 +78,15 @@ impl Keeper {
         }
     }
 
-    /// Something was applied: its routers are to be listened to.
+    /// Something was applied: its cubes are to be listened to.
     pub fn follow(&mut self, topology: &Name) {
-        if matches!(self.state, State::NotNeeded) && !rooms(&self.bpffs, topology).is_empty() {
+        let needed =
+            || !rooms(&self.bpffs, topology).is_empty() || trees::wanted(&self.bpffs, topology);
+        if matches!(self.state, State::NotNeeded) && needed() {
             let warn = |error: &io::Error| {
-                tracing::warn!("the first packets to unknown neighbours are dropped: {error}");
+                tracing::warn!(
+                    "the first packets to unknown neighbours are dropped: {error}; spanning trees stand still"
+                );
             };
             let keeps = Tap::is_possible().inspect_err(warn).is_ok();
             self.state = match Running::start(self.bpffs.clone(), keeps) {
@@ -102,12 +112,13 @@ impl Running {
         woken.set_nonblocking(true)?;
         let wishes = Arc::<Mutex<Wishes>>::default();
         let work = Work {
-            bpffs,
             keeps,
             wishes: Arc::clone(&wishes),
             woken,
             rooms: BTreeMap::new(),
+            trees: Trees::new(bpffs.clone()),
             reported: BTreeSet::new(),
+            bpffs,
         };
         let thread = thread::Builder::new()
             .name("keeper".to_owned())
@@ -144,6 +155,7 @@ struct Work {
     wishes: Arc<Mutex<Wishes>>,
     woken: UnixStream,
     rooms: BTreeMap<(Name, Name), Room>,
+    trees: Trees,
     /// What was said; it is not said again.
     reported: BTreeSet<String>,
 }
@@ -172,19 +184,37 @@ impl Work {
             let mut wait = renew.saturating_duration_since(Instant::now());
             for room in self.rooms.values_mut() {
                 if let Err(error) = room.turn().and(room.advertise()) {
-                    report(&mut self.reported, error.to_string());
+                    report(&mut self.reported, waiting(&error));
                 }
                 wait = wait.min(room.pause());
             }
+            let Self {
+                trees, reported, ..
+            } = &mut self;
+            trees.turn(&mut |problem| report(reported, format!("spanning tree: {problem}")));
+            wait = wait.min(trees.pause());
             self.wait(wait);
         }
         for room in self.rooms.values_mut() {
             room.end();
         }
+        self.trees.end();
     }
 
     /// Opens what came, closes what went, asks the rest to go on.
     fn look(&mut self, topologies: &BTreeSet<Name>) {
+        let Self {
+            trees,
+            reported,
+            keeps,
+            ..
+        } = self;
+        // Without a way back into bridges nothing could be said.
+        if *keeps {
+            trees.look(topologies, LISTEN, &mut |problem| {
+                report(reported, format!("spanning tree: {problem}"))
+            });
+        }
         self.rooms.retain(|_, room| room.kernel.is_current());
         for topology in topologies {
             for cube in rooms(&self.bpffs, topology) {
@@ -203,7 +233,7 @@ impl Work {
                         };
                         self.rooms.insert(key, room);
                     }
-                    Err(error) => report(&mut self.reported, error.to_string()),
+                    Err(error) => report(&mut self.reported, waiting(&error)),
                 }
             }
         }
@@ -216,13 +246,13 @@ impl Work {
             }
             let until = room.kernel.now() + LISTEN.as_nanos() as u64;
             if let Err(error) = room.kernel.listen(until) {
-                report(&mut self.reported, error.to_string());
+                report(&mut self.reported, waiting(&error));
             }
         }
     }
 
     fn wait(&self, longest: Duration) {
-        let timeout = if self.rooms.is_empty() {
+        let timeout = if self.rooms.is_empty() && self.trees.is_empty() {
             PollTimeout::NONE
         } else {
             let pause = longest.as_micros().div_ceil(1000);
@@ -232,6 +262,8 @@ impl Work {
         for room in self.rooms.values() {
             sources.push(PollFd::new(room.kernel.as_fd(), PollFlags::POLLIN));
         }
+        let of_trees = self.trees.descriptors();
+        sources.extend(of_trees.map(|source| PollFd::new(source, PollFlags::POLLIN)));
         // A signal is somebody else's to notice.
         let _interrupted = poll(&mut sources, timeout);
     }
@@ -308,9 +340,13 @@ fn give_back(kernel: &mut WaitingRoom, mut packet: Packet) -> crate::kernel::Res
     kernel.give_back(packet.port, &packet.frame)
 }
 
+fn waiting(error: &Error) -> String {
+    format!("packets that wait for neighbours: {error}")
+}
+
 fn report(reported: &mut BTreeSet<String>, problem: String) {
     if !reported.contains(&problem) {
-        tracing::warn!("packets that wait for neighbours: {problem}");
+        tracing::warn!("{problem}");
         // Whatever it is, saying a hundred different things does not help.
         if reported.len() < 100 {
             reported.insert(problem);

@@ -20,6 +20,8 @@ mod signals;
 pub mod sources;
 pub mod state;
 mod systemd;
+mod tree;
+mod trees;
 
 use std::{
     collections::BTreeMap,

@@ -7,6 +7,7 @@ mod bridge_flood;
 mod bridge_model;
 mod bridge_multicast;
 mod bridge_storm;
+mod bridge_stp;
 mod bridge_vlan;
 mod ddos_mitigator;
 mod entry;

@@ -8,6 +8,7 @@ use integration_tests::{
     wait,
     wire::Frame,
 };
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::ip;
@@ -36,6 +37,7 @@ examples! {
     protected_host "protected-host" uplink, protected_host_traffic;
     quickstart "quickstart" nothing, quickstart_traffic;
     router "router" nothing, router_traffic;
+    spanning_tree "spanning-tree" nothing, spanning_tree_traffic;
     two_routers "two-routers" nothing, two_routers_traffic;
     vlan_trunk "vlan-trunk" nothing, vlan_trunk_traffic;
     xdp "xdp" wires, xdp_traffic;
@@ -122,6 +124,34 @@ fn packets(show: &Value) -> u64 {
 
 fn nothing() -> Vec<Station> {
     Vec::new()
+}
+
+fn spanning_tree_traffic(lab: &Lab) {
+    let file = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../examples/topologies/spanning-tree.yaml"
+    );
+    let hosts = ["h1", "h2", "h3"].map(|name| lab.space(name));
+    no_ping(&hosts[0], ip("10.0.0.2"));
+    let watch = lab.start_pcn(&format!("watch --interval 1h --poll 1h -f {file}"));
+    for from in &hosts {
+        for number in 1..=3 {
+            ping(from, ip(&format!("10.0.0.{number}")));
+        }
+    }
+    lab.note_objects();
+    wait::until("one port that rests", || {
+        let show = lab.show("spanning-tree");
+        let cubes = show["cubes"].as_object()?.values();
+        let ports = cubes.flat_map(|cube| cube["spanningTreePorts"].as_array().cloned());
+        let rest: Vec<Value> = ports
+            .flatten()
+            .filter(|port| port["state"] != "forwarding")
+            .collect();
+        (rest.len() == 1 && rest[0]["role"] == "alternate").then_some(())
+    });
+    watch.signal(Signal::SIGTERM);
+    watch.end().expect(0);
 }
 
 fn bridge_traffic(lab: &Lab) {

@@ -14,6 +14,8 @@ use crate::quantity::{Bounded, PacketRate, Seconds};
 use crate::validate::Checker;
 use crate::vlan::{VlanId, VlanRange, VlanSet};
 
+pub mod stp;
+
 /// Number of entries of a forwarding table: 16 to 1048576.
 pub type FdbSize = Bounded<16, 1_048_576>;
 
@@ -51,6 +53,13 @@ pub struct Spec {
     /// Static entries of the forwarding table. Learning never moves them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fdb: Vec<FdbEntry>,
+    /// Link-layer address of the bridge itself, unicast: part of its identifier in the spanning tree. Default: chosen
+    /// by `pcn`, the same at every apply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<MacAddr>,
+    /// Spanning tree: keeps frames from going round where links form circles. `pcn watch` runs it.
+    #[serde(default, skip_serializing_if = "stp::Stp::is_default")]
+    pub stp: stp::Stp,
 }
 
 /// Settings of a bridge port.
@@ -87,6 +96,9 @@ pub struct Port {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[schemars(extend("default" = false))]
     pub multicast_router: bool,
+    /// Spanning tree on the port.
+    #[serde(default, skip_serializing_if = "stp::PortStp::is_default")]
+    pub stp: stp::PortStp,
 }
 
 /// Most frames per second that a port may send to several ports. Of each sort, those of a tenth of a second may come
@@ -199,6 +211,8 @@ impl Default for Spec {
             multicast_snooping: false,
             ports: BTreeMap::new(),
             fdb: Vec::new(),
+            mac: None,
+            stp: stp::Stp::default(),
         }
     }
 }
@@ -234,6 +248,8 @@ pub(crate) fn check(spec: &Spec, checker: &mut Checker<'_>, cube: &CubeContext<'
             checker.report(diagnostic.help("it matters with `multicastSnooping: true`"));
         }
     }
+    checker.unicast(spec.mac, || cube.path.key("mac"));
+    stp::check(spec, checker, cube);
     let path = cube.path.key("fdb");
     let size = usize::try_from(spec.fdb_size.get()).unwrap_or(usize::MAX);
     if spec.fdb.len() > size {

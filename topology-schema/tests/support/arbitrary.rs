@@ -7,7 +7,9 @@ use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use topology_schema::cube::{
-    PlainPort, bridge, ddos_mitigator, forwarder, hello, hello_transparent, router,
+    PlainPort,
+    bridge::{self, stp},
+    ddos_mitigator, forwarder, hello, hello_transparent, router,
 };
 use topology_schema::{
     ApiVersion, Bounded, Check, Cube, Drift, Endpoint, Hook, Instance, Interface, InterfaceAddress,
@@ -118,6 +120,38 @@ fn vlans() -> impl Strategy<Value = VlanSet> {
     ]
 }
 
+fn stp() -> impl Strategy<Value = stp::Stp> {
+    let instance = option::of(bounded()).prop_map(|priority| stp::StpVlan { priority });
+    let times = (seconds(), seconds(), seconds());
+    let vlans = btree_map(bounded().prop_map(stp::Vlan), instance, 0..3);
+    (any::<bool>(), bounded(), times, vlans).prop_map(
+        |(enabled, priority, (forward_delay, hello_time, max_age), vlans)| stp::Stp {
+            enabled,
+            priority,
+            forward_delay,
+            hello_time,
+            max_age,
+            vlans,
+        },
+    )
+}
+
+fn port_stp() -> impl Strategy<Value = stp::PortStp> {
+    let instance = (option::of(bounded()), option::of(bounded()))
+        .prop_map(|(cost, priority)| stp::PortStpVlan { cost, priority });
+    let vlans = btree_map(bounded().prop_map(stp::Vlan), instance, 0..3);
+    let flags = (option::of(any::<bool>()), any::<bool>());
+    (option::of(bounded()), bounded(), flags, vlans).prop_map(
+        |(cost, priority, (edge, bpdu_guard), vlans)| stp::PortStp {
+            cost,
+            priority,
+            edge,
+            bpdu_guard,
+            vlans,
+        },
+    )
+}
+
 fn bridge() -> impl Strategy<Value = bridge::Spec> {
     let trunk = (vlans(), option::of(bounded()))
         .prop_map(|(allowed, native)| bridge::Trunk { allowed, native });
@@ -130,9 +164,9 @@ fn bridge() -> impl Strategy<Value = bridge::Spec> {
             unknown_unicast,
         }
     });
-    let multicast = (storm, any::<bool>());
+    let multicast = (storm, any::<bool>(), port_stp());
     let port = (option::of(mac()), through(), any::<bool>(), vlan, multicast).prop_map(
-        |(mac, through, isolated, (access, trunk), (storm_control, multicast_router))| {
+        |(mac, through, isolated, (access, trunk), (storm_control, multicast_router, stp))| {
             bridge::Port {
                 mac,
                 through,
@@ -141,6 +175,7 @@ fn bridge() -> impl Strategy<Value = bridge::Spec> {
                 trunk,
                 storm_control,
                 multicast_router,
+                stp,
             }
         },
     );
@@ -156,14 +191,18 @@ fn bridge() -> impl Strategy<Value = bridge::Spec> {
         any::<bool>(),
         btree_map(name(), port, 0..3),
         vec(entry, 0..3),
+        option::of(mac()),
+        stp(),
     )
         .prop_map(
-            |(aging_time, fdb_size, multicast_snooping, ports, fdb)| bridge::Spec {
+            |(aging_time, fdb_size, multicast_snooping, ports, fdb, mac, stp)| bridge::Spec {
                 aging_time,
                 fdb_size,
                 multicast_snooping,
                 ports,
                 fdb,
+                mac,
+                stp,
             },
         )
 }

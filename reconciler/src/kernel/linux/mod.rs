@@ -2,6 +2,7 @@
 
 pub mod bpf;
 mod checks;
+mod doors;
 pub mod foreign;
 mod interfaces;
 pub mod lock;
@@ -19,6 +20,7 @@ mod record;
 pub mod ring;
 mod send;
 pub mod tap;
+pub mod trees;
 pub mod waiting;
 
 use std::{

@@ -1,3 +1,5 @@
+//! Instances, ports and guards of one bridge.
+
 use super::*;
 use crate::stp::port::Role;
 
@@ -34,7 +36,7 @@ fn config(last_byte: u8, ports: impl IntoIterator<Item = PortConfig>) -> Config 
 
 fn bridge(config: Config) -> Bridge {
     let up = config.ports.keys().map(|port| (*port, true)).collect();
-    Bridge::new(config, &up, &BTreeMap::new())
+    Bridge::new(config, &up, &BTreeMap::new(), BTreeSet::new())
 }
 
 fn frames(bridge: &mut Bridge, from: u32) -> Vec<Received> {

@@ -1,3 +1,5 @@
+//! Every byte of the messages, and what is none.
+
 use super::*;
 use crate::stp::{
     bpdu::{Message, Rapid, SentRole},

@@ -14,7 +14,7 @@ use ebpf_abi::{
 };
 use ebpf_programs::{Packet, clock, standard};
 
-use crate::SETTINGS;
+use crate::{SETTINGS, stp};
 
 /// Stations heard.
 #[map(name = "fdb")]
@@ -40,7 +40,9 @@ pub fn learn(mac: Mac, vlan: u16, input: u32, behind: u32, now: u64) {
                 (*entry).port = input;
                 (*entry).behind = behind;
                 (*entry).seen = now;
-            } else if clock::elapsed(now, (*entry).seen) > REFRESH_INTERVAL {
+            } else if clock::elapsed(now, (*entry).seen) > REFRESH_INTERVAL
+                || stp::is_flushed(input, vlan, (*entry).seen)
+            {
                 (*entry).seen = now;
             }
         }
@@ -74,6 +76,9 @@ pub fn lookup<P: Packet>(packet: &P, mac: Mac, vlan: u16, now: u64) -> Option<u3
     let entry = unsafe { FDB.get(&key) }?;
     if clock::elapsed(now, entry.seen) > SETTINGS.load().aging_time {
         let _already_gone = FDB.remove(&key);
+        return None;
+    }
+    if stp::is_flushed(entry.port, vlan, entry.seen) {
         return None;
     }
     let behind = standard::port(packet, entry.port).map_or(0, |port| port.flags & PORT_BEHIND);

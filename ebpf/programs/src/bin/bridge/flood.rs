@@ -24,7 +24,7 @@ use ebpf_programs::{
 use crate::{
     has,
     snooping::Audience,
-    storm,
+    storm, stp,
     vlan::{self, Form, Frame},
 };
 
@@ -136,6 +136,9 @@ extern "C" fn copy_to(index: u64, flood: *mut Flood) -> i64 {
         return 0;
     };
     if output == flood.input || port.flags & flood.isolated != 0 {
+        return 0;
+    }
+    if stp::on() && !stp::forwards(output, flood.frame.vlan) {
         return 0;
     }
     if has(FEATURE_SNOOPING) && !flood.audience.has(output, port.flags) {

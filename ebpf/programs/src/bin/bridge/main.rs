@@ -8,6 +8,7 @@ mod fdb;
 mod flood;
 mod snooping;
 mod storm;
+mod stp;
 mod vlan;
 
 use aya_ebpf::{
@@ -58,12 +59,30 @@ struct Bridge;
 
 impl StandardCube for Bridge {
     #[inline(always)]
+    fn gives_away() -> bool {
+        stp::on()
+    }
+
+    #[inline(always)]
     fn handle<P: Packet>(packet: &mut P, input: u32) -> Result<Verdict> {
+        // What the spanning tree says leaves at the port at which it was put in.
+        if stp::on() && packet.is_returning() {
+            return Ok(Verdict::emit(input));
+        }
         let ethernet = packet.load::<Ethernet>(0)?;
         if ethernet.source.is_group() {
             return Err(DropReason::Malformed);
         }
+        // Outside of VLANs, so before there is one.
+        if stp::on() && stp::is_bridge_group(ethernet.destination) {
+            stp::take(packet, input, 0)?;
+            return Ok(Verdict::CONSUMED);
+        }
         let mut frame = Frame::classify(packet, &ethernet, input)?;
+        if stp::on() && stp::is_for(&ethernet, frame.vlan) {
+            stp::take(packet, input, frame.vlan)?;
+            return Ok(Verdict::CONSUMED);
+        }
         let now = clock::now();
         match way(packet, &ethernet, frame.vlan, input, now)? {
             Way::Port(output) => {
@@ -94,7 +113,13 @@ enum Way {
 #[inline(always)]
 fn way<P: Packet>(packet: &P, ethernet: &Ethernet, vlan: u16, input: u32, now: u64) -> Result<Way> {
     let from = standard::port(packet, input)?;
+    if stp::on() && !stp::learns(input, vlan) {
+        return Err(DropReason::Discarding);
+    }
     fdb::learn(ethernet.source, vlan, input, from.flags & PORT_BEHIND, now);
+    if stp::on() && !stp::forwards(input, vlan) {
+        return Err(DropReason::Discarding);
+    }
     if is_reserved(ethernet.destination) {
         return Err(DropReason::Reserved);
     }
@@ -109,6 +134,9 @@ fn way<P: Packet>(packet: &P, ethernet: &Ethernet, vlan: u16, input: u32, now: u
     }
     if isolated(from, standard::port(packet, output)?) {
         return Err(DropReason::Isolated);
+    }
+    if stp::on() && !stp::forwards(output, vlan) {
+        return Err(DropReason::Discarding);
     }
     Ok(Way::Port(output))
 }

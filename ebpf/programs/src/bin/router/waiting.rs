@@ -8,7 +8,7 @@ use aya_ebpf::{
 use ebpf_abi::router::{
     NeighborKey, WAITING_AGAIN, WAITING_BYTES, WAITING_FRAME, WAITING_KNOWN, Waiting,
 };
-use ebpf_programs::{Packet, clock, packet::bounded};
+use ebpf_programs::{Packet, clock, ring};
 
 use crate::{Input, neighbor};
 
@@ -17,12 +17,6 @@ static WAITING: RingBuf = RingBuf::with_byte_size(WAITING_BYTES, 0);
 /// Until when somebody listens, in nanoseconds of `CLOCK_MONOTONIC_COARSE`.
 #[map(name = "listening")]
 static LISTENING: Array<u64> = Array::with_max_entries(1, 0);
-
-#[repr(C)]
-struct Record {
-    header: Waiting,
-    frame: [u8; WAITING_FRAME],
-}
 
 /// Gives the packet away, as it came in. False if nobody takes it: it is still ours.
 ///
@@ -35,30 +29,16 @@ pub fn give<P: Packet>(packet: &P, input: &Input, key: &NeighborKey, kind: u32) 
         return false;
     }
     let length = packet.len();
-    if length == 0 || length > WAITING_FRAME as u32 {
+    let header = Waiting {
+        time: now,
+        neighbor: *key,
+        kind,
+        port: input.index,
+        length,
+    };
+    if !ring::copy::<P, Waiting, WAITING_FRAME>(&WAITING, header, packet, length) {
         return false;
     }
-    let length = bounded::<{ WAITING_FRAME as u32 }>(length);
-    let Some(mut record) = WAITING.reserve::<Record>(0) else {
-        return false;
-    };
-    let to = record.as_mut_ptr();
-    // SAFETY: the reservation has room for a record. Its frame is larger than `length`.
-    let copied = unsafe {
-        (&raw mut (*to).header).write(Waiting {
-            time: now,
-            neighbor: *key,
-            kind,
-            port: input.index,
-            length,
-        });
-        packet.copy_out(0, (&raw mut (*to).frame).cast(), length)
-    };
-    if copied.is_err() {
-        record.discard(0);
-        return false;
-    }
-    record.submit(0);
     if kind != WAITING_AGAIN {
         neighbor::waits(key);
     }

@@ -1,6 +1,6 @@
 //! Device features, by ethtool's netlink family (which, unlike its ioctl, needs no unsafe code).
 
-use netlink_packet_core::{DecodeError, DefaultNla, Emitable, NLA_F_NESTED, parse_u16};
+use netlink_packet_core::{DecodeError, DefaultNla, Emitable, NLA_F_NESTED, parse_u16, parse_u32};
 use nix::libc;
 
 use super::{Error, Netlink, behind, for_attributes, text};
@@ -25,6 +25,8 @@ const SET_BITS: u16 = 3;
 const BIT: u16 = 1;
 const BIT_NAME: u16 = 2;
 const BIT_VALUE: u16 = 3;
+const GET_LINK_MODES: u8 = 4;
+const SPEED: u16 = 5;
 
 /// A message of a generic netlink family: the command and the attributes.
 struct Message(u8, Vec<DefaultNla>);
@@ -78,6 +80,30 @@ impl Netlink {
             },
         )?;
         Ok(on)
+    }
+
+    /// The speed of an interface in Mb/s; `None` if it has none, or none now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::is_not_found`] if there is no such interface.
+    pub fn speed(&mut self, ifname: &str) -> Result<Option<u32>, Error> {
+        let mut speed = None;
+        let message = Message(GET_LINK_MODES, vec![device(ifname)]);
+        self.ethtool(
+            &message,
+            format_args!("ask for the speed of interface {ifname}"),
+            |answer| {
+                for_attributes(behind(answer, HEADER)?, |kind, value| {
+                    if kind == SPEED {
+                        // -1: unknown (`SPEED_UNKNOWN`).
+                        speed = Some(parse_u32(value)?).filter(|speed| *speed != u32::MAX);
+                    }
+                    Ok(())
+                })
+            },
+        )?;
+        Ok(speed)
     }
 
     /// Sends a message to the ethtool family, whose number is asked for the first time.
