@@ -1,5 +1,5 @@
 //! Numbers that stay with what they were given to: ports of cubes, attachments and stack
-//! positions of transparent cubes.
+//! positions of transparent cubes, what drivers number themselves.
 //!
 //! They are part of the record of what was applied, so that a port that comes does not move the
 //! others: their entries, counters and programs stay as they are.
@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use topology_schema::{Endpoint, Name};
 
-use crate::graph::TopologyGraph;
+use crate::{cube::driver_for, graph::TopologyGraph};
 
 /// The numbers of one topology.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,16 @@ pub struct Allocation {
     /// The stacks by endpoint, as the file writes them.
     #[serde(default)]
     orders: BTreeMap<String, Vec<String>>,
+    /// What drivers number themselves, by cube and by what has the numbers.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    runs: BTreeMap<String, BTreeMap<String, Run>>,
+}
+
+/// Numbers that follow one another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Run {
+    first: u32,
+    count: u32,
 }
 
 impl Allocation {
@@ -38,6 +48,12 @@ impl Allocation {
             if cube.kind().is_transparent() {
                 wanted.attachments.entry(name.to_string()).or_default();
             } else {
+                let runs = driver_for(cube.kind()).numbered(&cube.cube);
+                if !runs.is_empty() {
+                    let unnumbered = |(what, count)| (what, Run { first: 0, count });
+                    let runs = runs.into_iter().map(unnumbered).collect();
+                    wanted.runs.insert(name.to_string(), runs);
+                }
                 wanted.ports.insert(
                     name.to_string(),
                     graph
@@ -67,6 +83,7 @@ impl Allocation {
         number(&mut wanted.ports, &before.ports);
         number(&mut wanted.attachments, &before.attachments);
         number(&mut wanted.positions, &before.positions);
+        number_runs(&mut wanted.runs, &before.runs);
         wanted.renumber_reordered(before);
         wanted
     }
@@ -116,6 +133,19 @@ impl Allocation {
     pub fn port_limit(&self, cube: &Name) -> u32 {
         self.ports(cube)
             .map(|(_, index)| index + 1)
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// The first number of what a driver has numbered.
+    pub fn number(&self, cube: &Name, what: &str) -> Option<u32> {
+        Some(self.runs.get(cube.as_str())?.get(what)?.first)
+    }
+
+    /// One more than the highest number that a driver's things have.
+    pub fn number_limit(&self, cube: &Name) -> u32 {
+        let runs = self.runs.get(cube.as_str()).into_iter().flatten();
+        runs.map(|(_, run)| run.first + run.count)
             .max()
             .unwrap_or(0)
     }
@@ -201,5 +231,70 @@ fn number(
             }
             *index = free;
         }
+    }
+}
+
+/// From 1 on, so that 0 can be nobody's.
+fn number_runs(
+    wanted: &mut BTreeMap<String, BTreeMap<String, Run>>,
+    before: &BTreeMap<String, BTreeMap<String, Run>>,
+) {
+    for (group, members) in wanted {
+        let known = before.get(group);
+        // Also those of what goes: until nothing refers to it, it keeps its meaning.
+        let mut taken: BTreeMap<u32, u32> = known
+            .into_iter()
+            .flatten()
+            .map(|(_, run)| (run.first, run.first + run.count))
+            .collect();
+        let mut free = 1;
+        for (what, run) in members {
+            let same = known.and_then(|known| known.get(what));
+            if let Some(same) = same.filter(|same| same.count == run.count) {
+                *run = *same;
+                continue;
+            }
+            while let Some(end) = taken.get(&free) {
+                free = *end;
+            }
+            // The first gap that is wide enough.
+            let mut first = free;
+            for (start, end) in taken.range(free..) {
+                if first + run.count <= *start {
+                    break;
+                }
+                first = *end;
+            }
+            run.first = first;
+            taken.insert(first, first + run.count);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runs(of: &[(&str, u32)]) -> BTreeMap<String, BTreeMap<String, Run>> {
+        let run = |&(what, count): &(&str, u32)| (what.to_owned(), Run { first: 0, count });
+        BTreeMap::from([("r".to_owned(), of.iter().map(run).collect())])
+    }
+
+    fn firsts(runs: &BTreeMap<String, BTreeMap<String, Run>>) -> Vec<(&str, u32)> {
+        let runs = runs["r"].iter();
+        runs.map(|(what, run)| (what.as_str(), run.first)).collect()
+    }
+
+    #[test]
+    fn what_stays_keeps_its_numbers_and_those_of_what_went_are_not_given_out_at_once() {
+        let mut before = runs(&[("a", 1), ("b", 3), ("c", 1)]);
+        number_runs(&mut before, &BTreeMap::new());
+        assert_eq!(firsts(&before), [("a", 1), ("b", 2), ("c", 5)]);
+        let mut after = runs(&[("a", 1), ("c", 1), ("d", 2), ("e", 1)]);
+        number_runs(&mut after, &before);
+        assert_eq!(firsts(&after), [("a", 1), ("c", 5), ("d", 6), ("e", 8)]);
+        let mut later = runs(&[("a", 1), ("b", 3), ("c", 2), ("f", 2)]);
+        number_runs(&mut later, &after);
+        assert_eq!(firsts(&later), [("a", 1), ("b", 2), ("c", 9), ("f", 11)]);
     }
 }

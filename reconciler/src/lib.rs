@@ -15,6 +15,7 @@ pub mod cube;
 pub mod desired;
 mod digest;
 pub mod drift;
+pub mod dynamic;
 pub mod execute;
 pub mod facts;
 pub mod graph;

@@ -290,6 +290,7 @@ pub(crate) fn carry_out(
 ) -> kernel::Result<Report> {
     match execute(kernel, &plan.steps, interrupt, progress) {
         Outcome::Done { left } => {
+            take_routes(kernel);
             let again = make_plan(kernel, plan.wanted.as_ref(), Commit::Keep)?;
             let unfinished = again
                 .steps
@@ -304,6 +305,13 @@ pub(crate) fn carry_out(
             Ok(Report::Applied { left })
         }
         failed => Ok(Report::Failed(restore(kernel, plan, failed))),
+    }
+}
+
+/// Takes routes from the kernel's tables, and says what cannot be used.
+pub(crate) fn take_routes(kernel: &mut dyn Kernel) {
+    for problem in kernel.take_routes() {
+        tracing::warn!("{problem}");
     }
 }
 

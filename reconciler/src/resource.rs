@@ -51,8 +51,7 @@ impl PinPath {
         Self(format!("{}~{STAGED}", self.0))
     }
 
-    /// True for a path made by [`staged`](Self::staged) or
-    /// [`transitional`](Self::transitional).
+    /// True for what [`staged`](Self::staged) or [`transitional`](Self::transitional) makes.
     pub fn is_staged(&self) -> bool {
         self.0.ends_with(STAGED)
     }
@@ -114,8 +113,7 @@ pub struct Namespace {
 pub struct Veth {
     /// Whose it is in a plan.
     pub owner: Address,
-    /// Says what the pair is for; the kernel shows it as the interface's alias. It carries our
-    /// mark.
+    /// Says what the pair is for and carries our mark; the kernel shows it as an alias.
     pub alias: String,
     /// The other end.
     pub peer: VethPeer,
@@ -153,6 +151,12 @@ pub enum MapKind {
     LruHash,
     /// Array.
     Array,
+    /// Array that user space maps: memory.
+    MappedArray,
+    /// IPv4 prefixes in such memory ([`ebpf_abi::fib`]); its size is in words.
+    FibV4,
+    /// The same for IPv6; its size is in buckets.
+    FibV6,
     /// Array per CPU.
     PerCpuArray,
     /// Longest-prefix trie.
@@ -166,10 +170,8 @@ pub enum MapKind {
 impl MapKind {
     /// True if entries come and go, so that there may be no room for one more.
     pub const fn may_be_full(self) -> bool {
-        match self {
-            Self::Hash | Self::PerCpuHash | Self::LruHash | Self::LpmTrie => true,
-            Self::Array | Self::PerCpuArray | Self::ProgramArray | Self::RingBuf => false,
-        }
+        use MapKind::{Hash, LpmTrie, LruHash, PerCpuHash};
+        matches!(self, Hash | PerCpuHash | LruHash | LpmTrie)
     }
 }
 
@@ -208,8 +210,7 @@ impl MapShape {
     }
 }
 
-/// One of the two copies of a topology's wiring: of all slots and port tables. Packets stay in
-/// the one that was active when they came in.
+/// One of the two copies of all slots and port tables. Packets stay in the one they came into.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Bank {
     /// The first, active when the topology is new.

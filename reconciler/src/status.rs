@@ -5,6 +5,7 @@ mod conditions;
 mod counters;
 mod rates;
 mod reading;
+mod tables;
 mod unwatched;
 
 use std::collections::{BTreeMap, BTreeSet};

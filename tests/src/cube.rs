@@ -15,6 +15,7 @@ use ebpf_abi::{
 };
 use reconciler::kernel::linux::{
     bpf::{self, MapAttributes, MapType},
+    mapping::Memory,
     object::{self, Template},
     ring::Ring,
 };
@@ -202,6 +203,26 @@ impl Cube {
         bpf::lookup(map.fd.as_fd(), bytes_of(&key), size_of::<V>())
             .expect("a table can be read")
             .map(|value| pod_read_unaligned(&value))
+    }
+
+    /// The memory of an array that user space maps.
+    pub fn memory(&self, map: &str) -> Memory {
+        let map = self.map(map);
+        let bytes = map.attributes.value_size as usize * map.attributes.max_entries as usize;
+        Memory::new(&map.fd, bytes).expect("the array can be mapped")
+    }
+
+    /// Writes the first entries of an array.
+    pub fn write_array<V: Pod>(&self, map: &str, values: &[V]) {
+        for (index, value) in (0u32..).zip(values) {
+            self.write(map, index, *value);
+        }
+    }
+
+    /// Reads the first entries of an array.
+    pub fn read_array<V: Pod>(&self, map: &str, count: usize) -> Vec<V> {
+        let read = |index| self.read(map, index).expect("the array is as long");
+        (0..count as u32).map(read).collect()
     }
 
     /// Takes the records out of a ring buffer.

@@ -70,11 +70,72 @@ pub struct RouteKeyV6 {
 }
 assert_size!(RouteKeyV6, 20);
 
-/// Value of the route tables.
+/// Value of the route tables: an entry of the table `next_hops`, and the length of the prefix that
+/// leads there.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct RouteEntry(u32);
+
+impl RouteEntry {
+    /// No route.
+    pub const NONE: Self = Self(0);
+    const LENGTH_SHIFT: u32 = 24;
+
+    /// Of a prefix of `length` bits. Entry 0 of `next_hops` is never used, and there are less
+    /// than 2^24.
+    pub const fn new(next_hop: u32, length: u8) -> Self {
+        Self(next_hop | (length as u32) << Self::LENGTH_SHIFT)
+    }
+
+    /// As it is in memory; 0 is no route.
+    pub const fn word(self) -> u32 {
+        self.0
+    }
+
+    /// From memory.
+    pub const fn from_word(word: u32) -> Self {
+        Self(word)
+    }
+
+    /// Which entry of `next_hops`.
+    pub const fn next_hop(self) -> u32 {
+        self.0 & ((1 << Self::LENGTH_SHIFT) - 1)
+    }
+
+    /// Length of the prefix in bits.
+    pub const fn length(self) -> u32 {
+        self.0 >> Self::LENGTH_SHIFT
+    }
+}
+assert_size!(RouteEntry, 4);
+
+/// The constant `ROUTING`: which tables routes are in.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Routing {
+    /// Not 0: IPv4 routes are in `fib_v4` ([`crate::fib`], with blocks for [`FIB_STRIDE`] bits),
+    /// not in `routes_v4`.
+    pub large_v4: u32,
+    /// The same for IPv6: `fib_v6`, not `routes_v6`.
+    pub large_v6: u32,
+    /// Not 0: there are routes in `dynamic_v4` (with blocks for [`DYNAMIC_STRIDE`] bits) and
+    /// `dynamic_v6`, too. They lead to entries of `dynamic_next_hops`. Of two routes to the same
+    /// prefix they are not the one that counts.
+    pub dynamic: u32,
+}
+assert_size!(Routing, 12);
+
+/// Bits of the address that a block of `fib_v4` is for: fast.
+pub const FIB_STRIDE: u32 = 8;
+/// Bits of the address that a block of `dynamic_v4` is for: small, also where routes are spread.
+pub const DYNAMIC_STRIDE: u32 = 4;
+
+/// Value of the table `next_hops`: what becomes of packets that routes lead here. An entry keeps
+/// its meaning as long as a route leads to it, so routes can change one by one.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Route {
-    /// One of the `ROUTE_*` constants.
+    /// One of the `ROUTE_*` constants; 0 in entries that are not used.
     pub kind: u32,
     /// The outgoing port; for [`ROUTE_LOCAL`] the port that has the address.
     pub port: u32,

@@ -16,6 +16,7 @@
 pub mod atomic;
 pub mod clock;
 pub mod counters;
+pub mod fib;
 pub mod lpm;
 pub mod offload;
 pub mod packet;

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     journal::Command,
-    kernel::linux::LinuxKernel,
+    kernel::{Kernel as _, linux::LinuxKernel},
     reconcile::{self, Plan},
     saved_plan::SavedPlan,
 };
@@ -159,6 +159,12 @@ impl Args {
         };
         plan::print_text(&plan, target.title.as_deref())?;
         plan::mention_unwatched(&mut kernel, target.name(), target.wanted.topology());
+        if plan.is_empty() {
+            // What runs stays; routes of the kernel may be other ones.
+            for problem in kernel.take_routes() {
+                output::note(&format!("warning: {problem}"));
+            }
+        }
         if plan.is_empty() && (waiting.is_none() || self.confirm_timeout.is_none()) {
             return Ok(ExitCode::Done);
         }

@@ -9,7 +9,7 @@ mod router;
 
 pub use bridge::stp as spanning_tree;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::atomic::AtomicU64};
 
 use ebpf_abi::chain::CubeChain;
 use serde_json::Value;
@@ -65,6 +65,13 @@ pub trait CubeDriver: Sync {
         None
     }
 
+    /// What gets numbers of the driver's own that stay with it
+    /// ([`Allocation::number`]), and how many that follow one another. What has other content is
+    /// something else: it must not have the same name.
+    fn numbered(&self, _cube: &Cube) -> BTreeMap<String, u32> {
+        BTreeMap::new()
+    }
+
     /// How a person names a table's entry: `routes/10.0.0.0/8`. `None` for entries that follow
     /// from links.
     fn describe(&self, _table: &str, _key: &[u8]) -> Option<String> {
@@ -102,6 +109,8 @@ pub trait Tables {
     /// All entries of a table; the values of all CPUs for tables that are per CPU. Empty when
     /// it cannot be read.
     fn entries(&self, table: &str) -> Vec<(Vec<u8>, Vec<Vec<u8>>)>;
+    /// What a table shares with user space; nothing when it cannot be read.
+    fn memory(&self, table: &str) -> Box<dyn AsRef<[AtomicU64]>>;
     /// Nanoseconds of the data planes' clock.
     fn now(&self) -> u64;
 }
@@ -206,6 +215,11 @@ impl Table {
             },
             content: Content::Config(entries),
         }
+    }
+
+    /// Shared memory whose content comes from elsewhere.
+    pub fn memory(name: &'static str, values: u32, value_size: usize) -> Self {
+        Self::learned(name, MapKind::MappedArray, values, (4, value_size))
     }
 
     /// An array with content of ours that says how things are wired: it changes together with

@@ -4,6 +4,7 @@ mod announce;
 mod neighbors;
 mod routes;
 mod show;
+mod tables;
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -11,8 +12,8 @@ use ebpf_abi::{
     address::{Mac, V4, V6},
     router::{
         Advertisement, IcmpBudget, NEIGHBORS, Neighbor, NeighborKey, PART_FRAGMENT, PART_LINK,
-        Pieces, ROUTER_PORT_PROXY_ARP, ROUTER_PORT_PROXY_ND, Route, RouteKeyV4, RouteKeyV6,
-        RouterPort, Settings, StaticNeighbor, WAITING_BYTES,
+        Pieces, ROUTER_PORT_PROXY_ARP, ROUTER_PORT_PROXY_ND, RouterPort, Settings, StaticNeighbor,
+        WAITING_BYTES,
     },
 };
 use serde_json::Value;
@@ -20,7 +21,7 @@ use topology_schema::{Cube, InterfaceAddress, MacAddr, Name, cube::router::Spec}
 
 use self::{
     neighbors::{neighbor_address, neighbors},
-    routes::{Routes, destination},
+    routes::destination,
 };
 use super::{Context, CubeDriver, Lowered, Table, Tables, default_mac, index, room_for};
 use crate::{
@@ -30,9 +31,6 @@ use crate::{
 
 /// Largest IP packet sent on a port for which the file says nothing, in bytes.
 const DEFAULT_MTU: u16 = 1500;
-
-/// Routes a table is made for: a trie takes memory for what is in it.
-const ROUTES: u32 = 1 << 20;
 
 /// Bytes in which the kernel sums what an ICMP error quotes.
 const SCRATCH: usize = 2048;
@@ -69,74 +67,63 @@ impl CubeDriver for Driver {
                 ))
             })
             .collect();
-        let Routes { v4, v6 } = Routes::of(context, spec);
         let neighbors = neighbors(context, spec);
         let settings = Settings {
             parts: chain_of(context.allocation, context.name).part(1),
         };
-        let route = size_of::<Route>();
         let neighbor = size_of::<NeighborKey>();
+        let (mut tables, routing) = tables::routes(context, spec);
+        tables.extend([
+            Table::config(
+                "router_ports",
+                MapKind::Array,
+                context.capacity(),
+                (4, size_of::<RouterPort>()),
+                ports,
+            ),
+            Table::config(
+                "static_neighbors",
+                MapKind::Hash,
+                room_for(neighbors.len()),
+                (neighbor, size_of::<StaticNeighbor>()),
+                neighbors,
+            ),
+            Table::learned(
+                "neighbors",
+                MapKind::LruHash,
+                NEIGHBORS,
+                (neighbor, size_of::<Neighbor>()),
+            ),
+            Table::learned(
+                "icmp_budget",
+                MapKind::PerCpuArray,
+                1,
+                (4, size_of::<IcmpBudget>()),
+            ),
+            Table::learned("scratch", MapKind::PerCpuArray, 1, (4, SCRATCH)),
+            Table::learned("pieces", MapKind::PerCpuArray, 1, (4, size_of::<Pieces>())),
+            Table::config(
+                "advertisements",
+                MapKind::Hash,
+                room_for(0),
+                (4, size_of::<Advertisement>()),
+                announce::advertisements(context, spec),
+            ),
+            Table::learned(
+                "advertised",
+                MapKind::Array,
+                context.capacity(),
+                (4, size_of::<u64>()),
+            ),
+            Table::learned("waiting", MapKind::RingBuf, WAITING_BYTES, (0, 0)),
+            Table::learned("listening", MapKind::Array, 1, (4, size_of::<u64>())),
+        ]);
         Lowered {
-            tables: vec![
-                Table::config(
-                    "router_ports",
-                    MapKind::Array,
-                    context.capacity(),
-                    (4, size_of::<RouterPort>()),
-                    ports,
-                ),
-                Table::config(
-                    "static_neighbors",
-                    MapKind::Hash,
-                    room_for(neighbors.len()),
-                    (neighbor, size_of::<StaticNeighbor>()),
-                    neighbors,
-                ),
-                Table::config(
-                    "routes_v4",
-                    MapKind::LpmTrie,
-                    ROUTES,
-                    (size_of::<RouteKeyV4>(), route),
-                    v4,
-                ),
-                Table::config(
-                    "routes_v6",
-                    MapKind::LpmTrie,
-                    ROUTES,
-                    (size_of::<RouteKeyV6>(), route),
-                    v6,
-                ),
-                Table::learned(
-                    "neighbors",
-                    MapKind::LruHash,
-                    NEIGHBORS,
-                    (neighbor, size_of::<Neighbor>()),
-                ),
-                Table::learned(
-                    "icmp_budget",
-                    MapKind::PerCpuArray,
-                    1,
-                    (4, size_of::<IcmpBudget>()),
-                ),
-                Table::learned("scratch", MapKind::PerCpuArray, 1, (4, SCRATCH)),
-                Table::learned("pieces", MapKind::PerCpuArray, 1, (4, size_of::<Pieces>())),
-                Table::config(
-                    "advertisements",
-                    MapKind::Hash,
-                    room_for(0),
-                    (4, size_of::<Advertisement>()),
-                    announce::advertisements(context, spec),
-                ),
-                Table::learned(
-                    "advertised",
-                    MapKind::Array,
-                    context.capacity(),
-                    (4, size_of::<u64>()),
-                ),
-                Table::learned("waiting", MapKind::RingBuf, WAITING_BYTES, (0, 0)),
-                Table::learned("listening", MapKind::Array, 1, (4, size_of::<u64>())),
-            ],
-            globals: BTreeMap::from([("SETTINGS", Template::plain(bytes(&settings)))]),
+            tables,
+            globals: BTreeMap::from([
+                ("ROUTING", Template::plain(bytes(&routing))),
+                ("SETTINGS", Template::plain(bytes(&settings))),
+            ]),
         }
     }
 
@@ -150,9 +137,18 @@ impl CubeDriver for Driver {
         settings.map_or_else(Vec::new, |settings| announce::all(settings, mac))
     }
 
+    fn numbered(&self, cube: &Cube) -> BTreeMap<String, u32> {
+        let Cube::Router(spec) = cube else {
+            return BTreeMap::new();
+        };
+        routes::next_hops(spec)
+    }
+
     fn describe(&self, table: &str, key: &[u8]) -> Option<String> {
         match table {
-            "routes_v4" | "routes_v6" => Some(format!("routes/{}", destination(table, key)?)),
+            "routes_v4" | "routes_v6" | "fib_v4" | "fib_v6" => {
+                Some(format!("routes/{}", destination(table, key)?))
+            }
             "static_neighbors" => Some(format!("neighbors/{}", neighbor_address(key)?.1)),
             _ => None,
         }
@@ -160,7 +156,8 @@ impl CubeDriver for Driver {
 
     fn value(&self, table: &str, value: &[u8]) -> Option<Value> {
         match table {
-            "routes_v4" | "routes_v6" => routes::value(table, value),
+            "routes_v4" | "routes_v6" | "fib_v4" | "fib_v6" => routes::value(value),
+            "next_hops" => routes::next_hop_value(value),
             "static_neighbors" => {
                 let value = bytemuck::try_pod_read_unaligned::<StaticNeighbor>(value).ok()?;
                 Some(MacAddr(value.mac.bytes()).to_string().into())

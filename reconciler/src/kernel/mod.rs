@@ -4,7 +4,7 @@ pub mod fake;
 pub mod fault;
 pub mod linux;
 
-use std::time::Duration;
+use std::{sync::atomic::AtomicU64, time::Duration};
 
 use topology_schema::{Check, Name};
 
@@ -103,6 +103,11 @@ pub trait Kernel {
         Ok(self.read(map)?.len() as u64)
     }
 
+    /// What a map shares with user space, as words. Nothing, if it is of another kind.
+    fn memory(&mut self, _map: &PinPath) -> Result<Box<dyn AsRef<[AtomicU64]>>> {
+        Ok(Box::new(Vec::new()))
+    }
+
     /// Nanoseconds of the data planes' clock, `CLOCK_MONOTONIC_COARSE`.
     fn now(&self) -> u64;
 
@@ -120,6 +125,12 @@ pub trait Kernel {
     /// Sends a frame out of a standard cube's port, through all that filters what leaves there.
     fn send(&mut self, _cube: &Name, _port: u32, _frame: &[u8]) -> Result<()> {
         Ok(())
+    }
+
+    /// Lets routers take the routes that are in the kernel's tables now (`routesFrom`). Says what
+    /// cannot be used; nothing that was applied depends on it.
+    fn take_routes(&mut self) -> Vec<String> {
+        Vec::new()
     }
 
     /// Does one thing.

@@ -9,7 +9,7 @@ use crate::{
     address::Address,
     desired::Desired,
     observed::{self, Observed},
-    resource::{Content, PinPath, Program, Veth},
+    resource::{Content, MapKind, PinPath, Program, Veth},
 };
 
 /// Order within a phase.
@@ -266,7 +266,9 @@ impl Planner<'_> {
                     self.replaced.insert(path.clone());
                     let staged = path.staged();
                     let op = Op::CreateMap(staged.clone(), map.clone());
-                    let learned = map.content == Content::Learned;
+                    // What is in shared memory depends on its size, and comes from elsewhere anyway.
+                    let mapped = map.shape.kind == MapKind::MappedArray;
+                    let learned = map.content == Content::Learned && !mapped;
                     // Entries carry over when they mean the same.
                     let fits = learned
                         && observed.shape.is_some_and(|shape| {
@@ -275,7 +277,9 @@ impl Planner<'_> {
                                 && shape.kind == map.shape.kind
                         });
                     let disruption = match &map.content {
-                        Content::Learned if !fits => Disruption::StateLost(path.name().to_owned()),
+                        Content::Learned if !fits && !mapped => {
+                            Disruption::StateLost(path.name().to_owned())
+                        }
                         Content::Learned
                         | Content::Config(_)
                         | Content::Banked(_)

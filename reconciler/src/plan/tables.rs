@@ -26,6 +26,7 @@ impl Planner<'_> {
     /// but what they could not use before or cannot any more.
     pub(super) fn choose_tables_to_replace(&mut self) {
         let (mut tables, mut owners) = (BTreeSet::new(), BTreeSet::new());
+        let (reshaped, mut staying) = (self.reshaped(), BTreeSet::new());
         for (path, map) in &self.desired.maps {
             let Content::Config(entries) = &map.content else {
                 continue;
@@ -38,14 +39,36 @@ impl Planner<'_> {
             if same_shape != Some(map.shape) || in_place {
                 continue;
             }
+            // Entries may refer to those of a table that is made anew.
+            if reshaped.contains(&map.owner) {
+                self.replaced.insert(path.clone());
+            }
             owners.insert(map.owner.clone());
             if entries.len() <= REPLACED_AT_MOST {
                 tables.insert(path.clone());
+            } else {
+                staying.insert(map.owner.clone());
             }
         }
+        // Nor may entries that stay refer to those of a table that waits beside.
+        tables.retain(|path| {
+            let owner = self.desired.maps.get(path).map(|map| &map.owner);
+            owner.is_none_or(|owner| !staying.contains(owner))
+        });
         if owners.len() + usize::from(self.rewires()) > 1 {
             self.replaced.extend(tables);
         }
+    }
+
+    /// Objects of which a table with content of ours is made anew, because it is another one.
+    fn reshaped(&self) -> BTreeSet<Address> {
+        let tables = self.desired.maps.iter();
+        let reshaped = tables.filter(|(path, map)| {
+            let running = self.observed.maps.get(*path);
+            matches!(map.content, Content::Config(_))
+                && running.is_some_and(|running| running.shape != Some(map.shape))
+        });
+        reshaped.map(|(_, map)| map.owner.clone()).collect()
     }
 
     /// True if packets that come in will find another way than now.
@@ -69,8 +92,10 @@ impl Planner<'_> {
         comes || goes || program || port
     }
 
-    /// Content of tables that stay.
+    /// Content of tables that stay. Entries that others refer to are in tables whose names sort
+    /// before theirs: they come first and go last.
     pub(super) fn tables(&mut self) {
+        let mut removed = Vec::new();
         for (path, map) in &self.desired.maps {
             if !matches!(map.content, Content::Config(_)) {
                 continue;
@@ -81,9 +106,10 @@ impl Planner<'_> {
             if let Some((op, undo)) = diff.puts(path) {
                 self.step(Order::Entries, &map.owner, op, Some(undo), Disruption::None);
             }
-            if let Some((op, undo)) = diff.deletes(path) {
-                self.step(Order::Removed, &map.owner, op, Some(undo), Disruption::None);
-            }
+            removed.extend(diff.deletes(path).map(|(op, undo)| (&map.owner, op, undo)));
+        }
+        for (owner, op, undo) in removed.into_iter().rev() {
+            self.step(Order::Removed, owner, op, Some(undo), Disruption::None);
         }
     }
 

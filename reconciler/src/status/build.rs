@@ -10,13 +10,13 @@ use topology_schema::{Endpoint, InterfaceName, Name, ValidTopology};
 
 use super::{
     Attachment, Condition, Cube, Interface, Namespace, NamespaceInterface, Port, State, Status,
-    Table, counters, reading::Reading,
+    Table, counters, reading::Reading, tables::CubeTables,
 };
 use crate::{
     address::Address,
     allocation::{Allocation, stacks},
     cli::FORMAT_VERSION,
-    cube::{Tables, driver_for},
+    cube::driver_for,
     graph::TopologyGraph,
     journal,
     kernel::{self, Kernel},
@@ -393,28 +393,5 @@ fn owner(endpoint: &Endpoint) -> Address {
         Endpoint::Port { cube, .. } => Address::cube(cube),
         Endpoint::Namespace { namespace, .. } => Address::namespace(namespace),
         Endpoint::Host(name) => Address::interface(name),
-    }
-}
-
-/// The tables of one cube. What cannot be read is shown as empty; the cube's state says why.
-struct CubeTables<'a, 'k> {
-    kernel: RefCell<&'a mut (dyn Kernel + 'k)>,
-    cube: &'a Name,
-}
-
-impl Tables for CubeTables<'_, '_> {
-    fn entries(&self, table: &str) -> Vec<kernel::Entry> {
-        let path = PinPath::new(&["cubes", self.cube.as_str(), table]);
-        self.kernel
-            .borrow_mut()
-            .read(&path)
-            .unwrap_or_else(|error| {
-                tracing::debug!(%path, %error, "table not read");
-                Vec::new()
-            })
-    }
-
-    fn now(&self) -> u64 {
-        self.kernel.borrow().now()
     }
 }

@@ -55,7 +55,7 @@ use self::{
     state::{Machine, Next, Policy, Revision, Time},
     systemd::Systemd,
 };
-use crate::journal::Kind;
+use crate::{dynamic::follow::Follower, journal::Kind};
 
 /// Between a failure and the next attempt.
 const BACKOFF: Backoff = Backoff {
@@ -117,6 +117,7 @@ struct Watch<F> {
     versions: BTreeMap<Name, Vec<Version>>,
     ends: (Sender<RoundReport>, Receiver<RoundReport>),
     keeper: Keeper,
+    routes: Follower,
     systemd: Systemd,
 }
 
@@ -130,6 +131,7 @@ impl<F: FnMut(&RoundReport)> Watch<F> {
         let follow = Follow::new(settings.files.clone())
             .map_err(|errno| failed("listen for changed files (inotify)")(errno.into()))?;
         let keeper = Keeper::new(host.bpffs().to_owned());
+        let routes = Follower::new(host.bpffs().to_owned());
         Ok(Self {
             start: Instant::now(),
             settings: settings.clone(),
@@ -144,6 +146,7 @@ impl<F: FnMut(&RoundReport)> Watch<F> {
             versions: BTreeMap::new(),
             ends: mpsc::channel(),
             keeper,
+            routes,
             systemd: Systemd::new(),
         })
     }
@@ -318,6 +321,7 @@ impl<F: FnMut(&RoundReport)> Watch<F> {
             );
             self.forget_versions(name);
             self.keeper.follow(name);
+            self.routes.follow(name);
             (self.each)(&report);
         }
     }

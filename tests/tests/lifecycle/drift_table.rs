@@ -176,11 +176,22 @@ fn entries() {
             what: "a route was changed",
             happen: |lab| {
                 with_map(lab, "live/cubes/r/routes_v4", |map| {
-                    spoil(map, &key(map, 8, &[10, 9, 0, 0]), 24)
+                    spoil(map, &key(map, 8, &[10, 9, 0, 0]), 4)
                 });
             },
             drift: &["cube/r/routes/10.9.0.0/16"],
             text: "was changed in the kernel (table routes_v4)",
+            other: &[],
+        },
+        Case {
+            what: "a next hop was changed",
+            happen: |lab| {
+                with_map(lab, "live/cubes/r/next_hops", |map| {
+                    spoil(map, &1u32.to_ne_bytes(), 24)
+                });
+            },
+            drift: &["cube/r"],
+            text: "was changed in the kernel (table next_hops)",
             other: &[],
         },
         Case {

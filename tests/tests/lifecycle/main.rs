@@ -10,6 +10,7 @@ mod drift_table;
 mod faults;
 mod foreign;
 mod interfaces;
+mod large_routes;
 mod latency;
 mod live;
 mod loss;

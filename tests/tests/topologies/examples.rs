@@ -26,6 +26,7 @@ macro_rules! examples {
 }
 
 examples! {
+    bird "bird" nothing, bird_traffic;
     bridge "bridge" nothing, bridge_traffic;
     checked "checked" nothing, checked_traffic;
     ddos_mitigator "ddos-mitigator" nothing, ddos_mitigator_traffic;
@@ -384,6 +385,23 @@ fn quickstart_traffic(lab: &Lab) {
     let h1 = lab.space("h1");
     assert_eq!(ping(&h1, ip("10.0.0.2")), 64);
     assert_eq!(ping(&h1, ip("fd00::2")), 64);
+}
+
+/// Without BIRD: what it writes, by hand. With it: `routes_from.rs`.
+fn bird_traffic(lab: &Lab) {
+    let (bgp, peer, h1) = (lab.space("bgp"), lab.space("peer"), lab.space("h1"));
+    peer.run("ip link set lo up").expect(0);
+    peer.run("ip address add 20.0.5.1/32 dev lo").expect(0);
+    bgp.run("ip route add table 100 10.50.1.0/24 dev eth0")
+        .expect(0);
+    bgp.run("ip route add table 100 20.0.5.0/24 via 10.50.1.2")
+        .expect(0);
+    lab.apply(&crate::example("bird"));
+    assert_eq!(ping(&h1, ip("20.0.5.1")), 63);
+    let routes = lab.show("bird")["cubes"]["r1"]["routes"].clone();
+    let routes = routes.as_array().expect("a list").iter();
+    let mut dynamic = routes.filter(|route| route["type"] == "dynamic");
+    assert_eq!(dynamic.next().expect("it is there")["to"], "20.0.5.0/24");
 }
 
 fn router_traffic(lab: &Lab) {

@@ -6,6 +6,7 @@ mod multicast;
 mod neighbors;
 mod random_pairs;
 mod router;
+mod routes_from;
 mod spanning_tree;
 mod stacks;
 mod traffic;

@@ -3,6 +3,7 @@
 mod advertisement;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 
 use schemars::JsonSchema;
@@ -13,7 +14,7 @@ use crate::addr::{InterfaceAddress, MacAddr, Prefix, RouteTarget, ip_text};
 use crate::cube::CubeContext;
 use crate::diagnostic::Diagnostic;
 use crate::name::Name;
-use crate::quantity::Mtu;
+use crate::quantity::{Bounded, Mtu};
 use crate::text::{ValueCode, ValueError};
 use crate::validate::{Checker, ConnectedNetworks, RouteCheck};
 
@@ -38,6 +39,16 @@ pub struct Spec {
     /// Static routes; the networks of the ports need none. At most 65536.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
+    /// Route tables of the kernel that the router follows, one or a list: a routing daemon writes
+    /// them. Static routes and connected networks come before them, then the table that is named
+    /// first.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "one_or_many"
+    )]
+    #[schemars(with = "OneOrMany")]
+    pub routes_from: Vec<RoutesFrom>,
     /// Static neighbours, for hosts that do not answer ARP or neighbour discovery.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub neighbors: Vec<Neighbor>,
@@ -91,6 +102,97 @@ pub struct Route {
     #[serde(with = "ip_text")]
     #[schemars(with = "ip_text::IpText")]
     pub via: IpAddr,
+}
+
+/// Number of a route table of the kernel: 1 to 4294967295.
+pub type TableNumber = Bounded<1, { u32::MAX }>;
+
+/// Most routes that are taken from a table: 1 to 1048576.
+pub type RouteLimit = Bounded<1, 1_048_576>;
+
+/// A route table of the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(
+    rename_all = "camelCase",
+    deny_unknown_fields,
+    expecting = "a route table such as `{ namespace: bgp, table: 100 }`"
+)]
+#[schemars(rename = "RouterRoutesFrom")]
+pub struct RoutesFrom {
+    /// The network namespace: one of the topology, or any other that `ip netns` lists. Default:
+    /// that of the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<Name>,
+    /// The table, 1 to 4294967295. Default: 254, the main one.
+    #[serde(default = "default_table", skip_serializing_if = "is_default_table")]
+    #[schemars(extend("default" = 254))]
+    pub table: TableNumber,
+    /// Most routes of each family, 1 to 1048576: memory for them is set aside, up to 400 bytes
+    /// each. Default: 131072.
+    #[serde(
+        default = "default_max_routes",
+        skip_serializing_if = "is_default_max_routes"
+    )]
+    #[schemars(extend("default" = 131_072))]
+    pub max_routes: RouteLimit,
+}
+
+const fn default_table() -> TableNumber {
+    const MAIN: TableNumber = match TableNumber::new(254) {
+        Some(number) => number,
+        None => unreachable!(),
+    };
+    MAIN
+}
+
+fn is_default_table(table: &TableNumber) -> bool {
+    *table == default_table()
+}
+
+const fn default_max_routes() -> RouteLimit {
+    const ENOUGH: RouteLimit = match RouteLimit::new(131_072) {
+        Some(number) => number,
+        None => unreachable!(),
+    };
+    ENOUGH
+}
+
+fn is_default_max_routes(limit: &RouteLimit) -> bool {
+    *limit == default_max_routes()
+}
+
+/// How `routesFrom` is written.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only the schema is made of it")]
+enum OneOrMany {
+    /// One table.
+    One(RoutesFrom),
+    /// Several; a route of the first counts more.
+    Many(Vec<RoutesFrom>),
+}
+
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<RoutesFrom>, D::Error> {
+    struct Tables;
+
+    impl<'de> de::Visitor<'de> for Tables {
+        type Value = Vec<RoutesFrom>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a route table such as `{ namespace: bgp, table: 100 }`, or a list of them")
+        }
+
+        fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+            let one = RoutesFrom::deserialize(de::value::MapAccessDeserializer::new(map))?;
+            Ok(vec![one])
+        }
+
+        fn visit_seq<A: de::SeqAccess<'de>>(self, items: A) -> Result<Self::Value, A::Error> {
+            Vec::deserialize(de::value::SeqAccessDeserializer::new(items))
+        }
+    }
+
+    deserializer.deserialize_any(Tables)
 }
 
 /// A static neighbour.
@@ -169,6 +271,29 @@ pub(crate) fn check(spec: &Spec, checker: &mut Checker<'_>, cube: &CubeContext<'
         }
     }
     check_neighbors(spec, checker, cube, &own);
+    check_sources(spec, checker, cube);
+}
+
+fn check_sources(spec: &Spec, checker: &mut Checker<'_>, cube: &CubeContext<'_>) {
+    /// The kernel's own table, of the addresses it has itself.
+    const LOCAL: u32 = 255;
+    let mut seen = BTreeSet::new();
+    for (index, from) in spec.routes_from.iter().enumerate() {
+        // One may be written without a list around it.
+        let path = match spec.routes_from.len() {
+            1 => cube.path.key("routesFrom"),
+            _ => cube.path.key("routesFrom").index(index),
+        };
+        if from.table.get() == LOCAL {
+            let message = "table 255 holds the namespace's own addresses, no routes";
+            let diagnostic = Diagnostic::error("out-of-range", &path.key("table"), message);
+            checker.report(diagnostic.help("the main table is 254"));
+        }
+        if !seen.insert((&from.namespace, from.table)) {
+            let message = "this table is listed already";
+            checker.report(Diagnostic::error("duplicate-entry", &path, message));
+        }
+    }
 }
 
 fn check_addresses(spec: &Spec, checker: &mut Checker<'_>, cube: &CubeContext<'_>) {

@@ -229,14 +229,24 @@ fn router() -> impl Strategy<Value = router::Spec> {
         mac,
         port,
     });
+    let source =
+        (option::of(name()), bounded(), bounded()).prop_map(|(namespace, table, max_routes)| {
+            router::RoutesFrom {
+                namespace,
+                table,
+                max_routes,
+            }
+        });
     (
         btree_map(name(), port, 0..4),
         vec(route, 0..4),
+        vec(source, 0..3),
         vec(neighbor, 0..3),
     )
-        .prop_map(|(ports, routes, neighbors)| router::Spec {
+        .prop_map(|(ports, routes, routes_from, neighbors)| router::Spec {
             ports,
             routes,
+            routes_from,
             neighbors,
         })
 }

@@ -1,122 +1,177 @@
 //! Route tables: what goes in, and what a key means.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use ebpf_abi::{
     address::{V4, V6},
     router::{
-        ROUTE_BROADCAST, ROUTE_CONNECTED, ROUTE_LOCAL, ROUTE_VIA, Route, RouteKeyV4, RouteKeyV6,
+        ROUTE_BROADCAST, ROUTE_CONNECTED, ROUTE_LOCAL, ROUTE_VIA, Route, RouteEntry, RouteKeyV4,
+        RouteKeyV6,
     },
 };
 use serde_json::Value;
-use topology_schema::{InterfaceAddress, Prefix, cube::router::Spec};
+use topology_schema::{InterfaceAddress, Name, Prefix, cube::router::Spec};
 
 use super::{bytes, words};
-use crate::cube::Context;
+use crate::cube::{Context, index};
 
-/// Both route tables.
+/// Where routes lead: what an entry of the table `next_hops` is made of. Its text names it in the
+/// record, so what differs must have another text.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct NextHop<'a> {
+    /// One of the `ROUTE_*` constants.
+    kind: u32,
+    port: &'a Name,
+    address: Option<IpAddr>,
+}
+
+impl fmt::Display for NextHop<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, port, .. } = self;
+        match (self.kind, self.address) {
+            (ROUTE_VIA, Some(address)) => write!(f, "{port} via {address}"),
+            (ROUTE_CONNECTED, Some(address)) => write!(f, "{port} from {address}"),
+            (ROUTE_LOCAL, _) => write!(f, "{port} local"),
+            (ROUTE_BROADCAST, _) => write!(f, "{port} broadcast"),
+            _ => write!(f, "{port} {kind}"),
+        }
+    }
+}
+
+/// A prefix and where it leads.
+type Path<'a> = (Prefix, NextHop<'a>);
+
+/// All routes of a router, in the order in which later ones win. Static routes first: where a
+/// connected network is the same, that one counts.
+fn paths(spec: &Spec) -> impl Iterator<Item = Path<'_>> {
+    let mut behind: BTreeMap<IpAddr, Option<&Name>> = BTreeMap::new();
+    let fixed = spec.routes.iter().filter_map(move |route| {
+        let port = *behind
+            .entry(route.via)
+            .or_insert_with(|| port_towards(spec, route.via));
+        let next_hop = NextHop {
+            kind: ROUTE_VIA,
+            port: port?,
+            address: Some(route.via),
+        };
+        Some((route.to.prefix(route.via), next_hop))
+    });
+    fixed.chain(spec.ports.iter().flat_map(|(port, settings)| {
+        // In reverse, so that the first address of a network is the one that speaks on it.
+        let connected = settings.addresses.iter().rev().map(move |address| {
+            let next_hop = NextHop {
+                kind: ROUTE_CONNECTED,
+                port,
+                address: Some(address.address()),
+            };
+            (address.network(), next_hop)
+        });
+        let addresses = settings.addresses.iter();
+        connected.chain(addresses.flat_map(move |address| own(address, port)))
+    }))
+}
+
+/// The port on whose networks an address is.
+fn port_towards(spec: &Spec, address: IpAddr) -> Option<&Name> {
+    let on_it = |own: &InterfaceAddress| own.network().contains(address);
+    let mut ports = spec.ports.iter();
+    let (name, _) = ports.find(|(_, port)| port.addresses.iter().any(on_it))?;
+    Some(name)
+}
+
+/// The host routes of an address: itself, and the broadcast addresses of its network
+/// (RFC 1812, 5.3.5.2; a /31 has none, RFC 3021).
+fn own<'a>(address: &InterfaceAddress, port: &'a Name) -> Vec<Path<'a>> {
+    let mut paths = Vec::new();
+    let mut add = |address: IpAddr, kind| {
+        let length = if address.is_ipv4() { 32 } else { 128 };
+        let next_hop = NextHop {
+            kind,
+            port,
+            address: None,
+        };
+        paths.extend(Prefix::containing(address, length).map(|prefix| (prefix, next_hop)));
+    };
+    if let IpAddr::V4(v4) = address.address()
+        && address.length() < 31
+    {
+        let mask = u32::MAX
+            .checked_shr(u32::from(address.length()))
+            .unwrap_or(0);
+        for broadcast in [u32::from(v4) & !mask, u32::from(v4) | mask] {
+            add(Ipv4Addr::from(broadcast).into(), ROUTE_BROADCAST);
+        }
+    }
+    add(address.address(), ROUTE_LOCAL);
+    paths
+}
+
+/// What the entries of `next_hops` are called that a router needs, each of one number.
+pub(super) fn next_hops(spec: &Spec) -> BTreeMap<String, u32> {
+    let different: BTreeSet<NextHop<'_>> = paths(spec).map(|(_, next_hop)| next_hop).collect();
+    let named = different.iter().map(|next_hop| (next_hop.to_string(), 1));
+    named.collect()
+}
+
+/// The route tables.
 #[derive(Default)]
 pub(super) struct Routes {
+    pub(super) next_hops: BTreeMap<Vec<u8>, Vec<u8>>,
     pub(super) v4: BTreeMap<Vec<u8>, Vec<u8>>,
     pub(super) v6: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 impl Routes {
-    /// Static routes first: where a connected network is the same, that one counts.
     pub(super) fn of(context: &Context<'_>, spec: &Spec) -> Self {
         let mut routes = Self::default();
-        for route in &spec.routes {
-            let behind = spec.ports.iter().find(|(_, port)| {
-                port.addresses
-                    .iter()
-                    .any(|address| address.network().contains(route.via))
-            });
-            let Some(port) = behind.and_then(|(name, _)| context.port(name)) else {
-                continue;
-            };
-            routes.add(
-                &route.to.prefix(route.via),
-                ROUTE_VIA,
-                port,
-                Some(route.via),
-            );
-        }
-        for (name, port) in &spec.ports {
-            let Some(index) = context.port(name) else {
-                continue;
-            };
-            // In reverse, so that the first address of a network is the one that speaks on it.
-            for address in port.addresses.iter().rev() {
-                routes.add(
-                    &address.network(),
-                    ROUTE_CONNECTED,
-                    index,
-                    Some(address.address()),
-                );
-            }
-            for address in &port.addresses {
-                routes.add_own(address, index);
+        let mut numbers = BTreeMap::new();
+        for (to, next_hop) in paths(spec) {
+            let number = *numbers
+                .entry(next_hop)
+                .or_insert_with(|| routes.add_next_hop(context, next_hop));
+            if let Some(number) = number {
+                routes.add(&to, number);
             }
         }
         routes
     }
 
-    /// The host routes of an address: itself, and the broadcast addresses of its network
-    /// (RFC 1812, 5.3.5.2; a /31 has none, RFC 3021).
-    fn add_own(&mut self, address: &InterfaceAddress, port: u32) {
-        if let IpAddr::V4(v4) = address.address()
-            && address.length() < 31
-        {
-            let mask = u32::MAX
-                .checked_shr(u32::from(address.length()))
-                .unwrap_or(0);
-            for broadcast in [u32::from(v4) & !mask, u32::from(v4) | mask] {
-                if let Some(prefix) = Prefix::containing(Ipv4Addr::from(broadcast).into(), 32) {
-                    self.add(&prefix, ROUTE_BROADCAST, port, None);
-                }
-            }
-        }
-        let length = if address.address().is_ipv4() { 32 } else { 128 };
-        if let Some(prefix) = Prefix::containing(address.address(), length) {
-            self.add(&prefix, ROUTE_LOCAL, port, None);
-        }
+    fn add_next_hop(&mut self, context: &Context<'_>, next_hop: NextHop<'_>) -> Option<u32> {
+        let allocation = context.allocation;
+        let number = allocation.number(context.name, &next_hop.to_string())?;
+        let route = Route {
+            kind: next_hop.kind,
+            port: context.port(next_hop.port)?,
+            next_hop: next_hop.address.map_or(V6::UNSPECIFIED, words),
+        };
+        self.next_hops.insert(index(number), bytes(&route));
+        Some(number)
     }
 
-    fn add(&mut self, to: &Prefix, kind: u32, port: u32, next_hop: Option<IpAddr>) {
+    fn add(&mut self, to: &Prefix, next_hop: u32) {
         let length = u32::from(to.length());
-        let route = Route {
-            kind,
-            port,
-            next_hop: next_hop.map_or(V6::UNSPECIFIED, words),
-        };
+        let entry = bytes(&RouteEntry::new(next_hop, to.length()));
         match to.address() {
             IpAddr::V4(address) => {
-                self.v4.insert(
-                    bytes(&RouteKeyV4 {
-                        length,
-                        address: V4::new(address.octets()),
-                    }),
-                    bytes(&route),
-                );
+                let address = V4::new(address.octets());
+                let key = bytes(&RouteKeyV4 { length, address });
+                self.v4.insert(key, entry);
             }
             IpAddr::V6(address) => {
-                self.v6.insert(
-                    bytes(&RouteKeyV6 {
-                        length,
-                        address: V6::new(address.octets()),
-                    }),
-                    bytes(&route),
-                );
+                let address = V6::new(address.octets());
+                let key = bytes(&RouteKeyV6 { length, address });
+                self.v6.insert(key, entry);
             }
         }
     }
 }
 
 pub(super) fn destination(table: &str, key: &[u8]) -> Option<Prefix> {
-    let (length, address) = if table == "routes_v4" {
+    let (length, address) = if table.ends_with("_v4") {
         let key = bytemuck::try_pod_read_unaligned::<RouteKeyV4>(key).ok()?;
         (key.length, Ipv4Addr::from(key.address.bytes()).into())
     } else {
@@ -126,22 +181,38 @@ pub(super) fn destination(table: &str, key: &[u8]) -> Option<Prefix> {
     Prefix::containing(address, u8::try_from(length).ok()?)
 }
 
-/// A route as people write it, with the number of its port.
-pub(super) fn value(table: &str, value: &[u8]) -> Option<Value> {
+/// A route's value as people may read it.
+pub(super) fn value(value: &[u8]) -> Option<Value> {
+    let entry = bytemuck::try_pod_read_unaligned::<RouteEntry>(value).ok()?;
+    Some(format!("next hop {}", entry.next_hop()).into())
+}
+
+/// A next hop as people write it, with the number of its port.
+pub(super) fn next_hop_value(value: &[u8]) -> Option<Value> {
     let route = bytemuck::try_pod_read_unaligned::<Route>(value).ok()?;
     let port = route.port;
     let text = match route.kind {
+        0 => "nothing".to_owned(),
         ROUTE_LOCAL => format!("local, port {port}"),
         ROUTE_CONNECTED => format!("connected, port {port}"),
         ROUTE_BROADCAST => format!("broadcast, port {port}"),
-        ROUTE_VIA => format!("via {}, port {port}", next_hop(table, route.next_hop)),
+        ROUTE_VIA => format!("via {}, port {port}", either(route.next_hop)),
         _ => return None,
     };
     Some(text.into())
 }
 
+/// An address of either family: IPv4 in the first word.
+fn either(address: V6) -> IpAddr {
+    let v6 = Ipv6Addr::from(address.bytes());
+    if v6.segments()[2..] == [0; 6] {
+        return Ipv4Addr::from(address.v4().bytes()).into();
+    }
+    v6.into()
+}
+
 pub(super) fn next_hop(table: &str, address: V6) -> IpAddr {
-    if table == "routes_v4" {
+    if table.ends_with("_v4") {
         Ipv4Addr::from(address.v4().bytes()).into()
     } else {
         Ipv6Addr::from(address.bytes()).into()

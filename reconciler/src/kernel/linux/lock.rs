@@ -45,9 +45,18 @@ pub enum LockError {
 impl Lock {
     /// Waits for the lock, at most `timeout`; zero does not wait.
     pub fn acquire(bpffs: &Path, topology: &Name, timeout: Duration) -> Result<Self, LockError> {
-        let path = path(bpffs, topology);
+        Self::wait_for(&path(bpffs, topology), timeout)
+    }
+
+    /// The right to write routes from elsewhere into a topology's tables: no plan does that, so it
+    /// is another lock.
+    pub fn for_routes(bpffs: &Path, topology: &Name, timeout: Duration) -> Result<Self, LockError> {
+        Self::wait_for(&path(bpffs, topology).with_extension("routes"), timeout)
+    }
+
+    fn wait_for(path: &Path, timeout: Duration) -> Result<Self, LockError> {
         let deadline = Instant::now() + timeout;
-        let mut file = open(&path)?;
+        let mut file = open(path)?;
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(mut locked) => {

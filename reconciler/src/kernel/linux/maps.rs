@@ -7,7 +7,8 @@ use std::{
     sync::LazyLock,
 };
 
-use super::bpf::{self, F_NO_PREALLOC, MapAttributes, MapInfo, MapType};
+use super::bpf::{self, F_MMAPABLE, F_NO_PREALLOC, MapAttributes, MapInfo, MapType};
+use super::fib_maps;
 use crate::{
     kernel::Entry,
     resource::{MapKind, MapShape},
@@ -34,15 +35,21 @@ pub fn create(name: &str, shape: MapShape) -> bpf::Result<OwnedFd> {
         MapKind::PerCpuHash => (MapType::PerCpuHash, F_NO_PREALLOC),
         MapKind::LruHash => (MapType::LruHash, 0),
         MapKind::Array => (MapType::Array, 0),
+        MapKind::MappedArray | MapKind::FibV4 | MapKind::FibV6 => (MapType::Array, F_MMAPABLE),
         MapKind::PerCpuArray => (MapType::PerCpuArray, 0),
         MapKind::LpmTrie => (MapType::LpmTrie, F_NO_PREALLOC),
         MapKind::ProgramArray => (MapType::ProgramArray, 0),
         MapKind::RingBuf => (MapType::RingBuf, 0),
     };
+    let (key_size, value_size) = match shape.kind {
+        // What is in the memory is not what the entries are.
+        MapKind::FibV4 | MapKind::FibV6 => (4, fib_maps::value_bytes(shape.kind) as u32),
+        _ => (shape.key_size, shape.value_size),
+    };
     let attributes = MapAttributes {
         map_type: map_type as u32,
-        key_size: shape.key_size,
-        value_size: shape.value_size,
+        key_size,
+        value_size,
         max_entries: shape.max_entries,
         flags,
     };
@@ -56,6 +63,7 @@ pub fn shape(info: &MapInfo) -> Option<MapShape> {
         (MapType::PerCpuHash, F_NO_PREALLOC, MapKind::PerCpuHash),
         (MapType::LruHash, 0, MapKind::LruHash),
         (MapType::Array, 0, MapKind::Array),
+        (MapType::Array, F_MMAPABLE, MapKind::MappedArray),
         (MapType::PerCpuArray, 0, MapKind::PerCpuArray),
         (MapType::LpmTrie, F_NO_PREALLOC, MapKind::LpmTrie),
         (MapType::ProgramArray, 0, MapKind::ProgramArray),
@@ -64,16 +72,32 @@ pub fn shape(info: &MapInfo) -> Option<MapShape> {
     let (_, _, kind) = kinds.into_iter().find(|(map_type, flags, _)| {
         *map_type as u32 == info.map_type && *flags == info.map_flags
     })?;
-    Some(MapShape {
+    let shape = MapShape {
         kind,
         key_size: info.key_size,
         value_size: info.value_size,
         max_entries: info.max_entries,
-    })
+    };
+    Some(fib_maps::shape(&bpf::name_of(&info.name), shape).unwrap_or(shape))
+}
+
+/// A map's shape, if it can be used as it is: not if others wrote into the memory of a table.
+pub fn usable(map: BorrowedFd<'_>, shape: MapShape) -> io::Result<Option<MapShape>> {
+    // What settings do not use is one value.
+    let in_use = matches!(shape.kind, MapKind::FibV4 | MapKind::FibV6) && shape.max_entries > 1;
+    let usable = !in_use || fib_maps::is_sound(map, &shape)?;
+    Ok(usable.then_some(shape))
 }
 
 /// Writes entries, many with one call.
-pub fn put(map: BorrowedFd<'_>, entries: &BTreeMap<Vec<u8>, Vec<u8>>) -> io::Result<()> {
+pub fn put(
+    map: BorrowedFd<'_>,
+    shape: &MapShape,
+    entries: &BTreeMap<Vec<u8>, Vec<u8>>,
+) -> io::Result<()> {
+    if matches!(shape.kind, MapKind::FibV4 | MapKind::FibV6) {
+        return fib_maps::put(map, shape, entries);
+    }
     // One call for a few entries is not worth the copies.
     if entries.len() < 8 {
         return entries
@@ -97,6 +121,9 @@ pub fn put(map: BorrowedFd<'_>, entries: &BTreeMap<Vec<u8>, Vec<u8>>) -> io::Res
 
 /// Deletes entries; those of an array become zero.
 pub fn delete(map: BorrowedFd<'_>, shape: &MapShape, keys: &BTreeSet<Vec<u8>>) -> io::Result<()> {
+    if matches!(shape.kind, MapKind::FibV4 | MapKind::FibV6) {
+        return fib_maps::delete(map, shape, keys);
+    }
     let zero = vec![0; user_value_size(shape)];
     keys.iter().try_for_each(|key| {
         if shape.is_array() {
@@ -130,8 +157,12 @@ pub fn read(map: BorrowedFd<'_>, shape: &MapShape) -> io::Result<Vec<Entry>> {
 
 /// How many entries there are. The kernel does not know: they are gone through.
 pub fn count(map: BorrowedFd<'_>, shape: &MapShape) -> io::Result<u64> {
-    if shape.kind == MapKind::RingBuf {
+    // A table in shared memory has no entries of this sort.
+    if matches!(shape.kind, MapKind::RingBuf | MapKind::MappedArray) {
         return Ok(0);
+    }
+    if matches!(shape.kind, MapKind::FibV4 | MapKind::FibV6) {
+        return Ok(fib_maps::read(map, shape)?.len() as u64);
     }
     let (key_size, value_size) = (shape.key_size as usize, user_value_size(shape));
     let batch = shape.max_entries.clamp(1, BATCH);
@@ -156,9 +187,12 @@ fn read_raw(
     key_size: usize,
     value_size: usize,
 ) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    // Who reads a ring takes what is in it.
-    if shape.kind == MapKind::RingBuf {
+    // Who reads a ring takes what is in it; who reads shared memory maps it.
+    if matches!(shape.kind, MapKind::RingBuf | MapKind::MappedArray) {
         return Ok(Vec::new());
+    }
+    if matches!(shape.kind, MapKind::FibV4 | MapKind::FibV6) {
+        return fib_maps::read(map, shape);
     }
     let count = shape.max_entries.clamp(1, BATCH);
     let mut position = None;

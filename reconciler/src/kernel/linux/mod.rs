@@ -3,9 +3,12 @@
 pub mod bpf;
 mod checks;
 mod doors;
+pub mod dynamic;
+mod fib_maps;
 pub mod foreign;
 mod interfaces;
 pub mod lock;
+pub mod mapping;
 mod maps;
 pub mod netlink;
 pub mod netns;
@@ -27,6 +30,7 @@ use std::{
     collections::BTreeMap,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
+    sync::atomic::AtomicU64,
     time::Duration,
 };
 
@@ -36,11 +40,12 @@ use topology_schema::{Check, InterfaceName, Name};
 use self::{bpf::MapInfo, object::Template as ObjectTemplate, pins::Pins};
 use super::{Entry, Error, Kernel, Result};
 use crate::{
+    dynamic::Taken,
     interrupt::Interrupt,
     observed::{Interest, Observed},
     plan::Op,
     record::Record,
-    resource::{Map, PinPath, Template},
+    resource::{Map, MapKind, PinPath, Template},
 };
 
 /// `BPF_TCX_INGRESS`
@@ -128,7 +133,8 @@ impl LinuxKernel {
             for (key, value) in entries {
                 resolved.insert(key, self.resolve(&value)?);
             }
-            maps::put(fd.as_fd(), &resolved).map_err(|error| io("fill map", pin, &error))?;
+            maps::put(fd.as_fd(), &map.shape, &resolved)
+                .map_err(|error| io("fill map", pin, &error))?;
         }
         self.pin(&fd, pin)
     }
@@ -171,6 +177,17 @@ impl Kernel for LinuxKernel {
         maps::count(fd.as_fd(), &shape).map_err(|error| io("read map", map, &error))
     }
 
+    fn memory(&mut self, map: &PinPath) -> Result<Box<dyn AsRef<[AtomicU64]>>> {
+        let fd = self.open(map)?;
+        let shape = self.shape(map, &fd)?;
+        if shape.kind != MapKind::MappedArray {
+            return Ok(Box::new(Vec::new()));
+        }
+        let bytes = shape.value_size as usize * shape.max_entries as usize;
+        let memory = mapping::Memory::new(&fd, bytes).map_err(|error| io("map", map, &error))?;
+        Ok(Box::new(memory))
+    }
+
     fn now(&self) -> u64 {
         clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map_or(0, |time| {
             time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
@@ -191,6 +208,13 @@ impl Kernel for LinuxKernel {
         interrupt: &Interrupt,
     ) -> Vec<std::result::Result<(), String>> {
         checks::run(checks, interrupt)
+    }
+
+    fn take_routes(&mut self) -> Vec<String> {
+        match crate::dynamic::take(&self.root, &self.topology) {
+            Ok(taken) => taken.iter().filter_map(Taken::sentence).collect(),
+            Err(error) => vec![format!("routes of the kernel were not taken: {error}")],
+        }
     }
 
     fn apply(&mut self, op: &Op) -> Result<()> {
@@ -221,8 +245,9 @@ impl Kernel for LinuxKernel {
                 for (key, value) in put {
                     resolved.insert(key.clone(), self.resolve(value)?);
                 }
-                maps::put(fd.as_fd(), &resolved).map_err(|error| io("write map", map, &error))?;
                 let shape = self.shape(map, &fd)?;
+                maps::put(fd.as_fd(), &shape, &resolved)
+                    .map_err(|error| io("write map", map, &error))?;
                 maps::delete(fd.as_fd(), &shape, delete)
                     .map_err(|error| io("write map", map, &error))
             }

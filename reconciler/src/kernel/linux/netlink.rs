@@ -23,6 +23,7 @@ mod ethtool;
 mod link;
 mod monitor;
 mod route;
+mod table;
 #[cfg(test)]
 mod tests;
 mod veth;
@@ -31,6 +32,7 @@ pub use self::{
     link::LinkInfo,
     monitor::{Announcement, Monitor, News, What},
     route::{ROUTE_PROTOCOL, RouteInfo},
+    table::{TableMonitor, TableNews, TableRoute, TableRouteKind},
     veth::{CreatedVeth, VethPeer, VethRequest},
 };
 
@@ -184,6 +186,21 @@ impl Netlink {
     ) -> Result<Vec<T>, Error> {
         let answer = self.route.dump(kind, body, read);
         answer.map_err(|failure| failure.during(call, self.namespace.as_deref()))
+    }
+}
+
+impl Netlink {
+    /// The same, as things were while they were listed: what changed meanwhile may be there or not.
+    fn list_once<T>(
+        &mut self,
+        kind: u16,
+        body: &impl Emitable,
+        call: impl fmt::Display,
+        read: impl FnMut(&[u8]) -> Result<Option<T>, DecodeError>,
+    ) -> Result<Vec<T>, Error> {
+        let answer = self.route.dump_once(kind, body, read);
+        let found = answer.map(|(found, _)| found);
+        found.map_err(|failure| failure.during(call, self.namespace.as_deref()))
     }
 }
 

@@ -218,6 +218,12 @@ pub fn open(name: &str) -> Result<OwnedFd, Error> {
     }
 }
 
+/// What tells a namespace from others that have or had its name; `None` if there is none.
+pub fn identity(name: &str) -> Option<u64> {
+    let namespace = File::from(open(name).ok()?);
+    Some(namespace.metadata().ok()?.ino())
+}
+
 /// Runs `work` on a thread of its own inside the namespace `name`, and returns what it returns. A descriptor opened by
 /// `work` stays in that namespace; so do sockets. A panic in `work` is passed on.
 ///

@@ -169,7 +169,10 @@ fn read_map(
     interest: &Interest,
 ) -> std::io::Result<observed::Map> {
     let info: MapInfo = bpf::info(fd)?;
-    let shape = maps::shape(&info);
+    let shape = match maps::shape(&info) {
+        Some(shape) => maps::usable(fd, shape)?,
+        None => None,
+    };
     let entries = match shape.filter(|_| interest.contents.contains(path)) {
         Some(shape) => {
             let entries = maps::read(fd, &shape)?.into_iter();

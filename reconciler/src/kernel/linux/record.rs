@@ -69,7 +69,7 @@ pub fn write(pins: &Pins, record: &Record) -> Result<()> {
         max_entries: chunks.len() as u32,
     };
     let map = maps::create("record", shape).map_err(call)?;
-    maps::put(map.as_fd(), &chunks)
+    maps::put(map.as_fd(), &shape, &chunks)
         .map_err(|error| Error::Call(format!("fill record: {error}")))?;
     pins.remove(&path.staged())?;
     pins.pin(map.as_fd(), &path.staged())?;

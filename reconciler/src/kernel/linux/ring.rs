@@ -11,10 +11,11 @@
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-    ptr::{self, NonNull},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
+
+use super::mapping::Mapping;
 
 /// Set in a record's length while it is being written.
 const BUSY: u32 = 1 << 31;
@@ -83,56 +84,5 @@ impl AsFd for Ring {
     /// Readable when there is something to read.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.map.as_fd()
-    }
-}
-
-/// Mapped memory.
-#[derive(Debug)]
-struct Mapping {
-    start: NonNull<u8>,
-    length: usize,
-}
-
-impl Mapping {
-    fn new(map: &OwnedFd, access: i32, offset: usize, length: usize) -> io::Result<Self> {
-        // SAFETY: the kernel chooses where; nothing of ours is there.
-        let start = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                length,
-                access,
-                libc::MAP_SHARED,
-                map.as_raw_fd(),
-                offset as libc::off_t,
-            )
-        };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let start = NonNull::new(start.cast()).ok_or_else(io::Error::last_os_error)?;
-        Ok(Self { start, length })
-    }
-
-    /// A number in it that the kernel may change at any time.
-    fn at<T>(&self, offset: usize) -> &T {
-        assert!(offset + size_of::<T>() <= self.length && offset.is_multiple_of(align_of::<T>()));
-        // SAFETY: inside the mapping and aligned, as just checked; `T` is an atomic number, for
-        // which every value is valid.
-        unsafe { self.start.add(offset).cast().as_ref() }
-    }
-
-    /// Bytes of a record that is complete: nobody writes them until they are given back.
-    fn bytes(&self, offset: usize, length: usize) -> &[u8] {
-        assert!(offset + length <= self.length);
-        // SAFETY: inside the mapping, as just checked; the kernel does not write to a record
-        // between its completion and the reader's next position.
-        unsafe { std::slice::from_raw_parts(self.start.add(offset).as_ptr(), length) }
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: it was mapped with this length, and no reference outlives it.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.length) };
     }
 }

@@ -8,6 +8,7 @@ mod forward_v4;
 mod forward_v6;
 mod fragment;
 mod frames;
+mod large;
 mod local;
 mod mtu;
 mod ndp;
@@ -22,7 +23,7 @@ use ebpf_abi::{
     address::{Mac, V4, V6},
     router::{
         Neighbor, NeighborKey, ROUTE_BROADCAST, ROUTE_CONNECTED, ROUTE_LOCAL, ROUTE_VIA, Route,
-        RouteKeyV4, RouteKeyV6, RouterPort, StaticNeighbor,
+        RouteEntry, RouteKeyV4, RouteKeyV6, RouterPort, StaticNeighbor,
     },
 };
 use integration_tests::{
@@ -152,25 +153,28 @@ fn route(kind: u32, port: u8, next_hop: IpAddr) -> Route {
 }
 
 fn route_v4(cube: &Cube, address: Ipv4Addr, length: u32, route: Route) {
-    cube.write(
-        "routes_v4",
-        RouteKeyV4 {
-            length,
-            address: V4::new(address.octets()),
-        },
-        route,
-    );
+    let key = RouteKeyV4 {
+        length,
+        address: V4::new(address.octets()),
+    };
+    cube.write("routes_v4", key, entry(cube, route, length));
+}
+
+/// What leads to a next hop, which is written where it is not there yet.
+fn entry(cube: &Cube, route: Route, length: u32) -> RouteEntry {
+    let at = |number: &u32| cube.read::<u32, Route>("next_hops", *number);
+    let place = |number: &u32| at(number).is_none_or(|there| there.kind == 0 || there == route);
+    let number = (1..).find(place).expect("numbers do not end");
+    cube.write("next_hops", number, route);
+    RouteEntry::new(number, length as u8)
 }
 
 fn route_v6(cube: &Cube, address: Ipv6Addr, length: u32, route: Route) {
-    cube.write(
-        "routes_v6",
-        RouteKeyV6 {
-            length,
-            address: V6::new(address.octets()),
-        },
-        route,
-    );
+    let key = RouteKeyV6 {
+        length,
+        address: V6::new(address.octets()),
+    };
+    cube.write("routes_v6", key, entry(cube, route, length));
 }
 
 fn word(address: IpAddr) -> V6 {

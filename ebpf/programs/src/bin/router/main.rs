@@ -33,10 +33,14 @@ use ebpf_abi::{
     address::{Be16, Mac, V4, V6},
     chain::{CubeChain, MIN_PORTS},
     counters::DropReason,
-    router::{PART_LINK, Route, RouteKeyV4, RouteKeyV6, RouterPort, Settings},
+    router::{
+        DYNAMIC_STRIDE, FIB_STRIDE, PART_LINK, Route, RouteEntry, RouteKeyV4, RouteKeyV6,
+        RouterPort, Routing, Settings,
+    },
 };
 use ebpf_programs::{
     Packet, Result,
+    fib::{self, HasTableV6, TableV4, TableV6},
     lpm::Lpm,
     standard::{self, StandardCube, Verdict},
     tc::Tc,
@@ -52,9 +56,28 @@ static SETTINGS: Global<Settings> = Global::new(Settings {
 #[map(name = "router_ports")]
 static ROUTER_PORTS: Array<RouterPort> = Array::with_max_entries(MIN_PORTS, 0);
 #[map(name = "routes_v4")]
-static ROUTES_V4: Lpm<RouteKeyV4, Route> = Lpm::with_max_entries(1);
+static ROUTES_V4: Lpm<RouteKeyV4, RouteEntry> = Lpm::with_max_entries(1);
 #[map(name = "routes_v6")]
-static ROUTES_V6: Lpm<RouteKeyV6, Route> = Lpm::with_max_entries(1);
+static ROUTES_V6: Lpm<RouteKeyV6, RouteEntry> = Lpm::with_max_entries(1);
+#[map(name = "next_hops")]
+static NEXT_HOPS: Array<Route> = Array::with_max_entries(256, 0);
+#[map(name = "fib_v4")]
+static FIB_V4: TableV4 = TableV4::with_max_entries(1, fib::MAPPED);
+#[map(name = "fib_v6")]
+static FIB_V6: TableV6 = TableV6::with_max_entries(1, fib::MAPPED);
+#[map(name = "dynamic_v4")]
+static DYNAMIC_V4: TableV4 = TableV4::with_max_entries(1, fib::MAPPED);
+#[map(name = "dynamic_v6")]
+static DYNAMIC_V6: TableV6 = TableV6::with_max_entries(1, fib::MAPPED);
+#[map(name = "dynamic_next_hops")]
+static DYNAMIC_NEXT_HOPS: Array<Route> = Array::with_max_entries(1, 0);
+
+#[unsafe(no_mangle)]
+static ROUTING: Global<Routing> = Global::new(Routing {
+    large_v4: 0,
+    large_v6: 0,
+    dynamic: 0,
+});
 
 #[classifier]
 pub fn on_tc(context: TcContext) -> i32 {
@@ -229,18 +252,88 @@ fn router_port(index: u32) -> Result<&'static RouterPort> {
     ROUTER_PORTS.get(index).ok_or(DropReason::NotLinked)
 }
 
+/// Where packets to an address go.
 #[inline(always)]
 fn route_v4(address: V4) -> Option<&'static Route> {
-    ROUTES_V4.get(&RouteKeyV4 {
-        length: 32,
-        address,
-    })
+    let routing = ROUTING.load();
+    let fixed = if routing.large_v4 != 0 {
+        fib::lookup_v4::<FIB_STRIDE>(&FIB_V4, address)
+    } else {
+        let key = RouteKeyV4 {
+            length: 32,
+            address,
+        };
+        ROUTES_V4.get(&key).map_or(RouteEntry::NONE, |entry| *entry)
+    };
+    let dynamic = if routing.dynamic != 0 {
+        fib::lookup_v4::<DYNAMIC_STRIDE>(&DYNAMIC_V4, address)
+    } else {
+        RouteEntry::NONE
+    };
+    next_hop(fixed, dynamic)
 }
 
+/// The same for IPv6.
 #[inline(always)]
 fn route_v6(address: V6) -> Option<&'static Route> {
-    ROUTES_V6.get(&RouteKeyV6 {
-        length: 128,
-        address,
-    })
+    let routing = ROUTING.load();
+    let fixed = if routing.large_v6 != 0 {
+        fixed_v6(address)
+    } else {
+        let key = RouteKeyV6 {
+            length: 128,
+            address,
+        };
+        ROUTES_V6.get(&key).map_or(RouteEntry::NONE, |entry| *entry)
+    };
+    let dynamic = if routing.dynamic != 0 {
+        dynamic_v6(address)
+    } else {
+        RouteEntry::NONE
+    };
+    next_hop(fixed, dynamic)
+}
+
+struct Fixed;
+
+impl HasTableV6 for Fixed {
+    #[inline(always)]
+    fn table() -> &'static TableV6 {
+        &FIB_V6
+    }
+}
+
+struct Dynamic;
+
+impl HasTableV6 for Dynamic {
+    #[inline(always)]
+    fn table() -> &'static TableV6 {
+        &DYNAMIC_V6
+    }
+}
+
+/// Out of line: looking up is long, and done in several places.
+#[inline(never)]
+fn fixed_v6(address: V6) -> RouteEntry {
+    fib::lookup_v6::<Fixed>(address)
+}
+
+#[inline(never)]
+fn dynamic_v6(address: V6) -> RouteEntry {
+    fib::lookup_v6::<Dynamic>(address)
+}
+
+/// What becomes of a packet. The longer prefix counts; where both are as long, the static route
+/// and the connected network do (administrative distance).
+#[inline(always)]
+fn next_hop(fixed: RouteEntry, dynamic: RouteEntry) -> Option<&'static Route> {
+    let is_better = fixed == RouteEntry::NONE || dynamic.length() > fixed.length();
+    let route = if dynamic != RouteEntry::NONE && is_better {
+        DYNAMIC_NEXT_HOPS.get(dynamic.next_hop())
+    } else if fixed != RouteEntry::NONE {
+        NEXT_HOPS.get(fixed.next_hop())
+    } else {
+        None
+    };
+    route.filter(|route| route.kind != 0)
 }

@@ -26,8 +26,8 @@ pub use self::{
     info::{Kind, LinkInfo, MapInfo, ProgramInfo, ids, info, map_by_id, maps_of, program_by_id},
     link::{LinkTarget, attached, create_link, detach_link, update_link},
     map::{
-        F_NO_PREALLOC, MapAttributes, MapType, create_frozen, create_map, delete, lookup,
-        lookup_batch, next_key, update, update_batch,
+        F_MMAPABLE, F_NO_PREALLOC, MapAttributes, MapType, create_frozen, create_map, delete,
+        lookup, lookup_batch, next_key, update, update_batch,
     },
     program::{ProgramBtf, ProgramRequest, load_btf, load_program, test_run},
 };

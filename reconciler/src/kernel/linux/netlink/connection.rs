@@ -91,17 +91,28 @@ impl Connection {
         mut read: impl FnMut(&[u8]) -> Result<Option<T>, DecodeError>,
     ) -> Result<Vec<T>, Failure> {
         for _ in 0..ATTEMPTS {
-            let mut found = Vec::new();
-            self.send(kind, NLM_F_REQUEST | NLM_F_DUMP, body)?;
-            let consistent = self.receive(&mut |message| {
-                found.extend(read(message)?);
-                Ok(())
-            })?;
+            let (found, consistent) = self.dump_once(kind, body, &mut read)?;
             if consistent {
                 return Ok(found);
             }
         }
         Err(Failure::Changing { attempts: ATTEMPTS })
+    }
+
+    /// Lists objects once. Whether they stayed the same meanwhile.
+    pub(super) fn dump_once<T>(
+        &mut self,
+        kind: u16,
+        body: &impl Emitable,
+        mut read: impl FnMut(&[u8]) -> Result<Option<T>, DecodeError>,
+    ) -> Result<(Vec<T>, bool), Failure> {
+        let mut found = Vec::new();
+        self.send(kind, NLM_F_REQUEST | NLM_F_DUMP, body)?;
+        let consistent = self.receive(&mut |message| {
+            found.extend(read(message)?);
+            Ok(())
+        })?;
+        Ok((found, consistent))
     }
 
     fn send(&mut self, kind: u16, flags: u16, body: &impl Emitable) -> Result<(), Failure> {

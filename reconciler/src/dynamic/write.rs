@@ -1,0 +1,280 @@
+//! Routes from elsewhere in a router's tables.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use ebpf_abi::router::{DYNAMIC_STRIDE, Route, RouteEntry};
+use fib::{Full, V4Writer, V6Writer};
+
+use super::{Destination, Known, Resolver, Taken};
+use crate::kernel::{self, linux::dynamic::DynamicTables};
+
+/// Writes the tables of one router.
+#[derive(Debug)]
+pub struct Writer {
+    v4: V4Writer,
+    v6: V6Writer,
+    next_hops: NextHops,
+    /// Routes that cannot be used.
+    pending: BTreeSet<Destination>,
+}
+
+/// Blocks and next hops that nothing leads to any more, before they are waited for.
+const RETIRED: usize = 1024;
+
+impl Writer {
+    /// Reads what is in the tables.
+    ///
+    /// # Errors
+    ///
+    /// They are other ones than this `pcn` makes.
+    pub fn open(tables: &DynamicTables) -> kernel::Result<Self> {
+        let other = |_: Full| kernel::Error::Call("dynamic routes: made by another pcn".to_owned());
+        let v4 = V4Writer::open(tables.v4(), DYNAMIC_STRIDE).map_err(other)?;
+        let v6 = V6Writer::open(tables.v6()).map_err(other)?;
+        let mut next_hops = NextHops::new(tables.next_hops()?, tables.next_hop_limit());
+        for (_, entry) in v4.routes() {
+            next_hops.refer(entry.next_hop());
+        }
+        for (_, entry) in v6.routes() {
+            next_hops.refer(entry.next_hop());
+        }
+        Ok(Self {
+            v4,
+            v6,
+            next_hops,
+            pending: BTreeSet::new(),
+        })
+    }
+
+    /// How many routes there are.
+    pub fn len(&self) -> usize {
+        self.v4.len() + self.v6.len()
+    }
+
+    /// True if there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Makes the tables hold what is known, and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// A table cannot be written.
+    pub fn converge(
+        &mut self,
+        tables: &DynamicTables,
+        known: &Known,
+        resolver: &Resolver,
+        taken: &mut Taken,
+    ) -> kernel::Result<()> {
+        let there: BTreeSet<Destination> = self.destinations().collect();
+        let wanted = known.all().map(|(destination, _)| *destination);
+        let all: BTreeSet<Destination> = there.into_iter().chain(wanted).collect();
+        self.update(tables, known, resolver, &all, taken)
+    }
+
+    /// Writes what changed.
+    ///
+    /// # Errors
+    ///
+    /// A table cannot be written.
+    pub fn update(
+        &mut self,
+        tables: &DynamicTables,
+        known: &Known,
+        resolver: &Resolver,
+        changed: &BTreeSet<Destination>,
+        taken: &mut Taken,
+    ) -> kernel::Result<()> {
+        for destination in changed {
+            let route = known.best(destination).map(|kind| resolver.route(kind));
+            let written = match route {
+                Some(Ok(route)) => self.set(tables, *destination, route)?,
+                Some(Err(why)) => Err(why),
+                None => Ok(self.remove(tables, *destination)),
+            };
+            match written {
+                Ok(changed) => {
+                    taken.changed += usize::from(changed);
+                    self.pending.remove(destination);
+                }
+                Err(why) => {
+                    taken.changed += usize::from(self.remove(tables, *destination));
+                    taken.skip(*destination, &why);
+                    self.pending.insert(*destination);
+                }
+            }
+            if self.v4.retired() + self.next_hops.retired.len() > RETIRED {
+                self.recycle(tables)?;
+            }
+        }
+        taken.routes = self.len();
+        tables.say_pending(self.pending.len());
+        Ok(())
+    }
+
+    /// What there are routes to.
+    pub(super) fn destinations(&self) -> impl Iterator<Item = Destination> {
+        let v4 = self
+            .v4
+            .routes()
+            .map(|(address, entry)| (IpAddr::from(address.to_be_bytes()), entry.length() as u8));
+        let v6 = self
+            .v6
+            .routes()
+            .map(|(address, entry)| (IpAddr::from(address.to_be_bytes()), entry.length() as u8));
+        v4.chain(v6)
+    }
+
+    /// No packet is where something retired leads.
+    fn recycle(&mut self, tables: &DynamicTables) -> kernel::Result<()> {
+        tables.wait_for_lookups()?;
+        self.v4.recycle();
+        self.next_hops.recycle(tables)
+    }
+
+    /// Writes a route; says why if there is no room. True if it was not there as it is.
+    fn set(
+        &mut self,
+        tables: &DynamicTables,
+        (address, length): Destination,
+        route: Route,
+    ) -> kernel::Result<Result<bool, String>> {
+        let mut number = self.next_hops.number(tables, route)?;
+        if number.is_none() && !self.next_hops.retired.is_empty() {
+            self.recycle(tables)?;
+            number = self.next_hops.number(tables, route)?;
+        }
+        let Some(number) = number else {
+            return Ok(Err("there are too many different next hops".to_owned()));
+        };
+        let entry = RouteEntry::new(number, length);
+        let old = self.get((address, length));
+        let set = match address {
+            IpAddr::V4(address) => self.v4.set(tables.v4(), address.to_bits(), entry),
+            IpAddr::V6(address) => self.v6.set(tables.v6(), address.to_bits(), entry),
+        };
+        match set {
+            Ok(true) => {
+                self.next_hops.refer(number);
+                if let Some(old) = old {
+                    self.next_hops.release(old.next_hop());
+                }
+                Ok(Ok(true))
+            }
+            Ok(false) => Ok(Ok(false)),
+            Err(Full) => Ok(Err("there is no room for it (`maxRoutes`)".to_owned())),
+        }
+    }
+
+    fn get(&self, (address, length): Destination) -> Option<RouteEntry> {
+        match address {
+            IpAddr::V4(address) => self.v4.get(address.to_bits(), length),
+            IpAddr::V6(address) => self.v6.get(address.to_bits(), length),
+        }
+    }
+
+    fn remove(&mut self, tables: &DynamicTables, (address, length): Destination) -> bool {
+        let Some(old) = self.get((address, length)) else {
+            return false;
+        };
+        match address {
+            IpAddr::V4(address) => self.v4.remove(tables.v4(), address.to_bits(), length),
+            IpAddr::V6(address) => self.v6.remove(tables.v6(), address.to_bits(), length),
+        };
+        self.next_hops.release(old.next_hop());
+        true
+    }
+}
+
+/// Numbers of next hops: one that a route leads to keeps its meaning.
+#[derive(Debug)]
+struct NextHops {
+    limit: u32,
+    numbers: BTreeMap<Key, u32>,
+    used: BTreeMap<u32, (Key, usize)>,
+    /// Numbers that no route leads to any more; lookups may still be on their way there.
+    retired: Vec<u32>,
+    free: Vec<u32>,
+    next: u32,
+}
+
+/// A [`Route`] in an order.
+type Key = (u32, u32, [u8; 16]);
+
+fn key(route: &Route) -> Key {
+    (route.kind, route.port, route.next_hop.bytes())
+}
+
+impl NextHops {
+    fn new(there: Vec<(u32, Route)>, limit: u32) -> Self {
+        let mut next_hops = Self {
+            limit,
+            numbers: BTreeMap::new(),
+            used: BTreeMap::new(),
+            retired: Vec::new(),
+            free: Vec::new(),
+            next: 1,
+        };
+        for (number, route) in there {
+            next_hops.next = next_hops.next.max(number + 1);
+            next_hops.numbers.insert(key(&route), number);
+            next_hops.used.insert(number, (key(&route), 0));
+        }
+        for number in 1..next_hops.next {
+            if !next_hops.used.contains_key(&number) {
+                next_hops.free.push(number);
+            }
+        }
+        next_hops
+    }
+
+    /// The number of a next hop, written into the table if it is new; `None` if it is full.
+    fn number(&mut self, tables: &DynamicTables, route: Route) -> kernel::Result<Option<u32>> {
+        if let Some(number) = self.numbers.get(&key(&route)) {
+            return Ok(Some(*number));
+        }
+        let number = match self.free.pop() {
+            Some(number) => number,
+            None if self.next < self.limit => {
+                self.next += 1;
+                self.next - 1
+            }
+            None => return Ok(None),
+        };
+        tables.write_next_hop(number, &route)?;
+        self.numbers.insert(key(&route), number);
+        self.used.insert(number, (key(&route), 0));
+        Ok(Some(number))
+    }
+
+    fn refer(&mut self, number: u32) {
+        if let Some((_, count)) = self.used.get_mut(&number) {
+            *count += 1;
+        }
+    }
+
+    fn release(&mut self, number: u32) {
+        let Some((key, count)) = self.used.get_mut(&number) else {
+            return;
+        };
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            self.numbers.remove(key);
+            self.used.remove(&number);
+            self.retired.push(number);
+        }
+    }
+
+    fn recycle(&mut self, tables: &DynamicTables) -> kernel::Result<()> {
+        for number in std::mem::take(&mut self.retired) {
+            tables.write_next_hop(number, &Route::default())?;
+            self.free.push(number);
+        }
+        Ok(())
+    }
+}
