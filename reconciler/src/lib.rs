@@ -35,3 +35,4 @@ pub mod status;
 pub mod stp;
 pub mod watch;
 mod wiring;
+mod worker;

@@ -6,11 +6,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::{self, Read as _, Write as _},
-    os::{fd::AsFd as _, unix::net::UnixStream},
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
-    thread::{self, JoinHandle},
     time::Instant,
 };
 
@@ -18,27 +15,22 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use topology_schema::Name;
 
 use super::{routers, session::Router};
-use crate::kernel::linux::LinuxKernel;
+use crate::{
+    kernel::linux::LinuxKernel,
+    worker::{Inbox, Worker},
+};
 
 /// The thread, as others see it. There is none before there is a router that follows a table.
 #[derive(Debug)]
 pub struct Follower {
     bpffs: PathBuf,
-    running: Option<Running>,
-}
-
-#[derive(Debug)]
-struct Running {
-    wishes: Arc<Mutex<Wishes>>,
-    waker: UnixStream,
-    thread: Option<JoinHandle<()>>,
+    running: Option<Worker<Wishes>>,
 }
 
 #[derive(Debug, Default)]
 struct Wishes {
     /// Topologies of which something was applied.
     applied: BTreeSet<Name>,
-    stop: bool,
 }
 
 impl Follower {
@@ -56,7 +48,7 @@ impl Follower {
             if !needs_following(&self.bpffs, topology) {
                 return;
             }
-            match Running::start(self.bpffs.clone()) {
+            match start(self.bpffs.clone()) {
                 Ok(running) => self.running = Some(running),
                 Err(error) => {
                     tracing::warn!("routes of the kernel's tables are not followed: {error}");
@@ -77,62 +69,31 @@ fn needs_following(root: &Path, topology: &Name) -> bool {
     routers.is_ok_and(|routers| !routers.is_empty())
 }
 
-impl Running {
-    fn start(bpffs: PathBuf) -> io::Result<Self> {
-        let (waker, woken) = UnixStream::pair()?;
-        waker.set_nonblocking(true)?;
-        woken.set_nonblocking(true)?;
-        let wishes = Arc::<Mutex<Wishes>>::default();
+fn start(bpffs: PathBuf) -> std::io::Result<Worker<Wishes>> {
+    Worker::start("routes", move |inbox| {
         let work = Work {
             bpffs,
-            wishes: Arc::clone(&wishes),
-            woken,
+            inbox,
             routers: BTreeMap::new(),
         };
-        let thread = thread::Builder::new()
-            .name("routes".to_owned())
-            .spawn(|| work.run())?;
-        Ok(Self {
-            wishes,
-            waker,
-            thread: Some(thread),
-        })
-    }
-
-    fn wish(&self, wish: impl FnOnce(&mut Wishes)) {
-        wish(&mut self.wishes.lock().unwrap_or_else(PoisonError::into_inner));
-        // A full socket has woken it already.
-        let _full = (&self.waker).write(&[1]);
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.wish(|wishes| wishes.stop = true);
-        if let Some(thread) = self.thread.take() {
-            // A panic was reported when it happened.
-            let _panicked = thread.join();
-        }
-    }
+        work.run();
+    })
 }
 
 struct Work {
     bpffs: PathBuf,
-    wishes: Arc<Mutex<Wishes>>,
-    woken: UnixStream,
+    inbox: Inbox<Wishes>,
     routers: BTreeMap<(Name, Name), Router>,
 }
 
 impl Work {
     fn run(mut self) {
         loop {
-            self.drain();
-            let mut wishes = self.wishes.lock().unwrap_or_else(PoisonError::into_inner);
-            let (stop, applied) = (wishes.stop, std::mem::take(&mut wishes.applied));
-            drop(wishes);
-            if stop {
-                return;
-            }
+            self.inbox.drain();
+            let applied = self
+                .inbox
+                .read(|wishes| std::mem::take(&mut wishes.applied));
+            let Some(applied) = applied else { return };
             for topology in applied {
                 self.look(&topology);
             }
@@ -186,15 +147,10 @@ impl Work {
             let left = due.saturating_duration_since(Instant::now());
             PollTimeout::try_from(left.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
         });
-        let mut sources = vec![PollFd::new(self.woken.as_fd(), PollFlags::POLLIN)];
+        let mut sources = vec![PollFd::new(self.inbox.as_fd(), PollFlags::POLLIN)];
         let monitors = self.routers.values().flat_map(Router::descriptors);
         sources.extend(monitors.map(|monitor| PollFd::new(monitor, PollFlags::POLLIN)));
         // A signal is somebody else's to notice.
         let _interrupted = poll(&mut sources, timeout);
-    }
-
-    fn drain(&mut self) {
-        let mut bytes = [0; 64];
-        while (&self.woken).read(&mut bytes).is_ok_and(|count| count > 0) {}
     }
 }

@@ -9,11 +9,9 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     hash::{BuildHasher as _, RandomState},
-    io::{self, Read as _, Write as _},
-    os::{fd::AsFd as _, unix::net::UnixStream},
+    io,
+    os::fd::AsFd as _,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -26,12 +24,15 @@ use super::{
     queue::{Packet, Queue},
     trees::{self, Trees},
 };
-use crate::kernel::{
-    Error,
-    linux::{
-        tap::Tap,
-        waiting::{WaitingRoom, rooms},
+use crate::{
+    kernel::{
+        Error,
+        linux::{
+            tap::Tap,
+            waiting::{WaitingRoom, rooms},
+        },
     },
+    worker::{Inbox, Worker},
 };
 
 /// For how long a cube gives packets away without being asked again. When this process is killed,
@@ -52,21 +53,13 @@ pub struct Keeper {
 #[derive(Debug)]
 enum State {
     NotNeeded,
-    Runs(Running),
+    Runs(Worker<Wishes>),
     Impossible,
-}
-
-#[derive(Debug)]
-struct Running {
-    wishes: Arc<Mutex<Wishes>>,
-    waker: UnixStream,
-    thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug, Default)]
 struct Wishes {
     topologies: BTreeSet<Name>,
-    stop: bool,
 }
 
 impl Keeper {
@@ -89,7 +82,7 @@ impl Keeper {
                 );
             };
             let keeps = Tap::is_possible().inspect_err(warn).is_ok();
-            self.state = match Running::start(self.bpffs.clone(), keeps) {
+            self.state = match start(self.bpffs.clone(), keeps) {
                 Ok(running) => State::Runs(running),
                 Err(error) => {
                     warn(&error);
@@ -105,55 +98,25 @@ impl Keeper {
     }
 }
 
-impl Running {
-    fn start(bpffs: PathBuf, keeps: bool) -> io::Result<Self> {
-        let (waker, woken) = UnixStream::pair()?;
-        waker.set_nonblocking(true)?;
-        woken.set_nonblocking(true)?;
-        let wishes = Arc::<Mutex<Wishes>>::default();
+fn start(bpffs: PathBuf, keeps: bool) -> io::Result<Worker<Wishes>> {
+    Worker::start("keeper", move |inbox| {
         let work = Work {
             keeps,
-            wishes: Arc::clone(&wishes),
-            woken,
+            inbox,
             rooms: BTreeMap::new(),
             trees: Trees::new(bpffs.clone()),
             reported: BTreeSet::new(),
             bpffs,
         };
-        let thread = thread::Builder::new()
-            .name("keeper".to_owned())
-            .spawn(|| work.run())?;
-        Ok(Self {
-            wishes,
-            waker,
-            thread: Some(thread),
-        })
-    }
-
-    fn wish(&self, wish: impl FnOnce(&mut Wishes)) {
-        wish(&mut self.wishes.lock().unwrap_or_else(PoisonError::into_inner));
-        // A full socket has woken it already.
-        let _full = (&self.waker).write(&[1]);
-    }
-}
-
-impl Drop for Running {
-    /// Gives back what waits, and ends.
-    fn drop(&mut self) {
-        self.wish(|wishes| wishes.stop = true);
-        if let Some(thread) = self.thread.take() {
-            // A panic was reported when it happened.
-            let _panicked = thread.join();
-        }
-    }
+        work.run();
+    })
 }
 
 struct Work {
     bpffs: PathBuf,
     /// There is a way back for packets that wait.
     keeps: bool,
-    wishes: Arc<Mutex<Wishes>>,
-    woken: UnixStream,
+    inbox: Inbox<Wishes>,
     rooms: BTreeMap<(Name, Name), Room>,
     trees: Trees,
     /// What was said; it is not said again.
@@ -170,13 +133,10 @@ impl Work {
     fn run(mut self) {
         let mut renew = Instant::now();
         loop {
-            let woken = self.drain();
-            let wishes = self.wishes.lock().unwrap_or_else(PoisonError::into_inner);
-            let (stop, topologies) = (wishes.stop, wishes.topologies.clone());
-            drop(wishes);
-            if stop {
+            let woken = self.inbox.drain();
+            let Some(topologies) = self.inbox.read(|wishes| wishes.topologies.clone()) else {
                 break;
-            }
+            };
             if woken || renew <= Instant::now() {
                 renew = Instant::now() + RENEW;
                 self.look(&topologies);
@@ -258,7 +218,7 @@ impl Work {
             let pause = longest.as_micros().div_ceil(1000);
             PollTimeout::try_from(pause).unwrap_or(PollTimeout::MAX)
         };
-        let mut sources = vec![PollFd::new(self.woken.as_fd(), PollFlags::POLLIN)];
+        let mut sources = vec![PollFd::new(self.inbox.as_fd(), PollFlags::POLLIN)];
         for room in self.rooms.values() {
             sources.push(PollFd::new(room.kernel.as_fd(), PollFlags::POLLIN));
         }
@@ -266,15 +226,6 @@ impl Work {
         sources.extend(of_trees.map(|source| PollFd::new(source, PollFlags::POLLIN)));
         // A signal is somebody else's to notice.
         let _interrupted = poll(&mut sources, timeout);
-    }
-
-    fn drain(&mut self) -> bool {
-        let mut bytes = [0; 64];
-        let mut woken = false;
-        while (&self.woken).read(&mut bytes).is_ok_and(|count| count > 0) {
-            woken = true;
-        }
-        woken
     }
 }
 
