@@ -99,6 +99,8 @@ drop_reasons! {
     StormControl = 18, "stormControl";
     /// The spanning tree lets no frames pass at one of the ports.
     Discarding = 19, "discarding";
+    /// A fragment of a datagram whose first fragment was not seen.
+    FragmentUnknown = 20, "fragmentUnknown";
 }
 
 const _: () = assert!(DropReason::ALL.len() <= DROP_REASONS);

@@ -17,6 +17,7 @@ pub mod counters;
 pub mod ddos_mitigator;
 pub mod entry;
 pub mod fib;
+pub mod flow;
 pub mod forwarder;
 pub mod hello;
 pub mod hello_transparent;
@@ -24,6 +25,7 @@ pub mod lookup;
 pub mod port;
 pub mod router;
 pub mod stp;
+pub mod tcp;
 pub mod transparent;
 
 /// Version of everything in this crate. A pinned object with a newer one is refused, one with

@@ -17,6 +17,7 @@ pub mod atomic;
 pub mod clock;
 pub mod counters;
 pub mod fib;
+pub mod flow;
 pub mod lpm;
 pub mod offload;
 pub mod packet;

@@ -162,14 +162,14 @@ fn udp_bytes(udp: &Udp, inside: Vec<u8>, pseudo: Option<&Pseudo>) -> Vec<u8> {
 }
 
 fn tcp_bytes(tcp: &Tcp, inside: Vec<u8>, pseudo: Option<&Pseudo>) -> Vec<u8> {
-    const ACK: u8 = 0x10;
     let mut bytes = Vec::new();
     bytes.extend(tcp.source.to_be_bytes());
     bytes.extend(tcp.destination.to_be_bytes());
-    bytes.extend([0, 0, 0, 1, 0, 0, 0, 2]);
+    bytes.extend(tcp.sequence.to_be_bytes());
+    bytes.extend(tcp.acknowledgment.to_be_bytes());
     bytes.extend([
         (((20 + tcp.options.len()) / 4) << 4) as u8,
-        ACK,
+        tcp.flags,
         0x40,
         0,
         0,

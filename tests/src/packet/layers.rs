@@ -293,6 +293,9 @@ pub fn udp(source: u16, destination: u16) -> Udp {
 pub struct Tcp {
     pub(super) source: u16,
     pub(super) destination: u16,
+    pub(super) flags: u8,
+    pub(super) sequence: u32,
+    pub(super) acknowledgment: u32,
     pub(super) options: Vec<u8>,
 }
 
@@ -301,12 +304,21 @@ pub fn tcp(source: u16, destination: u16) -> Tcp {
     Tcp {
         source,
         destination,
+        flags: 0x10,
+        sequence: 1,
+        acknowledgment: 2,
         options: Vec::new(),
     }
 }
 
 impl Tcp {
     setters! {
+        /// Flags, as in the header's last byte of them.
+        flags: u8;
+        /// Sequence number.
+        sequence: u32;
+        /// Acknowledgment number.
+        acknowledgment: u32;
         /// Options; a multiple of four bytes.
         options: &[u8];
     }

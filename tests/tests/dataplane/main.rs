@@ -11,6 +11,7 @@ mod bridge_stp;
 mod bridge_vlan;
 mod ddos_mitigator;
 mod entry;
+mod flow;
 mod forwarder;
 mod hello;
 mod hello_transparent;

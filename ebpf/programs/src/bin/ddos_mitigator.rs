@@ -10,7 +10,6 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 use ebpf_abi::{
-    address::Be16,
     chain::Direction,
     counters::DropReason,
     ddos_mitigator::{HitKey, Hits, PrefixV4, PrefixV6},
@@ -18,13 +17,11 @@ use ebpf_abi::{
 use ebpf_programs::{
     Packet, Result,
     counters::Size,
+    flow,
     lpm::Lpm,
     tc::Tc,
     transparent::{self, TransparentCube},
-    wire::{
-        ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Ethernet,
-        Ipv4, Ipv6,
-    },
+    wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ipv4, Ipv6},
     xdp::Xdp,
 };
 
@@ -59,7 +56,7 @@ impl TransparentCube for DdosMitigator {
         if direction == Direction::Egress {
             return Ok(());
         }
-        let (ethertype, offset) = network_header(packet)?;
+        let (ethertype, offset) = flow::network_header(packet)?;
         let listed = match ethertype {
             ETHERTYPE_IPV4 => {
                 let ip = packet.load::<Ipv4>(offset)?;
@@ -99,22 +96,6 @@ impl TransparentCube for DdosMitigator {
             }
         }
     }
-}
-
-/// The EtherType behind up to two VLAN tags, and where its header starts: a tag must not carry
-/// a listed source past the list.
-#[inline(always)]
-fn network_header<P: Packet>(packet: &P) -> Result<(Be16, usize)> {
-    let mut ethertype = packet.load::<Ethernet>(0)?.ethertype;
-    let mut offset = ETHERNET_LENGTH;
-    for _ in 0..2 {
-        if !matches!(ethertype, ETHERTYPE_VLAN | ETHERTYPE_QINQ) {
-            break;
-        }
-        ethertype = packet.load::<Be16>(offset + 2)?;
-        offset += 4;
-    }
-    Ok((ethertype, offset))
 }
 
 #[inline(always)]
