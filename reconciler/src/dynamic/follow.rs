@@ -123,7 +123,7 @@ impl Work {
         for (cube, spec, resolver) in found {
             let key = (topology.clone(), cube.clone());
             let same = self.routers.get(&key);
-            let same = same.is_some_and(|router| router.is_as(&self.bpffs, &spec, &resolver));
+            let same = same.is_some_and(|router| router.is_as(&spec, &resolver));
             if same {
                 if let Some(router) = self.routers.get_mut(&key) {
                     router.check_namespaces();

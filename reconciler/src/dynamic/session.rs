@@ -94,10 +94,10 @@ impl Router {
     }
 
     /// True if it still has these settings, and its tables.
-    pub(super) fn is_as(&self, root: &Path, spec: &router::Spec, resolver: &Resolver) -> bool {
+    pub(super) fn is_as(&self, spec: &router::Spec, resolver: &Resolver) -> bool {
         self.spec.routes_from == spec.routes_from
             && self.resolver == *resolver
-            && self.tables.is_current(root, &self.topology)
+            && self.tables.is_current()
     }
 
     /// Readable when something was announced.

@@ -29,6 +29,7 @@ use crate::{
         Error,
         linux::{
             tap::Tap,
+            trees::Applied,
             waiting::{WaitingRoom, rooms},
         },
     },
@@ -40,6 +41,9 @@ use crate::{
 const LISTEN: Duration = Duration::from_millis(1500);
 /// How often it is asked.
 const RENEW: Duration = Duration::from_millis(500);
+/// How often cubes are looked for although nothing was applied: somebody may have removed a table
+/// by hand.
+const LOOK: Duration = Duration::from_secs(10);
 /// How often what is given away is read before others have their turn.
 const TURNS: usize = 16;
 
@@ -103,6 +107,8 @@ fn start(bpffs: PathBuf, keeps: bool) -> io::Result<Worker<Wishes>> {
         let work = Work {
             keeps,
             inbox,
+            applied: Vec::new(),
+            next_look: Instant::now(),
             rooms: BTreeMap::new(),
             trees: Trees::new(bpffs.clone()),
             reported: BTreeSet::new(),
@@ -117,6 +123,10 @@ struct Work {
     /// There is a way back for packets that wait.
     keeps: bool,
     inbox: Inbox<Wishes>,
+    /// What was applied to each topology when cubes were looked for.
+    applied: Vec<Option<u32>>,
+    /// When they are looked for again.
+    next_look: Instant,
     rooms: BTreeMap<(Name, Name), Room>,
     trees: Trees,
     /// What was said; it is not said again.
@@ -139,7 +149,8 @@ impl Work {
             };
             if woken || renew <= Instant::now() {
                 renew = Instant::now() + RENEW;
-                self.look(&topologies);
+                self.look_after_an_apply(&topologies, woken);
+                self.renew();
             }
             let mut wait = renew.saturating_duration_since(Instant::now());
             for room in self.rooms.values_mut() {
@@ -151,7 +162,7 @@ impl Work {
             let Self {
                 trees, reported, ..
             } = &mut self;
-            trees.turn(&mut |problem| report(reported, format!("spanning tree: {problem}")));
+            trees.turn(&mut |problem| report(reported, of_trees(&problem)));
             wait = wait.min(trees.pause());
             self.wait(wait);
         }
@@ -161,7 +172,19 @@ impl Work {
         self.trees.end();
     }
 
-    /// Opens what came, closes what went, asks the rest to go on.
+    /// Looks for cubes when there may be other ones than last time.
+    fn look_after_an_apply(&mut self, topologies: &BTreeSet<Name>, woken: bool) {
+        let applied = |topology| Applied::id(&self.bpffs, topology);
+        let applied: Vec<_> = topologies.iter().map(applied).collect();
+        let now = Instant::now();
+        if woken || applied != self.applied || self.next_look <= now {
+            self.look(topologies);
+            self.applied = applied;
+            self.next_look = now + LOOK;
+        }
+    }
+
+    /// Opens what came, and closes what went.
     fn look(&mut self, topologies: &BTreeSet<Name>) {
         let Self {
             trees,
@@ -171,8 +194,8 @@ impl Work {
         } = self;
         // Without a way back into bridges nothing could be said.
         if *keeps {
-            trees.look(topologies, LISTEN, &mut |problem| {
-                report(reported, format!("spanning tree: {problem}"))
+            trees.look(topologies, &mut |problem| {
+                report(reported, of_trees(&problem))
             });
         }
         self.rooms.retain(|_, room| room.kernel.is_current());
@@ -184,12 +207,10 @@ impl Work {
                 }
                 match WaitingRoom::open(&self.bpffs, &key.0, &key.1) {
                     Ok(kernel) => {
-                        let queue = Queue::default();
-                        let advertising = Schedule::default();
                         let room = Room {
                             kernel,
-                            queue,
-                            advertising,
+                            queue: Queue::default(),
+                            advertising: Schedule::default(),
                         };
                         self.rooms.insert(key, room);
                     }
@@ -198,15 +219,31 @@ impl Work {
             }
         }
         for room in self.rooms.values_mut() {
-            room.kernel.close_unused();
             let now = room.kernel.now();
             room.advertising.set(room.kernel.advertisements(), now);
-            if !self.keeps {
+        }
+    }
+
+    /// Asks cubes to go on giving away what is for us.
+    fn renew(&mut self) {
+        let Self {
+            trees,
+            reported,
+            keeps,
+            rooms,
+            ..
+        } = self;
+        if *keeps {
+            trees.renew(LISTEN, &mut |problem| report(reported, of_trees(&problem)));
+        }
+        for room in rooms.values_mut() {
+            room.kernel.close_unused();
+            if !*keeps {
                 continue;
             }
             let until = room.kernel.now() + LISTEN.as_nanos() as u64;
             if let Err(error) = room.kernel.listen(until) {
-                report(&mut self.reported, waiting(&error));
+                report(reported, waiting(&error));
             }
         }
     }
@@ -293,6 +330,10 @@ fn give_back(kernel: &mut WaitingRoom, mut packet: Packet) -> crate::kernel::Res
 
 fn waiting(error: &Error) -> String {
     format!("packets that wait for neighbours: {error}")
+}
+
+fn of_trees(problem: &str) -> String {
+    format!("spanning tree: {problem}")
 }
 
 fn report(reported: &mut BTreeSet<String>, problem: String) {

@@ -69,13 +69,8 @@ impl Trees {
         self.trees.is_empty()
     }
 
-    /// Begins with what came, ends with what went, and lets the rest go on.
-    pub fn look(
-        &mut self,
-        topologies: &BTreeSet<Name>,
-        until: Duration,
-        report: &mut dyn FnMut(String),
-    ) {
+    /// Begins with what came, and ends with what went.
+    pub fn look(&mut self, topologies: &BTreeSet<Name>, report: &mut dyn FnMut(String)) {
         self.trees.retain(|_, tree| tree.is_current());
         for topology in topologies {
             if let Err(error) = self.follow(topology) {
@@ -85,6 +80,10 @@ impl Trees {
         if !self.trees.is_empty() && self.monitor.is_none() {
             self.monitor = Monitor::open().ok();
         }
+    }
+
+    /// Lets bridges go on giving messages to us, for that long.
+    pub fn renew(&mut self, until: Duration, report: &mut dyn FnMut(String)) {
         // Without a monitor, links are asked for.
         if self.monitor.is_none() {
             self.look_at_links(report);

@@ -14,16 +14,15 @@ use ebpf_abi::{
 use topology_schema::Name;
 
 use super::{
-    LinuxKernel,
     bpf::{self, MapInfo},
     io,
     mapping::Memory,
     maps,
+    open_tables::OpenTables,
 };
 use crate::{
     kernel::{Error, Result},
     resource::MapKind,
-    wiring,
 };
 
 const V4: &str = "dynamic_v4";
@@ -35,11 +34,8 @@ const WRITERS: usize = V4_WRITERS as usize;
 const PENDING: usize = V4_PENDING as usize;
 
 /// The tables of one router, mapped.
-#[derive(Debug)]
 pub struct DynamicTables {
-    cube: Name,
-    /// Kernel ids of what is open.
-    ids: [u32; 3],
+    tables: OpenTables<3>,
     v4: Memory,
     v6: Memory,
     next_hops: OwnedFd,
@@ -53,33 +49,21 @@ impl DynamicTables {
     ///
     /// They are not there, or other ones than this `pcn` makes.
     pub fn open(root: &Path, topology: &Name, cube: &Name) -> Result<Self> {
-        let kernel = LinuxKernel::new(topology.clone(), root)?;
-        let open = |table: &str| {
-            let pin = wiring::table(cube, table);
-            let fd = kernel.open(&pin)?;
-            let info: MapInfo =
-                bpf::info(fd.as_fd()).map_err(|error| io("read map", &pin, &error))?;
-            Ok::<_, Error>((fd, info))
-        };
-        let map = |table: &str| {
-            let (fd, info) = open(table)?;
+        let names = [V4, V6, NEXT_HOPS];
+        let (tables, opened) = OpenTables::open(root, topology, cube, names)?;
+        let [v4, v6, (next_hops, info)] = opened;
+        let map = |name: &str, (fd, info): (OwnedFd, MapInfo)| {
             let shape = maps::shape(&info).filter(|shape| shape.kind == MapKind::MappedArray);
-            let shape =
-                shape.ok_or_else(|| Error::Call(format!("cube/{cube}: made by another pcn")))?;
+            let shape = shape.ok_or_else(|| tables.foreign())?;
             let bytes = shape.value_size as usize * shape.max_entries as usize;
-            let memory = Memory::new(&fd, bytes)
-                .map_err(|error| io("map", wiring::table(cube, table), &error))?;
-            Ok::<_, Error>((memory, info.id))
+            Memory::new(&fd, bytes).map_err(|error| io("map", tables.pin(name), &error))
         };
-        let (v4, v4_id) = map(V4)?;
-        let (v6, v6_id) = map(V6)?;
-        let (next_hops, info) = open(NEXT_HOPS)?;
+        let (v4, v6) = (map(V4, v4)?, map(V6, v6)?);
         if info.value_size as usize != size_of::<Route>() || v4.as_ref().len() <= PENDING {
-            return Err(Error::Call(format!("cube/{cube}: made by another pcn")));
+            return Err(tables.foreign());
         }
         Ok(Self {
-            cube: cube.clone(),
-            ids: [v4_id, v6_id, info.id],
+            tables,
             v4,
             v6,
             next_hops,
@@ -88,16 +72,8 @@ impl DynamicTables {
     }
 
     /// False once the router has other tables, or is gone.
-    pub fn is_current(&self, root: &Path, topology: &Name) -> bool {
-        let Ok(kernel) = LinuxKernel::new(topology.clone(), root) else {
-            return false;
-        };
-        let id = |table: &str| {
-            let fd = kernel.open(&wiring::table(&self.cube, table)).ok()?;
-            let info: MapInfo = bpf::info(fd.as_fd()).ok()?;
-            Some(info.id)
-        };
-        [V4, V6, NEXT_HOPS].map(id) == self.ids.map(Some)
+    pub fn is_current(&self) -> bool {
+        self.tables.is_current()
     }
 
     /// The memory of the IPv4 table.
@@ -114,8 +90,7 @@ impl DynamicTables {
     pub fn next_hops(&self) -> Result<Vec<(u32, Route)>> {
         let info: MapInfo =
             bpf::info(self.next_hops.as_fd()).map_err(|error| self.failed(&error))?;
-        let shape = maps::shape(&info)
-            .ok_or_else(|| Error::Call(format!("cube/{}: made by another pcn", self.cube)))?;
+        let shape = maps::shape(&info).ok_or_else(|| self.tables.foreign())?;
         let entries =
             maps::read(self.next_hops.as_fd(), &shape).map_err(|error| self.failed(&error))?;
         let routes = entries.into_iter().filter_map(|(key, values)| {
@@ -138,7 +113,7 @@ impl DynamicTables {
     }
 
     fn failed(&self, error: &std::io::Error) -> Error {
-        io("write map", wiring::table(&self.cube, NEXT_HOPS), error)
+        io("write map", self.tables.pin(NEXT_HOPS), error)
     }
 
     /// Waits until no lookup that runs now is under way any more.

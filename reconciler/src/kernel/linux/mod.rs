@@ -14,6 +14,7 @@ pub mod netlink;
 pub mod netns;
 pub mod object;
 mod observe;
+mod open_tables;
 pub mod pause;
 pub mod pins;
 pub mod privilege;

@@ -11,11 +11,10 @@ use bytemuck::{Pod, bytes_of, pod_read_unaligned, try_pod_read_unaligned};
 use ebpf_abi::stp::{Bpdu, STP_VLANS, StpBridge, StpKey, StpRole, StpState, stp_state};
 use topology_schema::Name;
 
-use super::{LinuxKernel, bpf, doors::Doors, io, maps, ring::Ring};
+use super::{LinuxKernel, bpf, doors::Doors, io, maps, open_tables::OpenTables, ring::Ring};
 use crate::{
-    kernel::{Error, Kernel as _, Result},
+    kernel::{Kernel as _, Result},
     record::Record,
-    wiring,
 };
 
 const RING: &str = "bpdus";
@@ -34,6 +33,12 @@ pub struct Applied {
 }
 
 impl Applied {
+    /// What says whether something was applied since.
+    pub fn id(root: &Path, topology: &Name) -> Option<u32> {
+        let kernel = LinuxKernel::new(topology.clone(), root).ok()?;
+        kernel.map_id(&super::record::path())
+    }
+
     /// Reads it, if it is another one than `known`. `None` if nothing is applied.
     ///
     /// # Errors
@@ -56,10 +61,7 @@ impl Applied {
 
 /// The tables of one bridge.
 pub struct TreeTables {
-    kernel: LinuxKernel,
-    cube: Name,
-    /// Kernel ids of what is open.
-    ids: [u32; 6],
+    tables: OpenTables<6>,
     ring: Ring,
     listening: OwnedFd,
     instances: OwnedFd,
@@ -76,35 +78,22 @@ impl TreeTables {
     ///
     /// They are not there, or not ours to open.
     pub fn open(root: &Path, topology: &Name, cube: &Name) -> Result<Self> {
-        let kernel = LinuxKernel::new(topology.clone(), root)?;
-        let open = |table: &str| kernel.open_with_info(&wiring::table(cube, table));
-        let (ring, ring_info) = open(RING)?;
-        let (listening, listening_info) = open(LISTENING)?;
-        let (instances, instances_info) = open(INSTANCES)?;
-        let (states, states_info) = open(STATES)?;
-        let (bridges, bridges_info) = open(BRIDGES)?;
-        let (roles, roles_info) = open(ROLES)?;
+        let names = [RING, LISTENING, INSTANCES, STATES, BRIDGES, ROLES];
+        let (tables, opened) = OpenTables::open(root, topology, cube, names)?;
         let expected = [
             size_of::<StpState>(),
             size_of::<StpBridge>(),
             size_of::<StpRole>(),
         ];
-        let found = [&states_info, &bridges_info, &roles_info].map(|info| info.value_size as usize);
-        if found != expected {
-            return Err(Error::Call(format!("cube/{cube}: made by another pcn")));
+        let [_, _, _, (_, states), (_, bridges), (_, roles)] = &opened;
+        if [states, bridges, roles].map(|info| info.value_size as usize) != expected {
+            return Err(tables.foreign());
         }
-        let ring = Ring::new(ring, ring_info.max_entries as usize)
-            .map_err(|error| io("map", wiring::table(cube, RING), &error))?;
+        let entries = opened[0].1.max_entries as usize;
+        let [ring, listening, instances, states, bridges, roles] = opened.map(|(fd, _)| fd);
+        let ring = Ring::new(ring, entries).map_err(|error| io("map", tables.pin(RING), &error))?;
         Ok(Self {
-            cube: cube.clone(),
-            ids: [
-                ring_info.id,
-                listening_info.id,
-                instances_info.id,
-                states_info.id,
-                bridges_info.id,
-                roles_info.id,
-            ],
+            tables,
             ring,
             listening,
             instances,
@@ -112,19 +101,17 @@ impl TreeTables {
             bridges,
             roles,
             doors: Doors::default(),
-            kernel,
         })
     }
 
     /// False once the bridge has other tables, or is gone.
     pub fn is_current(&self) -> bool {
-        let id = |table: &str| self.kernel.map_id(&wiring::table(&self.cube, table));
-        [RING, LISTENING, INSTANCES, STATES, BRIDGES, ROLES].map(id) == self.ids.map(Some)
+        self.tables.is_current()
     }
 
     /// Nanoseconds of the data planes' clock.
     pub fn now(&self) -> u64 {
-        self.kernel.now()
+        self.tables.kernel.now()
     }
 
     /// Asks the bridge for messages until then, in nanoseconds of the data planes' clock.
@@ -155,13 +142,8 @@ impl TreeTables {
     ///
     /// There is no way in. The frame is lost.
     pub fn send(&mut self, port: u32, frame: &[u8]) -> Result<()> {
-        let Self {
-            doors,
-            kernel,
-            cube,
-            ..
-        } = self;
-        doors.arrive(kernel, cube, port, frame)
+        let OpenTables { kernel, cube, .. } = &mut self.tables;
+        self.doors.arrive(kernel, cube, port, frame)
     }
 
     /// Closes ways that were not used lately.
@@ -262,7 +244,7 @@ impl TreeTables {
 
     fn put<V: Pod>(&self, map: &OwnedFd, name: &str, key: &[u8], value: &V) -> Result<()> {
         bpf::update(map.as_fd(), key, bytes_of(value))
-            .map_err(|error| io("write", wiring::table(&self.cube, name), &error))
+            .map_err(|error| io("write", self.tables.pin(name), &error))
     }
 }
 

@@ -9,11 +9,8 @@ use bytemuck::{bytes_of, pod_read_unaligned, try_pod_read_unaligned};
 use ebpf_abi::router::{Advertisement, Neighbor, NeighborKey, Waiting};
 use topology_schema::Name;
 
-use super::{LinuxKernel, bpf, doors::Doors, io, ring::Ring};
-use crate::{
-    kernel::{Error, Kernel as _, Result},
-    wiring,
-};
+use super::{bpf, doors::Doors, io, open_tables::OpenTables, ring::Ring};
+use crate::kernel::{Kernel as _, Result};
 
 /// Cubes of a topology that give packets away.
 pub fn rooms(root: &Path, topology: &Name) -> Vec<Name> {
@@ -32,10 +29,7 @@ const ADVERTISEMENTS: &str = "advertisements";
 
 /// Where the packets of one cube wait.
 pub struct WaitingRoom {
-    kernel: LinuxKernel,
-    cube: Name,
-    /// Kernel ids of what is open.
-    tables: [u32; 3],
+    tables: OpenTables<3>,
     ring: Ring,
     listening: OwnedFd,
     neighbors: OwnedFd,
@@ -49,44 +43,43 @@ impl WaitingRoom {
     ///
     /// They are not there, or not ours to open.
     pub fn open(root: &Path, topology: &Name, cube: &Name) -> Result<Self> {
-        let kernel = LinuxKernel::new(topology.clone(), root)?;
-        let open = |table: &str| kernel.open_with_info(&wiring::table(cube, table));
-        let (ring, ring_info) = open(RING)?;
-        let (listening, listening_info) = open(LISTENING)?;
-        let (neighbors, neighbors_info) = open(NEIGHBORS)?;
+        let names = [RING, LISTENING, NEIGHBORS];
+        let (tables, opened) = OpenTables::open(root, topology, cube, names)?;
+        let [
+            (ring, ring_info),
+            (listening, _),
+            (neighbors, neighbors_info),
+        ] = opened;
         let expected = (size_of::<NeighborKey>(), size_of::<Neighbor>());
         let found = (neighbors_info.key_size, neighbors_info.value_size);
         if (found.0 as usize, found.1 as usize) != expected {
-            return Err(Error::Call(format!("cube/{cube}: made by another pcn")));
+            return Err(tables.foreign());
         }
         let ring = Ring::new(ring, ring_info.max_entries as usize)
-            .map_err(|error| io("map", wiring::table(cube, RING), &error))?;
+            .map_err(|error| io("map", tables.pin(RING), &error))?;
         Ok(Self {
-            cube: cube.clone(),
-            tables: [ring_info.id, listening_info.id, neighbors_info.id],
+            tables,
             ring,
             listening,
             neighbors,
             doors: Doors::default(),
-            kernel,
         })
     }
 
     /// False once the cube has other tables, or is gone.
     pub fn is_current(&self) -> bool {
-        let id = |table: &str| self.kernel.map_id(&wiring::table(&self.cube, table));
-        [RING, LISTENING, NEIGHBORS].map(id) == self.tables.map(Some)
+        self.tables.is_current()
     }
 
     /// Nanoseconds of the data planes' clock.
     pub fn now(&self) -> u64 {
-        self.kernel.now()
+        self.tables.kernel.now()
     }
 
     /// Asks the cube to give packets away until then, in nanoseconds of the data planes' clock.
     pub fn listen(&self, until: u64) -> Result<()> {
         bpf::update(self.listening.as_fd(), bytes_of(&0u32), bytes_of(&until))
-            .map_err(|error| io("write", wiring::table(&self.cube, LISTENING), &error))
+            .map_err(|error| io("write", self.tables.pin(LISTENING), &error))
     }
 
     /// Takes out what the cube has put there.
@@ -114,19 +107,14 @@ impl WaitingRoom {
     ///
     /// There is no way in. The packet is lost.
     pub fn give_back(&mut self, port: u32, frame: &[u8]) -> Result<()> {
-        let Self {
-            doors,
-            kernel,
-            cube,
-            ..
-        } = self;
-        doors.arrive(kernel, cube, port, frame)
+        let OpenTables { kernel, cube, .. } = &mut self.tables;
+        self.doors.arrive(kernel, cube, port, frame)
     }
 
     /// The router advertisements that the cube is to send, by port.
     pub fn advertisements(&mut self) -> Vec<(u32, Advertisement)> {
-        let table = wiring::table(&self.cube, ADVERTISEMENTS);
-        let entries = self.kernel.read(&table).unwrap_or_default();
+        let table = self.tables.pin(ADVERTISEMENTS);
+        let entries = self.tables.kernel.read(&table).unwrap_or_default();
         let entries = entries.into_iter().filter_map(|(key, values)| {
             let port = try_pod_read_unaligned(&key).ok()?;
             let value = try_pod_read_unaligned(values.first()?).ok()?;
@@ -137,7 +125,8 @@ impl WaitingRoom {
 
     /// Sends a frame in the cube's name.
     pub fn send(&mut self, port: u32, frame: &[u8]) -> Result<()> {
-        self.kernel.send_frame(&self.cube, port, frame)
+        let OpenTables { kernel, cube, .. } = &mut self.tables;
+        kernel.send_frame(cube, port, frame)
     }
 
     /// Closes ways that were not used lately.
