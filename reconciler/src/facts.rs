@@ -12,13 +12,10 @@ pub type Facts = BTreeMap<Address, Value>;
 
 /// Takes a topology apart.
 pub fn facts(topology: &Topology) -> Facts {
-    let mut facts = Facts::new();
+    let mut facts = namespaces(topology);
     let spec = &topology.spec;
     if spec.drift != Drift::default() {
         facts.insert(Address::topology(), json!({ "drift": spec.drift }));
-    }
-    for (name, namespace) in &spec.namespaces {
-        facts.insert(Address::namespace(name), json(namespace));
     }
     for (name, interface) in &spec.interfaces {
         facts.insert(Address::interface(name), json(interface));
@@ -33,6 +30,13 @@ pub fn facts(topology: &Topology) -> Facts {
         cube_facts(&Address::cube(name), cube, &mut facts);
     }
     facts
+}
+
+/// The facts of its namespaces alone.
+pub(crate) fn namespaces(topology: &Topology) -> Facts {
+    let namespaces = topology.spec.namespaces.iter();
+    let facts = namespaces.map(|(name, namespace)| (Address::namespace(name), json(namespace)));
+    facts.collect()
 }
 
 /// The fact of the cube itself holds its kind and scalar settings; each item of a list and each

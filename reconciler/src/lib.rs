@@ -33,6 +33,7 @@ mod restore;
 pub mod saved_plan;
 pub mod status;
 pub mod stp;
+mod template;
 pub mod watch;
 mod wiring;
 mod worker;

@@ -159,16 +159,12 @@ pub(crate) fn plan_after(
             ..Record::new(topology.topology().clone(), lowered.allocation.clone())
         });
     let desired = lowered.map(|lowered| lowered.desired).unwrap_or_default();
-    let facts_of = |topology: Option<&Topology>| topology.map(facts).unwrap_or_default();
-    let new: Facts = facts_of(wanted.map(ValidTopology::topology));
     // Without its record, what runs is compared with what is wanted.
     let (old, applied) = match &record {
-        None if !observed.is_empty() => (new.clone(), wanted.cloned()),
-        record => (
-            facts_of(record.as_ref().map(|record| &record.topology)),
-            applied,
-        ),
+        None if !observed.is_empty() => (wanted.map(ValidTopology::topology), wanted.cloned()),
+        record => (record.as_ref().map(|record| &record.topology), applied),
     };
+    let (old, new) = facts_of(old, wanted.map(ValidTopology::topology));
     let applied = applied.map(|topology| Applied::new(&topology, &before, &observed));
     let plan_for = |observed: &Observed| {
         plan::steps(&desired, observed, recorded(&applied), new_record.as_ref())
@@ -206,6 +202,15 @@ pub(crate) fn plan_after(
         wanted: wanted.cloned(),
         observed,
     })
+}
+
+/// The facts of both, of which those that are equal may be missing.
+fn facts_of(old: Option<&Topology>, new: Option<&Topology>) -> (Facts, Facts) {
+    if old == new {
+        return <(Facts, Facts)>::default();
+    }
+    let facts_of = |topology: Option<&Topology>| topology.map(facts).unwrap_or_default();
+    (facts_of(old), facts_of(new))
 }
 
 /// What the file says of drift. Where an apply did not come to its end, what looks like drift is what it left, and

@@ -4,6 +4,7 @@
 //! identified by their path below the topology's directory in bpffs.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     fmt,
     net::IpAddr,
@@ -12,6 +13,8 @@ use std::{
 use topology_schema::{InterfaceName, MacAddr, Name};
 
 use crate::{address::Address, digest::Digest};
+
+pub use crate::template::Template;
 
 /// Path of a pinned object below the topology's directory.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,34 +73,6 @@ impl PinPath {
 impl fmt::Display for PinPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-/// Bytes in which interface indices are still to be filled in.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Template {
-    /// The bytes, zero where an index goes.
-    pub bytes: Vec<u8>,
-    /// Offsets of indices (`u32`, the machine's byte order) and whose they are.
-    pub ifindexes: Vec<(usize, InterfaceName)>,
-}
-
-impl Template {
-    /// Bytes without indices.
-    pub fn plain(bytes: impl Into<Vec<u8>>) -> Self {
-        Self {
-            bytes: bytes.into(),
-            ifindexes: Vec::new(),
-        }
-    }
-
-    /// The bytes, or `None` while one of the interfaces does not exist.
-    pub fn resolve(&self, ifindex: impl Fn(&InterfaceName) -> Option<u32>) -> Option<Vec<u8>> {
-        let mut bytes = self.bytes.clone();
-        for (offset, interface) in &self.ifindexes {
-            bytes[*offset..*offset + 4].copy_from_slice(&ifindex(interface)?.to_ne_bytes());
-        }
-        Some(bytes)
     }
 }
 
@@ -258,16 +233,17 @@ pub enum Content {
 
 impl Content {
     /// What the kernel's map should hold; `None` if that is not ours to say.
-    pub fn entries(&self) -> Option<BTreeMap<Vec<u8>, Template>> {
+    pub fn entries(&self) -> Option<Cow<'_, BTreeMap<Vec<u8>, Template>>> {
         match self {
-            Self::Config(entries) => Some(entries.clone()),
+            Self::Config(entries) => Some(Cow::Borrowed(entries)),
             Self::Banked(entries) => {
                 let in_bank = |bank: Bank| {
                     entries.iter().map(move |(index, value)| {
                         (bank.place(*index).to_ne_bytes().to_vec(), value.clone())
                     })
                 };
-                Some(Bank::ALL.into_iter().flat_map(in_bank).collect())
+                let entries = Bank::ALL.into_iter().flat_map(in_bank);
+                Some(Cow::Owned(entries.collect()))
             }
             Self::Learned | Self::Slots => None,
         }

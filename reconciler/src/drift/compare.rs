@@ -44,7 +44,7 @@ impl Comparison<'_> {
                 Some(false) => "the namespace is not ours any more",
                 None => "the namespace is gone",
             };
-            let after = self.applied.facts.get(&namespace.owner);
+            let after = self.applied.namespaces.get(&namespace.owner);
             self.findings.push(Finding {
                 action: Action::Create,
                 after: after.cloned().unwrap_or_default(),

@@ -45,7 +45,7 @@ fn noted_index(name: &InterfaceName, everywhere: &Desired, observed: &Observed) 
         let Some(running) = observed.maps.get(path).and_then(|map| map.entries.as_ref()) else {
             continue;
         };
-        for (key, template) in &entries {
+        for (key, template) in entries.iter() {
             let at = template.ifindexes.iter().find(|(_, of)| of == name);
             let Some(((offset, _), bytes)) = at.zip(running.get(key)) else {
                 continue;

@@ -20,7 +20,7 @@ use crate::{
     allocation::Allocation,
     change::{self, Action, Change},
     desired::{Desired, desired},
-    facts::{Facts, facts},
+    facts::{self, Facts},
     graph::TopologyGraph,
     observed::Observed,
     plan::Step,
@@ -35,8 +35,8 @@ pub struct Applied {
     pub(crate) desired: Desired,
     /// What became of the host's interfaces since.
     events: BTreeMap<InterfaceName, Event>,
-    /// The topology as facts: values for people.
-    facts: Facts,
+    /// Its namespaces as facts: values for people.
+    namespaces: Facts,
     /// Numbers of ports.
     allocation: Allocation,
     /// Made by the data planes of this `pcn`: others have other programs.
@@ -75,7 +75,7 @@ impl Applied {
         Self {
             desired: desired(&graph, &allocation, &then),
             events,
-            facts: facts(topology.topology()),
+            namespaces: facts::namespaces(topology.topology()),
             allocation,
             same_build: record.is_none_or(|record| record.build == crate::objects::build()),
             recorded: record.is_some(),

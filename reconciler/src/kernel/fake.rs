@@ -185,11 +185,11 @@ impl FakeKernel {
             return refuse("pin", path, "File exists");
         }
         let mut entries = BTreeMap::new();
-        for (key, value) in map.content.entries().unwrap_or_default() {
+        for (key, value) in map.content.entries().unwrap_or_default().iter() {
             let Some(value) = value.resolve(|name| self.state.ifindex(name)) else {
                 return refuse("fill", path, "an interface is missing");
             };
-            entries.insert(key, value);
+            entries.insert(key.clone(), value);
         }
         let id = self.id();
         self.state.maps.insert(

@@ -1,7 +1,7 @@
 //! The wiring, in two banks: what differs is written in the bank that no packet is in, one write
 //! makes that bank active, and then the other one becomes like it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Disruption, EntryDiff, Op, owner_of,
@@ -96,8 +96,10 @@ impl Planner<'_> {
         let mut differences = self.wrong_slots(bank);
         differences.extend(self.unwanted_slots(bank));
         for (path, map) in &self.desired.maps {
-            let is_banked = matches!(map.content, Content::Banked(_));
-            let Some(mut diff) = self.diff(path).filter(|_| is_banked) else {
+            if !matches!(map.content, Content::Banked(_)) {
+                continue;
+            }
+            let Some(mut diff) = self.diff(path) else {
                 continue;
             };
             diff.retain(|key| place_of(key).is_some_and(|place| Bank::of_place(place) == bank));
@@ -175,10 +177,10 @@ impl Planner<'_> {
             return None;
         }
         let running = self.observed.maps.get(path);
-        let running = running.and_then(|map| map.entries.clone());
+        let running = running.and_then(|map| map.entries.as_ref());
         Some(EntryDiff::new(
             &wanted,
-            &running.unwrap_or_default(),
+            running.unwrap_or(&BTreeMap::new()),
             map.shape.is_array(),
             |name| self.ifindex(name),
         ))

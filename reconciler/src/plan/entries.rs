@@ -24,29 +24,36 @@ impl EntryDiff {
         array: bool,
         ifindex: impl Fn(&InterfaceName) -> Option<u32>,
     ) -> Self {
-        let same = |key: &Vec<u8>, value: &Template| {
-            let resolved = value.resolve(&ifindex);
-            resolved.is_some() && running.get(key) == resolved.as_ref()
+        let mut diff = Self {
+            put: BTreeMap::new(),
+            delete: BTreeSet::new(),
+            before: BTreeMap::new(),
         };
-        let put: BTreeMap<_, _> = wanted
-            .iter()
-            .filter(|(key, value)| !same(key, value))
-            .map(|(k, v)| (k.clone(), v.clone()))
-            .collect();
-        let unwanted = running.iter().filter(|(key, _)| !wanted.contains_key(*key));
-        let delete: BTreeSet<_> = unwanted
-            .filter(|(_, value)| !array || value.iter().any(|byte| *byte != 0))
-            .map(|(key, _)| key.clone())
-            .collect();
-        let before = running
-            .iter()
-            .filter(|(k, _)| put.contains_key(*k) || delete.contains(*k))
-            .map(|(k, v)| (k.clone(), v.clone()));
-        let before = before.collect();
-        Self {
-            put,
-            delete,
-            before,
+        // Both are in order: one walk through them side by side. There may be a million of each.
+        let mut left = running.iter().peekable();
+        for (key, value) in wanted {
+            while let Some((key, value)) = left.next_if(|(other, _)| *other < key) {
+                diff.unwanted(key, value, array);
+            }
+            let running = left.next_if(|(other, _)| *other == key);
+            if running.is_some_and(|(_, running)| value.is(running, &ifindex)) {
+                continue;
+            }
+            diff.put.insert(key.clone(), value.clone());
+            let before = running.map(|(key, running)| (key.clone(), running.clone()));
+            diff.before.extend(before);
+        }
+        for (key, value) in left {
+            diff.unwanted(key, value, array);
+        }
+        diff
+    }
+
+    /// Takes in an entry that runs and is not wanted.
+    fn unwanted(&mut self, key: &[u8], value: &[u8], array: bool) {
+        if !array || value.iter().any(|byte| *byte != 0) {
+            self.delete.insert(key.to_owned());
+            self.before.insert(key.to_owned(), value.to_owned());
         }
     }
 

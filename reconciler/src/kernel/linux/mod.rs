@@ -131,8 +131,8 @@ impl LinuxKernel {
         let fd = maps::create(pin.name().trim_end_matches('+'), map.shape).map_err(call)?;
         if let Some(entries) = map.content.entries() {
             let mut resolved = BTreeMap::new();
-            for (key, value) in entries {
-                resolved.insert(key, self.resolve(&value)?);
+            for (key, value) in entries.iter() {
+                resolved.insert(key.clone(), self.resolve(value)?);
             }
             maps::put(fd.as_fd(), &map.shape, &resolved)
                 .map_err(|error| io("fill map", pin, &error))?;
