@@ -292,7 +292,7 @@ fn figures() {
         return;
     }
     println!("routes | trie v4 | fib v4 | dynamic v4 | trie v6 | fib v6 (ns per lookup)");
-    for count in [1, 1000, 100_000, 1_000_000] {
+    for count in [1, 16, 64, 256, 1000, 4000, 16_000, 100_000, 1_000_000] {
         let mut random = Random(5);
         let v4 = prefixes_v4(count);
         let questions: Vec<V6> = questions_v4(&v4, &mut random)
