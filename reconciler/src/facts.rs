@@ -69,7 +69,8 @@ fn cube_facts(address: &Address, cube: &Instance, facts: &mut Facts) {
                     .find(|(list, _)| *list == field)
                     .map_or("", |(_, by)| *by);
                 for (index, item) in items.into_iter().enumerate() {
-                    facts.insert(address.entry(&field, &key_of(&item, by, index)), item);
+                    let entry = address.entry(&field, &key_of(&item, by, index));
+                    together(facts.entry(entry).or_default(), item);
                 }
             }
             scalar => {
@@ -78,6 +79,18 @@ fn cube_facts(address: &Address, cube: &Instance, facts: &mut Facts) {
         }
     }
     facts.insert(address.clone(), Value::Object(own));
+}
+
+/// Items of one name, such as routes to one network, are one fact.
+fn together(fact: &mut Value, item: Value) {
+    match fact {
+        Value::Null => *fact = item,
+        Value::Array(items) => items.push(item),
+        _ => {
+            let first = fact.take();
+            *fact = Value::Array(vec![first, item]);
+        }
+    }
 }
 
 /// How an item is told from its neighbours: by one field, or by several, of which those before the

@@ -14,6 +14,7 @@ pub mod commit;
 pub mod cube;
 pub mod desired;
 mod digest;
+pub mod down;
 pub mod drift;
 pub mod dynamic;
 pub mod execute;

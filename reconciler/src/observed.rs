@@ -81,6 +81,8 @@ pub struct Interface {
     pub ours: bool,
     /// Administratively up.
     pub up: bool,
+    /// It has a carrier: the other end is there.
+    pub carrier: bool,
 }
 
 /// A pair of ours.

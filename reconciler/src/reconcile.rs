@@ -1,19 +1,20 @@
 //! One round: read, compare, plan, execute, read again.
 
+mod lowered;
+
 use std::{borrow::Cow, collections::BTreeSet};
 
-use topology_schema::{
-    Drift, InterfaceName, Locations, Name, Spec, Topology, ValidTopology, validate,
-};
+use topology_schema::{Drift, Locations, Name, Spec, Topology, ValidTopology, validate};
 
+use self::lowered::Lowered;
 use crate::{
     address::Address,
-    allocation::Allocation,
     announce::announce,
     change::{self, Action, Changes},
     checks::{self, Back, FailedCheck},
     commit::PendingCommit,
-    desired::{Desired, desired},
+    desired::Desired,
+    down::{Down, down},
     drift::{self, Applied, Policy},
     execute::{Outcome, execute},
     facts::{Facts, facts},
@@ -40,6 +41,8 @@ pub struct Plan {
     pub(crate) wanted: Option<ValidTopology>,
     /// What the plan was made against.
     pub(crate) observed: Observed,
+    /// Links that nothing passed then.
+    pub(crate) down: Down,
 }
 
 impl Plan {
@@ -124,6 +127,18 @@ pub(crate) fn plan_after(
     commit: Commit,
     unfinished: bool,
 ) -> kernel::Result<Plan> {
+    plan_where(kernel, wanted, commit, unfinished, None)
+}
+
+/// The same, where these links are down, whatever has become of them: for looking whether a plan
+/// was carried out.
+fn plan_where(
+    kernel: &mut dyn Kernel,
+    wanted: Option<&ValidTopology>,
+    commit: Commit,
+    unfinished: bool,
+    known_down: Option<&Down>,
+) -> kernel::Result<Plan> {
     let record = kernel.record()?;
     record.as_ref().map_or(Ok(()), check_layout)?;
     let applied = record.as_ref().and_then(valid);
@@ -141,13 +156,18 @@ pub(crate) fn plan_after(
     for topology in other.into_iter().chain(wanted) {
         take_interest(
             &mut interest,
-            &Lowered::new(topology, &before, None).desired,
+            &Lowered::new(topology, &before, None, &Down::new()).desired,
         );
     }
     let observed = kernel.observe(&interest)?;
     check_foreign(wanted, &observed)?;
     let present = observed.foreign_interfaces();
-    let lowered = wanted.map(|topology| Lowered::new(topology, &before, Some(&present)));
+    let down = match (known_down, wanted) {
+        (Some(known), _) => known.clone(),
+        (None, Some(topology)) => down(&TopologyGraph::new(topology), &observed),
+        (None, None) => Down::new(),
+    };
+    let lowered = wanted.map(|topology| Lowered::new(topology, &before, Some(&present), &down));
     let pending = match &commit {
         Commit::Keep => record.as_ref().and_then(|record| record.pending.clone()),
         Commit::Set(pending) => pending.clone(),
@@ -156,6 +176,7 @@ pub(crate) fn plan_after(
         .zip(lowered.as_ref())
         .map(|(topology, lowered)| Record {
             pending,
+            down: down.clone(),
             ..Record::new(topology.topology().clone(), lowered.allocation.clone())
         });
     let desired = lowered.map(|lowered| lowered.desired).unwrap_or_default();
@@ -201,6 +222,7 @@ pub(crate) fn plan_after(
         steps,
         wanted: wanted.cloned(),
         observed,
+        down,
     })
 }
 
@@ -241,36 +263,6 @@ fn recorded(applied: &Option<Applied>) -> Option<&Desired> {
     applied.as_ref().and_then(Applied::recorded)
 }
 
-/// A topology's resources, and the numbers in them.
-struct Lowered {
-    desired: Desired,
-    allocation: Allocation,
-}
-
-impl Lowered {
-    /// On a host where these interfaces exist; `None`: all that the topology names.
-    fn new(
-        topology: &ValidTopology,
-        before: &Allocation,
-        present: Option<&BTreeSet<InterfaceName>>,
-    ) -> Self {
-        let graph = TopologyGraph::new(topology);
-        let allocation = Allocation::new(&graph, before);
-        let desired = match present {
-            Some(present) => desired(&graph, &allocation, present),
-            None => desired(
-                &graph,
-                &allocation,
-                &graph.host_interfaces().into_iter().cloned().collect(),
-            ),
-        };
-        Self {
-            desired,
-            allocation,
-        }
-    }
-}
-
 /// Runs a plan, reads the kernel again, and runs the topology's checks; if one fails, what was applied before comes
 /// back. An interrupt takes it back, too, until the checks have succeeded; not during clean-up.
 pub fn apply(
@@ -296,7 +288,9 @@ pub(crate) fn carry_out(
     match execute(kernel, &plan.steps, interrupt, progress) {
         Outcome::Done { left } => {
             take_routes(kernel);
-            let again = make_plan(kernel, plan.wanted.as_ref(), Commit::Keep)?;
+            // A carrier that comes or goes meanwhile is the next plan's.
+            let wanted = plan.wanted.as_ref();
+            let again = plan_where(kernel, wanted, Commit::Keep, false, Some(&plan.down))?;
             let unfinished = again
                 .steps
                 .iter()
@@ -369,6 +363,9 @@ fn unexplained(observed: &Observed, wanted: Option<&Record>) -> change::Change {
         }
         (Some(old), Some(new)) if old.topology != new.topology => {
             (Action::Update, "the file says the same otherwise")
+        }
+        (Some(old), Some(new)) if old.down != new.down => {
+            (Action::Update, "a link has gone down or come up")
         }
         (Some(old), Some(new)) if old.pending != new.pending => (
             Action::Update,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use topology_schema::Topology;
 
-use crate::{allocation::Allocation, commit::PendingCommit};
+use crate::{allocation::Allocation, commit::PendingCommit, down::Down};
 
 /// The record. It says what was asked for, never what is there: that is always read from the
 /// kernel.
@@ -21,6 +21,9 @@ pub struct Record {
     pub topology: Topology,
     /// The numbers.
     pub allocation: Allocation,
+    /// What was down when it was applied ([`crate::down`]).
+    #[serde(default, skip_serializing_if = "Down::is_empty")]
+    pub down: Down,
     /// An apply began and did not come to its end: there may be more than the record says.
     #[serde(default, skip_serializing_if = "is_false")]
     pub unfinished: bool,
@@ -47,6 +50,7 @@ impl Record {
             pcn_version: env!("CARGO_PKG_VERSION").to_owned(),
             topology,
             allocation,
+            down: Down::new(),
             unfinished: false,
             pending: None,
         }

@@ -170,6 +170,36 @@ proptest! {
     }
 }
 
+/// What a carrier that goes changes, it changes back when it comes: tables, and nothing else.
+#[test]
+fn carriers_come_and_go() {
+    let config = ProptestConfig {
+        cases: 32,
+        ..ProptestConfig::default()
+    };
+    proptest!(config, |(shape in shape())| {
+        let topology = shape.topology();
+        let mut kernel = host();
+        applied(&mut kernel, &topology);
+        let before = kernel.state().clone();
+        for name in ["wire9", "wan0"] {
+            let name: InterfaceName = name.parse().expect("a name");
+            let mut carrier = |carrier| {
+                let interface = kernel.state_mut().interfaces.get_mut(&name).expect("it is there");
+                interface.carrier = carrier;
+                let made = applied(&mut kernel, &topology);
+                let writes = |op: &Op| matches!(op, Op::WriteEntries { .. } | Op::WriteRecord(_));
+                prop_assert!(made.steps.iter().all(|step| writes(&step.op)), "{:#?}", made.steps);
+                prop_assert!(plan(&mut kernel, &topology).expect("a plan").is_empty());
+                Ok(())
+            };
+            carrier(false)?;
+            carrier(true)?;
+            prop_assert_eq!(kernel.state(), &before);
+        }
+    });
+}
+
 /// Ids of links that were detached and attached again differ; where they lead does not.
 fn same_but_link_ids(state: &Observed) -> Observed {
     let mut state = state.clone();

@@ -351,6 +351,26 @@ pub(crate) mod ip_text {
     ) -> Result<IpAddr, D::Error> {
         IpText::deserialize(deserializer).map(|text| text.0)
     }
+
+    /// The same where there may be none.
+    pub(crate) mod option {
+        use super::{Deserialize, Deserializer, IpAddr, IpText, Serialize, Serializer};
+
+        #[expect(clippy::ref_option, reason = "the signature that serde asks for")]
+        pub(crate) fn serialize<S: Serializer>(
+            address: &Option<IpAddr>,
+            serializer: S,
+        ) -> Result<S::Ok, S::Error> {
+            address.map(IpText).serialize(serializer)
+        }
+
+        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<Option<IpAddr>, D::Error> {
+            let text = Option::<IpText>::deserialize(deserializer)?;
+            Ok(text.map(|text| text.0))
+        }
+    }
 }
 
 /// A length as digits only: `u8::from_str` would also take a sign.

@@ -101,6 +101,10 @@ drop_reasons! {
     Discarding = 19, "discarding";
     /// A fragment of a datagram whose first fragment was not seen.
     FragmentUnknown = 20, "fragmentUnknown";
+    /// A route says that packets to the destination are dropped.
+    Blackhole = 21, "blackhole";
+    /// A route says that the destination is forbidden.
+    Prohibited = 22, "prohibited";
 }
 
 const _: () = assert!(DropReason::ALL.len() <= DROP_REASONS);

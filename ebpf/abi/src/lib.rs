@@ -22,6 +22,7 @@ pub mod forwarder;
 pub mod hello;
 pub mod hello_transparent;
 pub mod lookup;
+pub mod multipath;
 pub mod port;
 pub mod router;
 pub mod stp;

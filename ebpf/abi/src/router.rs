@@ -14,8 +14,10 @@ pub struct Settings {
     /// The slot of the cube's program number 1 ([`CubeChain::part`](crate::chain::CubeChain::part));
     /// the others follow.
     pub parts: u32,
+    /// For hashes of flows ([`crate::multipath`]): each router has another one.
+    pub seed: u32,
 }
-assert_size!(Settings, 4);
+assert_size!(Settings, 8);
 
 /// The program for packets that are not simply forwarded.
 pub const PART_SLOW: u32 = 1;
@@ -122,8 +124,10 @@ pub struct Routing {
     /// `dynamic_v6`, too. They lead to entries of `dynamic_next_hops`. Of two routes to the same
     /// prefix they are not the one that counts.
     pub dynamic: u32,
+    /// Not 0: some routes lead to several next hops ([`ROUTE_GROUP`]).
+    pub groups: u32,
 }
-assert_size!(Routing, 12);
+assert_size!(Routing, 16);
 
 /// Bits of the address that a block of `fib_v4` is for: fast.
 pub const FIB_STRIDE: u32 = 8;
@@ -142,8 +146,11 @@ pub struct Route {
     /// Next hop for [`ROUTE_VIA`]; the router's address on the network for [`ROUTE_CONNECTED`].
     /// IPv4 in the first word.
     pub next_hop: V6,
+    /// What the route costs, from 1 on; 0 for routes that have no cost. It is there to be shown:
+    /// which route is taken is decided before.
+    pub cost: u32,
 }
-assert_size!(Route, 24);
+assert_size!(Route, 28);
 
 /// One of the router's own addresses.
 pub const ROUTE_LOCAL: u32 = 1;
@@ -153,6 +160,15 @@ pub const ROUTE_CONNECTED: u32 = 2;
 pub const ROUTE_VIA: u32 = 3;
 /// A directed broadcast address of a connected network: dropped (RFC 2644).
 pub const ROUTE_BROADCAST: u32 = 4;
+/// Dropped without a word.
+pub const ROUTE_BLACKHOLE: u32 = 5;
+/// Dropped; the sender is told that the host cannot be reached.
+pub const ROUTE_UNREACHABLE: u32 = 6;
+/// Dropped; the sender is told that it is forbidden.
+pub const ROUTE_PROHIBIT: u32 = 7;
+/// One of several next hops, by the flow: those of the entry of the table `groups` that has the
+/// same number.
+pub const ROUTE_GROUP: u32 = 8;
 
 /// Key of `neighbors` (learned) and `static_neighbors`.
 #[repr(C)]

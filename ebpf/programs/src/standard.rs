@@ -28,6 +28,7 @@ enum Action {
     Instead,
     HandOver,
     Consumed,
+    Drop,
     Part,
 }
 
@@ -99,10 +100,16 @@ pub fn run<C: StandardCube, P: Packet>(mut packet: P) -> i32 {
     let input = packet.port();
     let size = counters::Size::of(&packet);
     let returning = C::gives_away() && packet.is_returning();
-    let result = C::handle(&mut packet, input);
-    if let Ok(verdict) = &result
-        && verdict.action == Action::Part
-    {
+    let verdict = match C::handle(&mut packet, input) {
+        Ok(verdict) => verdict,
+        // At once, so that all fields are set from here on.
+        Err(reason) => Verdict {
+            action: Action::Drop,
+            port: 0,
+            lost: Some(reason),
+        },
+    };
+    if verdict.action == Action::Part {
         packet.jump(verdict.port);
     }
     if returning {
@@ -115,15 +122,15 @@ pub fn run<C: StandardCube, P: Packet>(mut packet: P) -> i32 {
             counters::received(size, input);
         }
     };
-    let Verdict { action, port, lost } = match result {
-        Ok(verdict) => verdict,
-        Err(reason) => {
+    let Verdict { action, port, lost } = verdict;
+    match action {
+        Action::Drop => {
             received();
-            counters::dropped(size, input, reason);
+            if let Some(reason) = lost {
+                counters::dropped(size, input, reason);
+            }
             return P::DROP;
         }
-    };
-    match action {
         Action::HandOver => return hand_over(&packet, size, input),
         Action::Emit if only_via_tc(&packet, port) => return hand_over(&packet, size, input),
         Action::Consumed => {

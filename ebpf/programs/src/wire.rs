@@ -161,6 +161,9 @@ pub const PROTOCOL_ICMP: u8 = 1;
 pub const PROTOCOL_TCP: u8 = 6;
 pub const PROTOCOL_UDP: u8 = 17;
 pub const PROTOCOL_ICMPV6: u8 = 58;
+pub const PROTOCOL_DCCP: u8 = 33;
+pub const PROTOCOL_SCTP: u8 = 132;
+pub const PROTOCOL_UDP_LITE: u8 = 136;
 
 /// The first eight bytes of ICMP and ICMPv6 (RFC 792, RFC 4443).
 #[repr(C)]
@@ -181,6 +184,8 @@ pub const ICMP_UNREACHABLE_NET: u8 = 0;
 pub const ICMP_UNREACHABLE_HOST: u8 = 1;
 pub const ICMP_UNREACHABLE_PROTOCOL: u8 = 2;
 pub const ICMP_UNREACHABLE_PORT: u8 = 3;
+/// Communication administratively prohibited (RFC 1812, 5.2.7.1).
+pub const ICMP_UNREACHABLE_PROHIBITED: u8 = 13;
 pub const ICMP_FRAGMENTATION_NEEDED: u8 = 4;
 
 pub const ICMPV6_UNREACHABLE: u8 = 1;
@@ -194,6 +199,7 @@ pub const ICMPV6_NEIGHBOR_SOLICITATION: u8 = 135;
 pub const ICMPV6_NEIGHBOR_ADVERTISEMENT: u8 = 136;
 /// Codes of [`ICMPV6_UNREACHABLE`].
 pub const ICMPV6_NO_ROUTE: u8 = 0;
+pub const ICMPV6_PROHIBITED: u8 = 1;
 pub const ICMPV6_ADDRESS_UNREACHABLE: u8 = 3;
 pub const ICMPV6_PORT_UNREACHABLE: u8 = 4;
 

@@ -9,7 +9,10 @@ mod router;
 
 pub use bridge::stp as spanning_tree;
 
-use std::{collections::BTreeMap, sync::atomic::AtomicU64};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::AtomicU64,
+};
 
 use ebpf_abi::chain::CubeChain;
 use serde_json::Value;
@@ -18,6 +21,7 @@ use topology_schema::{Cube, CubeKind, Endpoint, MacAddr, Name};
 use crate::{
     allocation::Allocation,
     digest::Digest,
+    down::Down,
     graph::TopologyGraph,
     resource::{Content, Hook, MapKind, MapShape, Template},
 };
@@ -63,6 +67,12 @@ pub trait CubeDriver: Sync {
     /// one does.
     fn watched(&self, _cube: &Cube) -> Option<&'static str> {
         None
+    }
+
+    /// Ports of the cube whose links decide what is in its tables: whether they lead anywhere, and
+    /// whether what they lead to has a carrier ([`Context::down`]).
+    fn depends_on_links_of<'a>(&self, _cube: &'a Cube) -> BTreeSet<&'a Name> {
+        BTreeSet::new()
     }
 
     /// What gets numbers of the driver's own that stay with it
@@ -137,6 +147,8 @@ pub struct Context<'a> {
     pub graph: &'a TopologyGraph<'a>,
     /// Numbers of ports.
     pub allocation: &'a Allocation,
+    /// Ends of links that nothing passes now.
+    pub down: &'a Down,
 }
 
 impl Context<'_> {

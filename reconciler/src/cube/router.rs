@@ -1,12 +1,16 @@
 //! Driver of `router`: its tables and ports.
 
 mod announce;
+mod multipath;
 mod neighbors;
 mod routes;
 mod show;
 mod tables;
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ebpf_abi::{
     address::{Mac, V4, V6},
@@ -70,6 +74,7 @@ impl CubeDriver for Driver {
         let neighbors = neighbors(context, spec);
         let settings = Settings {
             parts: chain_of(context.allocation, context.name).part(1),
+            seed: seed(context),
         };
         let neighbor = size_of::<NeighborKey>();
         let (mut tables, routing) = tables::routes(context, spec);
@@ -137,6 +142,13 @@ impl CubeDriver for Driver {
         settings.map_or_else(Vec::new, |settings| announce::all(settings, mac))
     }
 
+    fn depends_on_links_of<'a>(&self, cube: &'a Cube) -> BTreeSet<&'a Name> {
+        let Cube::Router(spec) = cube else {
+            return BTreeSet::new();
+        };
+        multipath::ports(spec)
+    }
+
     fn numbered(&self, cube: &Cube) -> BTreeMap<String, u32> {
         let Cube::Router(spec) = cube else {
             return BTreeMap::new();
@@ -158,6 +170,7 @@ impl CubeDriver for Driver {
         match table {
             "routes_v4" | "routes_v6" | "fib_v4" | "fib_v6" => routes::value(value),
             "next_hops" => routes::next_hop_value(value),
+            "groups" => multipath::value(value),
             "static_neighbors" => {
                 let value = bytemuck::try_pod_read_unaligned::<StaticNeighbor>(value).ok()?;
                 Some(MacAddr(value.mac.bytes()).to_string().into())
@@ -177,6 +190,15 @@ impl CubeDriver for Driver {
     ) -> serde_json::Map<String, Value> {
         show::show(tables, ports)
     }
+
+    fn port_details(&self, cube: &Cube, port: &Name) -> serde_json::Map<String, Value> {
+        let Cube::Router(spec) = cube else {
+            return serde_json::Map::new();
+        };
+        spec.ports
+            .get(port)
+            .map_or_else(Default::default, show::port)
+    }
 }
 
 /// The link-layer address of a router's port.
@@ -185,6 +207,14 @@ pub(crate) fn port_mac(topology: &Name, cube: &Name, spec: &Spec, port: &Name) -
         .get(port)
         .and_then(|port| port.mac)
         .unwrap_or_else(|| default_mac(topology, &format!("{cube}:{port}")))
+}
+
+/// What the hashes of flows begin with: the same at every apply.
+fn seed(context: &Context<'_>) -> u32 {
+    let topology = &context.graph.topology().topology().metadata.name;
+    let [_, rest @ .., last] = default_mac(topology, &format!("{}:flows", context.name)).0;
+    let [a, b, c, _] = rest;
+    u32::from_be_bytes([a, b, c, last])
 }
 
 fn router_port(context: &Context<'_>, spec: &Spec, name: &Name) -> RouterPort {

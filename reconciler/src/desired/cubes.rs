@@ -23,6 +23,7 @@ impl<'a> Builder<'a, '_> {
                 cube,
                 graph,
                 allocation: self.allocation,
+                down: self.down,
             };
             let driver = driver_for(cube.kind());
             let lowered = driver.lower(&context);

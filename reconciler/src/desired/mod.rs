@@ -12,6 +12,7 @@ use crate::{
     address::Address,
     allocation::Allocation,
     cube::CubeDriver,
+    down::Down,
     graph::TopologyGraph,
     resource::{
         Attachment, Content, Hook, Map, MapKind, MapShape, Namespace, PinPath, Program, Slot,
@@ -82,16 +83,19 @@ pub struct Pending {
     pub reason: String,
 }
 
-/// The set of resources of a topology on a host where `present` interfaces exist.
+/// The set of resources of a topology on a host where `present` interfaces exist, and these ends of
+/// links are `down`.
 pub fn desired(
     graph: &TopologyGraph<'_>,
     allocation: &Allocation,
     present: &BTreeSet<InterfaceName>,
+    down: &Down,
 ) -> Desired {
     let mut builder = Builder {
         graph,
         allocation,
         present,
+        down,
         xdp: graph.xdp_cubes(),
         lowered: BTreeMap::new(),
         desired: Desired::default(),
@@ -109,6 +113,7 @@ pub(crate) struct Builder<'a, 'g> {
     pub(crate) graph: &'a TopologyGraph<'g>,
     pub(crate) allocation: &'a Allocation,
     pub(crate) present: &'a BTreeSet<InterfaceName>,
+    pub(crate) down: &'a Down,
     /// Cubes that packets reach on XDP.
     pub(crate) xdp: BTreeSet<Name>,
     /// What the drivers made of the cubes, less the tables' content.

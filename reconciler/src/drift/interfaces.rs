@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use topology_schema::InterfaceName;
+use topology_schema::{Endpoint, InterfaceName};
 
 use super::{Applied, Event, Finding, matches};
 use crate::{address::Address, desired::Desired, observed::Observed, plan, resource::PinPath};
@@ -70,20 +70,33 @@ fn has_pins(name: &InterfaceName, observed: &Observed) -> bool {
 }
 
 pub(super) fn findings(applied: &Applied) -> Vec<Finding> {
-    applied
-        .events
-        .iter()
-        .map(|(name, event)| {
-            let reason = match event {
-                Event::Appeared => format!("interface {name} has appeared"),
-                Event::Vanished => {
-                    format!("interface {name} is gone: what was attached to it goes, too")
-                }
-                Event::MadeAnew => {
-                    format!("interface {name} was made anew: nothing is attached to it yet")
-                }
-            };
-            Finding::update(&Address::interface(name), reason)
-        })
-        .collect()
+    let carriers = applied.carriers.iter().map(carrier);
+    let events = applied.events.iter().map(|(name, event)| {
+        let reason = match event {
+            Event::Appeared => format!("interface {name} has appeared"),
+            Event::Vanished => {
+                format!("interface {name} is gone: what was attached to it goes, too")
+            }
+            Event::MadeAnew => {
+                format!("interface {name} was made anew: nothing is attached to it yet")
+            }
+        };
+        Finding::update(&Address::interface(name), reason)
+    });
+    events.chain(carriers).collect()
+}
+
+/// A link that nothing passes any more, or that something passes again.
+fn carrier((end, down): (&Endpoint, &bool)) -> Finding {
+    let address = match end {
+        Endpoint::Host(name) => Address::interface(name),
+        Endpoint::Namespace { namespace, .. } => Address::namespace(namespace),
+        Endpoint::Port { cube, .. } => Address::cube(cube),
+    };
+    let reason = if *down {
+        format!("{end} has no carrier: routes give way that lead there")
+    } else {
+        format!("{end} has a carrier again: routes lead there again")
+    };
+    Finding::update(&address, reason)
 }

@@ -98,6 +98,7 @@ impl<'a> Mask<'a> {
                         ifindex: self.number(),
                         ours: true,
                         up: true,
+                        carrier: true,
                     };
                     self.observed.interfaces.insert(end.clone(), interface);
                 }

@@ -13,13 +13,14 @@ mod policy;
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
-use topology_schema::{InterfaceName, ValidTopology};
+use topology_schema::{Endpoint, InterfaceName, ValidTopology};
 
 use crate::{
     address::Address,
     allocation::Allocation,
     change::{self, Action, Change},
     desired::{Desired, desired},
+    down::down,
     facts::{self, Facts},
     graph::TopologyGraph,
     observed::Observed,
@@ -35,6 +36,9 @@ pub struct Applied {
     pub(crate) desired: Desired,
     /// What became of the host's interfaces since.
     events: BTreeMap<InterfaceName, Event>,
+    /// Ends of links that something passes again, and those that nothing passes any more; true
+    /// for the latter.
+    carriers: BTreeMap<Endpoint, bool>,
     /// Its namespaces as facts: values for people.
     namespaces: Facts,
     /// Numbers of ports.
@@ -62,7 +66,10 @@ impl Applied {
         let graph = TopologyGraph::new(topology);
         let allocation = Allocation::new(&graph, allocation);
         let all = graph.host_interfaces().into_iter().cloned().collect();
-        let everywhere = desired(&graph, &allocation, &all);
+        let now_down = down(&graph, observed);
+        let record = observed.record.as_ref();
+        let then_down = record.map_or_else(|| now_down.clone(), |record| record.down.clone());
+        let everywhere = desired(&graph, &allocation, &all, &then_down);
         let events = interfaces::events(&all, &everywhere, observed);
         let then = all
             .into_iter()
@@ -71,10 +78,13 @@ impl Applied {
                 None => observed.foreign_interfaces().contains(name),
             })
             .collect();
-        let record = observed.record.as_ref();
+        let changed = then_down.symmetric_difference(&now_down);
         Self {
-            desired: desired(&graph, &allocation, &then),
+            desired: desired(&graph, &allocation, &then, &then_down),
             events,
+            carriers: changed
+                .map(|end| (end.clone(), now_down.contains(end)))
+                .collect(),
             namespaces: facts::namespaces(topology.topology()),
             allocation,
             same_build: record.is_none_or(|record| record.build == crate::objects::build()),

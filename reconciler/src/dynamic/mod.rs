@@ -6,6 +6,7 @@
 
 pub mod follow;
 mod known;
+mod next_hops;
 mod resolve;
 mod session;
 mod write;

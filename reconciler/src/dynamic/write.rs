@@ -1,14 +1,11 @@
 //! Routes from elsewhere in a router's tables.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::{collections::BTreeSet, net::IpAddr};
 
-use ebpf_abi::router::{DYNAMIC_STRIDE, Route, RouteEntry};
+use ebpf_abi::router::{DYNAMIC_STRIDE, RouteEntry};
 use fib::{Full, V4Writer, V6Writer};
 
-use super::{Destination, Known, Resolver, Taken};
+use super::{Destination, Known, Resolver, Taken, next_hops::NextHops, resolve::Weighted};
 use crate::kernel::{self, linux::dynamic::DynamicTables};
 
 /// Writes the tables of one router.
@@ -34,7 +31,11 @@ impl Writer {
         let other = |_: Full| kernel::Error::Call("dynamic routes: made by another pcn".to_owned());
         let v4 = V4Writer::open(tables.v4(), DYNAMIC_STRIDE).map_err(other)?;
         let v6 = V6Writer::open(tables.v6()).map_err(other)?;
-        let mut next_hops = NextHops::new(tables.next_hops()?, tables.next_hop_limit());
+        let mut next_hops = NextHops::new(
+            tables.next_hops()?,
+            tables.groups()?,
+            tables.next_hop_limit(),
+        );
         for (_, entry) in v4.routes() {
             next_hops.refer(entry.next_hop());
         }
@@ -93,7 +94,7 @@ impl Writer {
         for destination in changed {
             let route = known.best(destination).map(|kind| resolver.route(kind));
             let written = match route {
-                Some(Ok(route)) => self.set(tables, *destination, route)?,
+                Some(Ok(route)) => self.set(tables, *destination, &route)?,
                 Some(Err(why)) => Err(why),
                 None => Ok(self.remove(tables, *destination)),
             };
@@ -108,7 +109,7 @@ impl Writer {
                     self.pending.insert(*destination);
                 }
             }
-            if self.v4.retired() + self.next_hops.retired.len() > RETIRED {
+            if self.v4.retired() + self.next_hops.retired() > RETIRED {
                 self.recycle(tables)?;
             }
         }
@@ -142,10 +143,10 @@ impl Writer {
         &mut self,
         tables: &DynamicTables,
         (address, length): Destination,
-        route: Route,
+        route: &[Weighted],
     ) -> kernel::Result<Result<bool, String>> {
         let mut number = self.next_hops.number(tables, route)?;
-        if number.is_none() && !self.next_hops.retired.is_empty() {
+        if number.is_none() && self.next_hops.retired() != 0 {
             self.recycle(tables)?;
             number = self.next_hops.number(tables, route)?;
         }
@@ -188,93 +189,5 @@ impl Writer {
         };
         self.next_hops.release(old.next_hop());
         true
-    }
-}
-
-/// Numbers of next hops: one that a route leads to keeps its meaning.
-#[derive(Debug)]
-struct NextHops {
-    limit: u32,
-    numbers: BTreeMap<Key, u32>,
-    used: BTreeMap<u32, (Key, usize)>,
-    /// Numbers that no route leads to any more; lookups may still be on their way there.
-    retired: Vec<u32>,
-    free: Vec<u32>,
-    next: u32,
-}
-
-/// A [`Route`] in an order.
-type Key = (u32, u32, [u8; 16]);
-
-fn key(route: &Route) -> Key {
-    (route.kind, route.port, route.next_hop.bytes())
-}
-
-impl NextHops {
-    fn new(there: Vec<(u32, Route)>, limit: u32) -> Self {
-        let mut next_hops = Self {
-            limit,
-            numbers: BTreeMap::new(),
-            used: BTreeMap::new(),
-            retired: Vec::new(),
-            free: Vec::new(),
-            next: 1,
-        };
-        for (number, route) in there {
-            next_hops.next = next_hops.next.max(number + 1);
-            next_hops.numbers.insert(key(&route), number);
-            next_hops.used.insert(number, (key(&route), 0));
-        }
-        for number in 1..next_hops.next {
-            if !next_hops.used.contains_key(&number) {
-                next_hops.free.push(number);
-            }
-        }
-        next_hops
-    }
-
-    /// The number of a next hop, written into the table if it is new; `None` if it is full.
-    fn number(&mut self, tables: &DynamicTables, route: Route) -> kernel::Result<Option<u32>> {
-        if let Some(number) = self.numbers.get(&key(&route)) {
-            return Ok(Some(*number));
-        }
-        let number = match self.free.pop() {
-            Some(number) => number,
-            None if self.next < self.limit => {
-                self.next += 1;
-                self.next - 1
-            }
-            None => return Ok(None),
-        };
-        tables.write_next_hop(number, &route)?;
-        self.numbers.insert(key(&route), number);
-        self.used.insert(number, (key(&route), 0));
-        Ok(Some(number))
-    }
-
-    fn refer(&mut self, number: u32) {
-        if let Some((_, count)) = self.used.get_mut(&number) {
-            *count += 1;
-        }
-    }
-
-    fn release(&mut self, number: u32) {
-        let Some((key, count)) = self.used.get_mut(&number) else {
-            return;
-        };
-        *count = count.saturating_sub(1);
-        if *count == 0 {
-            self.numbers.remove(key);
-            self.used.remove(&number);
-            self.retired.push(number);
-        }
-    }
-
-    fn recycle(&mut self, tables: &DynamicTables) -> kernel::Result<()> {
-        for number in std::mem::take(&mut self.retired) {
-            tables.write_next_hop(number, &Route::default())?;
-            self.free.push(number);
-        }
-        Ok(())
     }
 }

@@ -82,6 +82,7 @@ impl FakeKernel {
                 ifindex,
                 ours,
                 up: true,
+                carrier: true,
             },
         );
     }

@@ -6,6 +6,7 @@ use crate::{
     address::Address,
     change::Change,
     desired::{Desired, desired},
+    down::down,
     drift::{self, Applied, Policy},
     graph::TopologyGraph,
     kernel::{self, Kernel},
@@ -32,9 +33,11 @@ impl Reading {
             all_slots: record.unfinished,
             ..Interest::default()
         };
-        reconcile::take_interest(&mut interest, &desired(graph, &record.allocation, &all));
+        let everywhere = desired(graph, &record.allocation, &all, &record.down);
+        reconcile::take_interest(&mut interest, &everywhere);
         let observed = kernel.observe(&interest)?;
-        let desired = desired(graph, &record.allocation, &observed.foreign_interfaces());
+        let present = observed.foreign_interfaces();
+        let desired = desired(graph, &record.allocation, &present, &down(graph, &observed));
         let applied = Applied::new(graph.topology(), &record.allocation, &observed);
         let policy = Policy::new(&record.topology.spec, &[]);
         let (_, drift) = drift::followed(&applied, &observed, policy, |observed| {

@@ -136,6 +136,7 @@ impl Trees {
                 cube,
                 graph: &graph,
                 allocation,
+                down: &applied.record.down,
             };
             let interfaces = spanning_tree::interfaces(&context);
             let speeds = self.links.speeds(&interfaces);

@@ -149,7 +149,9 @@ impl Shape {
             }
         }
         if let Some(attached) = &self.router {
-            let mut ports = String::from("out: { addresses: [192.0.2.1/24] }");
+            let mut ports = String::from(
+                "out: { addresses: [192.0.2.1/24] }, other: { addresses: [198.18.0.1/24] }",
+            );
             for (b, attached) in attached.iter().enumerate().take(self.bridges.len()) {
                 if *attached {
                     ports +=
@@ -160,13 +162,22 @@ impl Shape {
             let routes: Vec<String> = self
                 .routes
                 .iter()
-                .map(|n| format!("{{ to: 172.16.{n}.0/24, via: 192.0.2.9 }}"))
+                .map(|n| {
+                    let one = format!("{{ to: 172.16.{n}.0/24, via: 192.0.2.9 }}");
+                    // As cheap, dearer, or nothing else.
+                    match n % 3 {
+                        0 => one,
+                        cost => format!(
+                            "{one}, {{ to: 172.16.{n}.0/24, via: 198.18.0.9, cost: {cost} }}"
+                        ),
+                    }
+                })
                 .collect();
             cubes += &format!(
                 "    r: {{ router: {{ ports: {{ {ports} }}, routes: [{}] }} }}\n",
                 routes.join(", ")
             );
-            links += "    - [r:out, wan0]\n";
+            links += "    - [r:out, wan0]\n    - [r:other, wire9]\n";
         }
         let sources: Vec<String> = self
             .sources
@@ -203,7 +214,9 @@ impl Shape {
 
 pub(crate) fn host() -> FakeKernel {
     // `wire1` and `wire8` are missing: what needs them is pending.
-    let names = ["wire0", "wire2", "wire3", "wire7", "wan0", "alone0"];
+    let names = [
+        "wire0", "wire2", "wire3", "wire7", "wire9", "wan0", "alone0",
+    ];
     let interfaces = names.map(|name| name.parse::<InterfaceName>().expect("a name"));
     FakeKernel::new("random".parse::<Name>().expect("a name"), interfaces)
 }

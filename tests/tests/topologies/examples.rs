@@ -31,6 +31,7 @@ examples! {
     checked "checked" nothing, checked_traffic;
     ddos_mitigator "ddos-mitigator" nothing, ddos_mitigator_traffic;
     dual_stack "dual-stack" laptop, dual_stack_traffic;
+    ecmp "ecmp" providers, crate::multipath::ecmp_traffic;
     flood "flood" nothing, flood_traffic;
     forwarder "forwarder" nothing, forwarder_traffic;
     hello "hello" nothing, hello_traffic;
@@ -153,6 +154,10 @@ fn spanning_tree_traffic(lab: &Lab) {
     });
     watch.signal(Signal::SIGTERM);
     watch.end().expect(0);
+}
+
+fn providers() -> Vec<Station> {
+    crate::multipath::providers().into()
 }
 
 fn bridge_traffic(lab: &Lab) {

@@ -3,6 +3,7 @@
 mod examples;
 mod flood;
 mod multicast;
+mod multipath;
 mod neighbors;
 mod random_pairs;
 mod router;

@@ -9,7 +9,7 @@ use std::{
 use integration_tests::{
     command::Running,
     lab::{Lab, run_test},
-    traffic::{no_ping, ping},
+    traffic::{no_ping, ping, tcp},
     wait,
 };
 use serde_json::Value;
@@ -141,6 +141,104 @@ fn a_watch_follows_what_happens() {
         expect("two routes again", (2, 0));
         bgp.run("ip link set eth0 down").expect(0);
         expect("none", (0, 0));
+        watch.signal(nix::sys::signal::Signal::SIGTERM);
+        watch.end().expect(0);
+        lab.pcn("destroy --yes bird").expect(0);
+    });
+}
+
+/// Routes to a network, of whatever type: next hop or type, and share.
+fn ways_to(lab: &Lab, to: &str) -> Vec<(String, String)> {
+    let routes = lab.show("bird")["cubes"]["r1"]["routes"].clone();
+    let routes = routes.as_array().expect("a list").clone().into_iter();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let ways = routes.filter(|route| route["to"] == to);
+    ways.map(|route| match route["via"].as_str() {
+        Some(via) => (via.to_owned(), text(&route["share"])),
+        None => (text(&route["type"]), text(&route["share"])),
+    })
+    .collect()
+}
+
+/// How many of a hundred flows a next hop gets: as many as the kernel's own weights say.
+#[track_caller]
+fn assert_shares(ways: &[(String, String)], expected: &[(&str, u32)]) {
+    let vias: Vec<&str> = ways.iter().map(|(via, _)| via.as_str()).collect();
+    let wanted: Vec<&str> = expected.iter().map(|(via, _)| *via).collect();
+    assert_eq!(vias, wanted, "{ways:?}");
+    for ((_, share), (_, wanted)) in ways.iter().zip(expected) {
+        let share: u32 = share.trim_end_matches('%').parse().expect("a share");
+        assert!(share.abs_diff(*wanted) <= 5, "{ways:?}");
+    }
+}
+
+#[test]
+fn several_next_hops_and_routes_to_nowhere_are_followed() {
+    run_test(|lab| {
+        // The peer gets addresses that are not in the file.
+        let text = example("bird").replace("\nspec:\n", "\nspec:\n  drift: ignore\n");
+        let watch = start_watch(lab, &text);
+        give_peer_addresses(lab);
+        let (bgp, h1, peer) = (lab.space("bgp"), lab.space("h1"), lab.space("peer"));
+        for address in ["10.50.1.3/24", "fd00:50:1::3/64 nodad"] {
+            peer.run(&format!("ip address add {address} dev eth0"))
+                .expect(0);
+        }
+        let change = |line: &str| {
+            bgp.run(&format!("ip route {line}")).expect(0);
+        };
+        let until_ways = |to: &str, count| {
+            wait::within(wait::PATIENCE, || {
+                let ways = ways_to(lab, to);
+                (ways.len() == count).then_some(ways)
+            })
+            .unwrap_or_else(|| panic!("{to}: {:?}", ways_to(lab, to)))
+        };
+        change(
+            "add table 100 20.0.5.0/24 nexthop via 10.50.1.2 dev eth0 onlink weight 1 \
+             nexthop via 10.50.1.3 dev eth0 onlink weight 3",
+        );
+        change(
+            "add table 100 2001:db8:5::/48 nexthop via fd00:50:1::2 dev eth0 onlink weight 1 \
+             nexthop via fd00:50:1::3 dev eth0 onlink weight 1",
+        );
+        let ways = until_ways("20.0.5.0/24", 2);
+        assert_shares(&ways, &[("10.50.1.2", 25), ("10.50.1.3", 75)]);
+        let ways = until_ways("2001:db8:5::/48", 2);
+        assert_shares(&ways, &[("fd00:50:1::2", 50), ("fd00:50:1::3", 50)]);
+        assert_eq!(dynamic(lab), (2, 0));
+        // Many flows, so that both next hops are asked for.
+        for _ in 0..4 {
+            assert_eq!(ping(&h1, ip("20.0.5.1")), 63);
+            assert_eq!(ping(&h1, ip("2001:db8:5::1")), 63);
+        }
+        tcp(&h1, &peer, ip("20.0.5.1"), 1 << 20);
+        tcp(&h1, &peer, ip("2001:db8:5::1"), 1 << 20);
+        // One of them goes.
+        change("replace table 100 20.0.5.0/24 via 10.50.1.3 dev eth0 onlink");
+        change("del table 100 2001:db8:5::/48 via fd00:50:1::2 dev eth0");
+        until_ways("20.0.5.0/24", 1);
+        until_ways("2001:db8:5::/48", 1);
+        assert_eq!(ping(&h1, ip("20.0.5.1")), 63);
+        assert_eq!(ping(&h1, ip("2001:db8:5::1")), 63);
+        for (kind, answer) in [
+            ("unreachable", "Destination Host Unreachable"),
+            ("prohibit", "Packet filtered"),
+        ] {
+            change(&format!("replace table 100 {kind} 20.0.8.0/24"));
+            wait::until("the route is taken over", || {
+                (ways_to(lab, "20.0.8.0/24") == [(kind.to_owned(), String::new())]).then_some(())
+            });
+            let told = h1.run("ping -n -c 1 -W 5 20.0.8.1");
+            assert!(told.stdout.contains(answer), "{told}");
+        }
+        change("replace table 100 blackhole 20.0.8.0/24");
+        wait::until("the route is taken over", || {
+            (ways_to(lab, "20.0.8.0/24")[0].0 == "blackhole").then_some(())
+        });
+        no_ping(&h1, ip("20.0.8.1"));
+        assert_eq!(dynamic(lab), (3, 0));
+        lab.assert_converged(&text);
         watch.signal(nix::sys::signal::Signal::SIGTERM);
         watch.end().expect(0);
         lab.pcn("destroy --yes bird").expect(0);

@@ -1,6 +1,7 @@
 //! `router`: an IP router for both families.
 
 mod advertisement;
+mod routes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,7 +11,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 pub use self::advertisement::RouterAdvertisement;
-use crate::addr::{InterfaceAddress, MacAddr, Prefix, RouteTarget, ip_text};
+pub use self::routes::{Cost, Route, SpecialRoute};
+use crate::addr::{InterfaceAddress, MacAddr, Prefix, ip_text};
 use crate::cube::CubeContext;
 use crate::diagnostic::Diagnostic;
 use crate::name::Name;
@@ -85,23 +87,6 @@ pub struct Port {
     /// Transparent cubes on the port, from the outside in: the first one meets a packet from the link first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub through: Vec<Name>,
-}
-
-/// A static route.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(
-    rename_all = "camelCase",
-    deny_unknown_fields,
-    expecting = "a route such as `{ to: default, via: 10.0.0.1 }`"
-)]
-#[schemars(rename = "RouterRoute")]
-pub struct Route {
-    /// Where the route leads: `default` or a network prefix.
-    pub to: RouteTarget,
-    /// Next hop: an address on a network of one of the ports.
-    #[serde(with = "ip_text")]
-    #[schemars(with = "ip_text::IpText")]
-    pub via: IpAddr,
 }
 
 /// Number of a route table of the kernel: 1 to 4294967295.
@@ -257,19 +242,7 @@ pub(crate) fn check(spec: &Spec, checker: &mut Checker<'_>, cube: &CubeContext<'
         depends_on: &cube.path,
         owner: "any port of the router",
     };
-    let mut seen = BTreeMap::new();
-    for (index, route) in spec.routes.iter().enumerate() {
-        routes.check(checker, route.to, route.via, &path.index(index));
-        // Several next hops for one target would need a choice between them, which this version does not make.
-        let first = *seen.entry(route.to.prefix(route.via)).or_insert(index);
-        if first != index {
-            let other = checker.refer_to(&path.index(first));
-            let message = format!("there is a route to {} already", route.to);
-            let diagnostic =
-                Diagnostic::error("duplicate-route", &path.index(index).key("to"), message);
-            checker.report(diagnostic.help(format!("the other one is {other}")));
-        }
-    }
+    routes::check(spec, &routes, checker, &path);
     check_neighbors(spec, checker, cube, &own);
     check_sources(spec, checker, cube);
 }

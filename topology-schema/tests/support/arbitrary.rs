@@ -223,7 +223,19 @@ fn router() -> impl Strategy<Value = router::Spec> {
             mtu,
             through,
         });
-    let route = (target(), ip()).prop_map(|(to, via)| router::Route { to, via });
+    let special = prop_oneof![
+        Just(router::SpecialRoute::Blackhole),
+        Just(router::SpecialRoute::Unreachable),
+        Just(router::SpecialRoute::Prohibit),
+    ];
+    let route = (target(), option::of(ip()), option::of(special), bounded()).prop_map(
+        |(to, via, special, cost)| router::Route {
+            to,
+            via,
+            special,
+            cost,
+        },
+    );
     let neighbor = (ip(), mac(), name()).prop_map(|(address, mac, port)| router::Neighbor {
         address,
         mac,

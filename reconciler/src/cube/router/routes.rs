@@ -9,70 +9,109 @@ use std::{
 use ebpf_abi::{
     address::{V4, V6},
     router::{
-        ROUTE_BROADCAST, ROUTE_CONNECTED, ROUTE_LOCAL, ROUTE_VIA, Route, RouteEntry, RouteKeyV4,
-        RouteKeyV6,
+        ROUTE_BLACKHOLE, ROUTE_BROADCAST, ROUTE_CONNECTED, ROUTE_GROUP, ROUTE_LOCAL,
+        ROUTE_PROHIBIT, ROUTE_UNREACHABLE, ROUTE_VIA, Route, RouteEntry, RouteKeyV4, RouteKeyV6,
     },
 };
 use serde_json::Value;
-use topology_schema::{InterfaceAddress, Name, Prefix, cube::router::Spec};
+use topology_schema::{
+    InterfaceAddress, Name, Prefix,
+    cube::router::{Spec, SpecialRoute},
+};
 
-use super::{bytes, words};
+use super::{bytes, multipath, words};
 use crate::cube::{Context, index};
 
 /// Where routes lead: what an entry of the table `next_hops` is made of. Its text names it in the
 /// record, so what differs must have another text.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct NextHop<'a> {
+pub(super) struct NextHop<'a> {
+    /// Comes first: next hops are in the order of their costs. 0 where there is none.
+    pub(super) cost: u32,
     /// One of the `ROUTE_*` constants.
-    kind: u32,
-    port: &'a Name,
-    address: Option<IpAddr>,
+    pub(super) kind: u32,
+    /// `None` where packets do not go on.
+    pub(super) port: Option<&'a Name>,
+    pub(super) address: Option<IpAddr>,
 }
 
 impl fmt::Display for NextHop<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, port, .. } = self;
+        let port = self.port.map_or("", Name::as_str);
         match (self.kind, self.address) {
-            (ROUTE_VIA, Some(address)) => write!(f, "{port} via {address}"),
-            (ROUTE_CONNECTED, Some(address)) => write!(f, "{port} from {address}"),
-            (ROUTE_LOCAL, _) => write!(f, "{port} local"),
-            (ROUTE_BROADCAST, _) => write!(f, "{port} broadcast"),
-            _ => write!(f, "{port} {kind}"),
+            (ROUTE_VIA, Some(address)) => write!(f, "{port} via {address}")?,
+            (ROUTE_CONNECTED, Some(address)) => write!(f, "{port} from {address}")?,
+            (ROUTE_LOCAL, _) => write!(f, "{port} local")?,
+            (ROUTE_BROADCAST, _) => write!(f, "{port} broadcast")?,
+            (kind, _) => write!(f, "{}", kind_name(kind))?,
+        }
+        match self.cost {
+            0 | 1 => Ok(()),
+            cost => write!(f, " cost {cost}"),
         }
     }
 }
 
-/// A prefix and where it leads.
-type Path<'a> = (Prefix, NextHop<'a>);
+/// What a route is called that does not lead on.
+pub(super) fn kind_name(kind: u32) -> &'static str {
+    match kind {
+        ROUTE_BLACKHOLE => SpecialRoute::Blackhole.name(),
+        ROUTE_UNREACHABLE => SpecialRoute::Unreachable.name(),
+        ROUTE_PROHIBIT => SpecialRoute::Prohibit.name(),
+        _ => "nothing",
+    }
+}
+
+/// A prefix, and where it leads: several next hops are in the order of their costs.
+type Path<'a> = (Prefix, Vec<NextHop<'a>>);
 
 /// All routes of a router, in the order in which later ones win. Static routes first: where a
 /// connected network is the same, that one counts.
 fn paths(spec: &Spec) -> impl Iterator<Item = Path<'_>> {
-    let mut behind: BTreeMap<IpAddr, Option<&Name>> = BTreeMap::new();
-    let fixed = spec.routes.iter().filter_map(move |route| {
-        let port = *behind
-            .entry(route.via)
-            .or_insert_with(|| port_towards(spec, route.via));
-        let next_hop = NextHop {
-            kind: ROUTE_VIA,
-            port: port?,
-            address: Some(route.via),
-        };
-        Some((route.to.prefix(route.via), next_hop))
-    });
-    fixed.chain(spec.ports.iter().flat_map(|(port, settings)| {
+    let connected = spec.ports.iter().flat_map(|(port, settings)| {
         // In reverse, so that the first address of a network is the one that speaks on it.
         let connected = settings.addresses.iter().rev().map(move |address| {
             let next_hop = NextHop {
+                cost: 0,
                 kind: ROUTE_CONNECTED,
-                port,
+                port: Some(port),
                 address: Some(address.address()),
             };
-            (address.network(), next_hop)
+            (address.network(), vec![next_hop])
         });
         let addresses = settings.addresses.iter();
         connected.chain(addresses.flat_map(move |address| own(address, port)))
-    }))
+    });
+    fixed(spec).into_iter().chain(connected)
+}
+
+/// The static routes, by prefix.
+pub(super) fn fixed(spec: &Spec) -> BTreeMap<Prefix, Vec<NextHop<'_>>> {
+    let mut behind: BTreeMap<IpAddr, Option<&Name>> = BTreeMap::new();
+    let mut fixed: BTreeMap<Prefix, Vec<NextHop<'_>>> = BTreeMap::new();
+    for route in &spec.routes {
+        let port = route.via.and_then(|via| {
+            let port = behind.entry(via);
+            *port.or_insert_with(|| port_towards(spec, via))
+        });
+        let kind = match route.special {
+            None => ROUTE_VIA,
+            Some(SpecialRoute::Blackhole) => ROUTE_BLACKHOLE,
+            Some(SpecialRoute::Unreachable) => ROUTE_UNREACHABLE,
+            Some(SpecialRoute::Prohibit) => ROUTE_PROHIBIT,
+        };
+        let leads_somewhere = port.is_some() || kind != ROUTE_VIA;
+        if let (Some(prefix), true) = (route.prefix(), leads_somewhere) {
+            fixed.entry(prefix).or_default().push(NextHop {
+                cost: route.cost.get(),
+                kind,
+                port,
+                address: route.via,
+            });
+        }
+    }
+    fixed.values_mut().for_each(|next_hops| next_hops.sort());
+    fixed
 }
 
 /// The port on whose networks an address is.
@@ -90,11 +129,13 @@ fn own<'a>(address: &InterfaceAddress, port: &'a Name) -> Vec<Path<'a>> {
     let mut add = |address: IpAddr, kind| {
         let length = if address.is_ipv4() { 32 } else { 128 };
         let next_hop = NextHop {
+            cost: 0,
             kind,
-            port,
+            port: Some(port),
             address: None,
         };
-        paths.extend(Prefix::containing(address, length).map(|prefix| (prefix, next_hop)));
+        let prefix = Prefix::containing(address, length);
+        paths.extend(prefix.map(|prefix| (prefix, vec![next_hop])));
     };
     if let IpAddr::V4(v4) = address.address()
         && address.length() < 31
@@ -112,15 +153,23 @@ fn own<'a>(address: &InterfaceAddress, port: &'a Name) -> Vec<Path<'a>> {
 
 /// What the entries of `next_hops` are called that a router needs, each of one number.
 pub(super) fn next_hops(spec: &Spec) -> BTreeMap<String, u32> {
-    let different: BTreeSet<NextHop<'_>> = paths(spec).map(|(_, next_hop)| next_hop).collect();
-    let named = different.iter().map(|next_hop| (next_hop.to_string(), 1));
-    named.collect()
+    let different: BTreeSet<Vec<NextHop<'_>>> =
+        paths(spec).map(|(_, next_hops)| next_hops).collect();
+    let mut named = BTreeMap::new();
+    for next_hops in different {
+        named.extend(next_hops.iter().map(|next_hop| (next_hop.to_string(), 1)));
+        if next_hops.len() > 1 {
+            named.insert(multipath::name(&next_hops), 1);
+        }
+    }
+    named
 }
 
 /// The route tables.
 #[derive(Default)]
 pub(super) struct Routes {
     pub(super) next_hops: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub(super) groups: BTreeMap<Vec<u8>, Vec<u8>>,
     pub(super) v4: BTreeMap<Vec<u8>, Vec<u8>>,
     pub(super) v6: BTreeMap<Vec<u8>, Vec<u8>>,
 }
@@ -129,10 +178,15 @@ impl Routes {
     pub(super) fn of(context: &Context<'_>, spec: &Spec) -> Self {
         let mut routes = Self::default();
         let mut numbers = BTreeMap::new();
-        for (to, next_hop) in paths(spec) {
-            let number = *numbers
-                .entry(next_hop)
-                .or_insert_with(|| routes.add_next_hop(context, next_hop));
+        for (to, next_hops) in paths(spec) {
+            let number = match numbers.get(&next_hops) {
+                Some(number) => *number,
+                None => {
+                    let number = routes.add_next_hops(context, &next_hops);
+                    numbers.insert(next_hops, number);
+                    number
+                }
+            };
             if let Some(number) = number {
                 routes.add(&to, number);
             }
@@ -140,13 +194,38 @@ impl Routes {
         routes
     }
 
+    /// One next hop, or several that are chosen from.
+    fn add_next_hops(&mut self, context: &Context<'_>, next_hops: &[NextHop<'_>]) -> Option<u32> {
+        if let [only] = next_hops {
+            return self.add_next_hop(context, *only);
+        }
+        let members = next_hops.iter();
+        let members: Vec<_> = members
+            .filter_map(|next_hop| Some((self.add_next_hop(context, *next_hop)?, *next_hop)))
+            .collect();
+        let name = multipath::name(next_hops);
+        let number = context.allocation.number(context.name, &name)?;
+        let head = Route {
+            kind: ROUTE_GROUP,
+            ..Route::default()
+        };
+        self.next_hops.insert(index(number), bytes(&head));
+        let group = multipath::group(context, &members);
+        self.groups.insert(index(number), bytes(&group));
+        Some(number)
+    }
+
     fn add_next_hop(&mut self, context: &Context<'_>, next_hop: NextHop<'_>) -> Option<u32> {
         let allocation = context.allocation;
         let number = allocation.number(context.name, &next_hop.to_string())?;
         let route = Route {
             kind: next_hop.kind,
-            port: context.port(next_hop.port)?,
+            port: match next_hop.port {
+                Some(port) => context.port(port)?,
+                None => 0,
+            },
             next_hop: next_hop.address.map_or(V6::UNSPECIFIED, words),
+            cost: next_hop.cost,
         };
         self.next_hops.insert(index(number), bytes(&route));
         Some(number)
@@ -197,6 +276,8 @@ pub(super) fn next_hop_value(value: &[u8]) -> Option<Value> {
         ROUTE_CONNECTED => format!("connected, port {port}"),
         ROUTE_BROADCAST => format!("broadcast, port {port}"),
         ROUTE_VIA => format!("via {}, port {port}", either(route.next_hop)),
+        ROUTE_GROUP => "one of several".to_owned(),
+        ROUTE_BLACKHOLE | ROUTE_UNREACHABLE | ROUTE_PROHIBIT => kind_name(route.kind).to_owned(),
         _ => return None,
     };
     Some(text.into())
@@ -211,8 +292,8 @@ fn either(address: V6) -> IpAddr {
     v6.into()
 }
 
-pub(super) fn next_hop(table: &str, address: V6) -> IpAddr {
-    if table.ends_with("_v4") {
+pub(super) fn next_hop(is_v4: bool, address: V6) -> IpAddr {
+    if is_v4 {
         Ipv4Addr::from(address.v4().bytes()).into()
     } else {
         Ipv6Addr::from(address.bytes()).into()

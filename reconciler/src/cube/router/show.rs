@@ -1,18 +1,26 @@
 //! The state of a router, read back from its tables.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::atomic::Ordering};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::atomic::Ordering,
+};
 
-use ebpf_abi::fib::V4_PENDING;
-use ebpf_abi::router::{
-    Neighbor, NeighborState, ROUTE_BROADCAST, ROUTE_LOCAL, ROUTE_VIA, Route, RouteEntry,
-    StaticNeighbor,
+use bytemuck::Pod;
+use ebpf_abi::{
+    fib::V4_PENDING,
+    multipath::{BUCKETS, Group},
+    router::{
+        Neighbor, NeighborState, ROUTE_BROADCAST, ROUTE_CONNECTED, ROUTE_LOCAL, ROUTE_VIA, Route,
+        RouteEntry, StaticNeighbor,
+    },
 };
 use serde_json::{Value, json};
-use topology_schema::MacAddr;
+use topology_schema::{MacAddr, cube::router::Port};
 
 use super::{
     neighbors::neighbor_address,
-    routes::{destination, next_hop},
+    routes::{destination, kind_name, next_hop},
 };
 use crate::cube::Tables;
 
@@ -26,28 +34,18 @@ pub(super) fn show(
             .get(&port)
             .map_or_else(|| format!("#{port}"), Clone::clone)
     };
-    let next_hops = next_hops(tables, "next_hops");
+    let next_hops = NextHops::read(tables, "next_hops", "groups");
     let mut routes = Vec::new();
     for table in ["routes_v4", "fib_v4", "routes_v6", "fib_v6"] {
         for (key, values) in tables.entries(table) {
-            let value = values
+            let entry = values
                 .first()
-                .and_then(|value| bytemuck::try_pod_read_unaligned::<RouteEntry>(value).ok())
-                .and_then(|entry| next_hops.get(&entry.next_hop()));
-            let (Some(to), Some(route)) = (destination(table, &key), value) else {
+                .and_then(|value| bytemuck::try_pod_read_unaligned::<RouteEntry>(value).ok());
+            let (Some(to), Some(entry)) = (destination(table, &key), entry) else {
                 continue;
             };
-            routes.push(match route.kind {
-                ROUTE_VIA => {
-                    let via = next_hop(table, route.next_hop);
-                    json!({ "to": to, "port": name(route.port), "type": "static", "via": via })
-                }
-                ROUTE_LOCAL => json!({ "to": to, "port": name(route.port), "type": "local" }),
-                ROUTE_BROADCAST => {
-                    json!({ "to": to, "port": name(route.port), "type": "broadcast" })
-                }
-                _ => json!({ "to": to, "port": name(route.port), "type": "connected" }),
-            });
+            let ways = next_hops.ways(entry.next_hop());
+            routes.extend(ways.map(|way| way.shown(to.address().is_ipv4(), json!(to), &name)));
         }
     }
     let dynamic = Dynamic::read(tables);
@@ -62,6 +60,95 @@ pub(super) fn show(
         lists.insert("dynamicRoutes".to_owned(), summary);
     }
     lists
+}
+
+/// What there is to show of a port: the router's addresses there.
+pub(super) fn port(port: &Port) -> serde_json::Map<String, Value> {
+    serde_json::Map::from_iter([("addresses".to_owned(), json!(port.addresses))])
+}
+
+/// What routes lead to, by number.
+struct NextHops {
+    routes: BTreeMap<u32, Route>,
+    groups: BTreeMap<u32, Group>,
+}
+
+impl NextHops {
+    fn read(tables: &dyn Tables, next_hops: &str, groups: &str) -> Self {
+        let mut routes: BTreeMap<u32, Route> = numbered(tables, next_hops);
+        routes.retain(|_, route| route.kind != 0);
+        Self {
+            routes,
+            groups: numbered(tables, groups),
+        }
+    }
+
+    /// The next hops of a route, active or not.
+    fn ways(&self, number: u32) -> impl Iterator<Item = Way<'_>> {
+        let group = self.groups.get(&number);
+        let members = group.into_iter().flat_map(|group| {
+            let members = group.members.iter().enumerate();
+            let members = members.filter(|(_, number)| **number != 0);
+            members.map(|(place, number)| (*number, group.share(place)))
+        });
+        let alone = group.is_none().then_some((number, BUCKETS));
+        members.chain(alone).filter_map(|(number, share)| {
+            let route = self.routes.get(&number)?;
+            Some(Way { route, share })
+        })
+    }
+}
+
+/// All values of a table by number.
+fn numbered<T: Pod>(tables: &dyn Tables, table: &str) -> BTreeMap<u32, T> {
+    let entries = tables.entries(table).into_iter();
+    let values = entries.filter_map(|(key, values)| {
+        let number = u32::from_ne_bytes(key.try_into().ok()?);
+        let value = bytemuck::try_pod_read_unaligned(values.first()?).ok()?;
+        Some((number, value))
+    });
+    values.collect()
+}
+
+/// One next hop of a route.
+struct Way<'a> {
+    route: &'a Route,
+    /// Of [`BUCKETS`] that flows are sorted into, how many are sent there: none if it is not
+    /// active.
+    share: usize,
+}
+
+impl Way<'_> {
+    fn shown(&self, is_v4: bool, to: Value, name: &impl Fn(u32) -> String) -> Value {
+        let Route { kind, port, .. } = *self.route;
+        let sort = match kind {
+            ROUTE_VIA => "static",
+            ROUTE_LOCAL => "local",
+            ROUTE_BROADCAST => "broadcast",
+            ROUTE_CONNECTED => "connected",
+            kind => kind_name(kind),
+        };
+        let leads_on = matches!(
+            kind,
+            ROUTE_VIA | ROUTE_LOCAL | ROUTE_BROADCAST | ROUTE_CONNECTED
+        );
+        let mut shown = json!({ "to": to });
+        if leads_on {
+            shown["port"] = name(port).into();
+        }
+        shown["type"] = sort.into();
+        if kind == ROUTE_VIA {
+            shown["via"] = json!(next_hop(is_v4, self.route.next_hop));
+        }
+        if self.route.cost != 0 {
+            shown["cost"] = self.route.cost.into();
+        }
+        shown["active"] = (self.share != 0).into();
+        if !matches!(self.share, 0 | BUCKETS) {
+            shown["share"] = format!("{}%", (self.share * 100 + BUCKETS / 2) / BUCKETS).into();
+        }
+        shown
+    }
 }
 
 /// Static neighbours and those heard.
@@ -79,7 +166,14 @@ fn neighbors(tables: &dyn Tables, name: &impl Fn(u32) -> String) -> Vec<Value> {
             .push(json!({ "address": address, "mac": mac, "port": name(port), "state": "static" }));
     }
     let now = tables.now();
-    for (key, values) in tables.entries("neighbors") {
+    let fixed: BTreeSet<Vec<u8>> = tables
+        .entries("static_neighbors")
+        .into_iter()
+        .map(|(key, _)| key)
+        .collect();
+    // Of those that are static, what is heard does not count.
+    let learned = tables.entries("neighbors").into_iter();
+    for (key, values) in learned.filter(|(key, _)| !fixed.contains(key)) {
         let value = values
             .first()
             .and_then(|value| bytemuck::try_pod_read_unaligned::<Neighbor>(value).ok());
@@ -101,7 +195,7 @@ fn neighbors(tables: &dyn Tables, name: &impl Fn(u32) -> String) -> Vec<Value> {
 
 /// Routes from tables of the kernel.
 struct Dynamic {
-    next_hops: BTreeMap<u32, Route>,
+    next_hops: NextHops,
     /// The first of them, in order.
     shown: Vec<(IpAddr, RouteEntry)>,
     count: usize,
@@ -126,7 +220,7 @@ impl Dynamic {
         shown.sort_unstable_by_key(|(address, entry)| (*address, entry.length()));
         shown.truncate(Self::LISTED);
         Some(Self {
-            next_hops: next_hops(tables, "dynamic_next_hops"),
+            next_hops: NextHops::read(tables, "dynamic_next_hops", "dynamic_groups"),
             shown,
             count,
             pending,
@@ -134,32 +228,19 @@ impl Dynamic {
     }
 
     fn routes(&self, name: &impl Fn(u32) -> String) -> Vec<Value> {
-        let routes = self.shown.iter().filter_map(|(address, entry)| {
-            let route = self.next_hops.get(&entry.next_hop())?;
-            let table = if address.is_ipv4() {
-                "routes_v4"
-            } else {
-                "routes_v6"
-            };
-            let (to, via) = (
-                format!("{address}/{}", entry.length()),
-                next_hop(table, route.next_hop),
-            );
-            Some(json!({ "to": to, "port": name(route.port), "type": "dynamic", "via": via }))
+        let routes = self.shown.iter().flat_map(|(address, entry)| {
+            let to = format!("{address}/{}", entry.length());
+            let ways = self.next_hops.ways(entry.next_hop());
+            ways.map(move |way| {
+                let mut shown = way.shown(address.is_ipv4(), to.clone().into(), name);
+                if way.route.kind == ROUTE_VIA {
+                    shown["type"] = "dynamic".into();
+                }
+                shown
+            })
         });
         routes.collect()
     }
-}
-
-/// What routes lead to, by number.
-fn next_hops(tables: &dyn Tables, table: &str) -> BTreeMap<u32, Route> {
-    let entries = tables.entries(table).into_iter();
-    let next_hops = entries.filter_map(|(key, values)| {
-        let number = u32::from_ne_bytes(key.try_into().ok()?);
-        let route = bytemuck::try_pod_read_unaligned::<Route>(values.first()?).ok()?;
-        Some((number, route))
-    });
-    next_hops.filter(|(_, route)| route.kind != 0).collect()
 }
 
 /// The names of RFC 4861, 7.3.2, and two of ours.

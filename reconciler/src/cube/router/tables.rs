@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use ebpf_abi::{
     fib::BUCKET,
+    multipath::Group,
     router::{DYNAMIC_STRIDE, FIB_STRIDE, Route, RouteEntry, RouteKeyV4, RouteKeyV6, Routing},
 };
 use topology_schema::cube::router::{RoutesFrom, Spec};
 
 use super::routes::Routes;
 use crate::{
-    cube::{Context, Table},
+    cube::{Context, Table, room_for},
     resource::MapKind,
 };
 
@@ -27,7 +28,12 @@ const DYNAMIC_NEXT_HOPS: u32 = 4096;
 
 /// All tables of routes and next hops, and which of them are in use.
 pub(super) fn routes(context: &Context<'_>, spec: &Spec) -> (Vec<Table>, Routing) {
-    let Routes { next_hops, v4, v6 } = Routes::of(context, spec);
+    let Routes {
+        next_hops,
+        groups,
+        v4,
+        v6,
+    } = Routes::of(context, spec);
     let (v4, fib_v4) = by_size(v4, SMALL_V4);
     let (v6, fib_v6) = by_size(v6, SMALL_V6);
     let dynamic: usize = spec.routes_from.iter().map(most_routes).sum();
@@ -36,14 +42,18 @@ pub(super) fn routes(context: &Context<'_>, spec: &Spec) -> (Vec<Table>, Routing
         large_v4: u32::from(!fib_v4.is_empty()),
         large_v6: u32::from(!fib_v6.is_empty()),
         dynamic: u32::from(dynamic != 0),
+        groups: u32::from(!groups.is_empty() || dynamic != 0),
     };
     let route = size_of::<RouteEntry>();
     let next_hop = (4, size_of::<Route>());
     let keys = (size_of::<RouteKeyV4>(), size_of::<RouteKeyV6>());
     let room = next_hops_for(context);
+    let group = (4, size_of::<Group>());
+    let group_room = room_for(groups.len());
     let dynamic_room = if dynamic == 0 { 1 } else { DYNAMIC_NEXT_HOPS };
     let tables = vec![
         Table::config("next_hops", MapKind::Array, room, next_hop, next_hops),
+        Table::config("groups", MapKind::Hash, group_room, group, groups),
         Table::config("routes_v4", MapKind::LpmTrie, ROUTES, (keys.0, route), v4),
         Table::config("routes_v6", MapKind::LpmTrie, ROUTES, (keys.1, route), v6),
         fib_table_v4(fib_v4),
@@ -51,6 +61,7 @@ pub(super) fn routes(context: &Context<'_>, spec: &Spec) -> (Vec<Table>, Routing
         dynamic_v4,
         dynamic_v6,
         Table::learned("dynamic_next_hops", MapKind::Array, dynamic_room, next_hop),
+        Table::learned("dynamic_groups", MapKind::Hash, dynamic_room, group),
     ];
     (tables, routing)
 }

@@ -1,14 +1,16 @@
 //! The tables of a router for routes from elsewhere.
 
 use std::{
+    collections::BTreeMap,
     os::fd::{AsFd as _, OwnedFd},
     path::Path,
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use bytemuck::{bytes_of, try_pod_read_unaligned};
+use bytemuck::{Pod, bytes_of, try_pod_read_unaligned};
 use ebpf_abi::{
     fib::{V4_PENDING, V4_WRITERS},
+    multipath::Group,
     router::Route,
 };
 use topology_schema::Name;
@@ -28,6 +30,7 @@ use crate::{
 const V4: &str = "dynamic_v4";
 const V6: &str = "dynamic_v6";
 const NEXT_HOPS: &str = "dynamic_next_hops";
+const GROUPS: &str = "dynamic_groups";
 
 /// Who finds another number than its own has to read again what is there.
 const WRITERS: usize = V4_WRITERS as usize;
@@ -35,11 +38,12 @@ const PENDING: usize = V4_PENDING as usize;
 
 /// The tables of one router, mapped.
 pub struct DynamicTables {
-    tables: OpenTables<3>,
+    tables: OpenTables<4>,
     v4: Memory,
     v6: Memory,
     next_hops: OwnedFd,
     next_hop_limit: u32,
+    groups: OwnedFd,
 }
 
 impl DynamicTables {
@@ -49,9 +53,9 @@ impl DynamicTables {
     ///
     /// They are not there, or other ones than this `pcn` makes.
     pub fn open(root: &Path, topology: &Name, cube: &Name) -> Result<Self> {
-        let names = [V4, V6, NEXT_HOPS];
+        let names = [V4, V6, NEXT_HOPS, GROUPS];
         let (tables, opened) = OpenTables::open(root, topology, cube, names)?;
-        let [v4, v6, (next_hops, info)] = opened;
+        let [v4, v6, (next_hops, info), (groups, groups_info)] = opened;
         let map = |name: &str, (fd, info): (OwnedFd, MapInfo)| {
             let shape = maps::shape(&info).filter(|shape| shape.kind == MapKind::MappedArray);
             let shape = shape.ok_or_else(|| tables.foreign())?;
@@ -59,7 +63,10 @@ impl DynamicTables {
             Memory::new(&fd, bytes).map_err(|error| io("map", tables.pin(name), &error))
         };
         let (v4, v6) = (map(V4, v4)?, map(V6, v6)?);
-        if info.value_size as usize != size_of::<Route>() || v4.as_ref().len() <= PENDING {
+        if info.value_size as usize != size_of::<Route>()
+            || groups_info.value_size as usize != size_of::<Group>()
+            || v4.as_ref().len() <= PENDING
+        {
             return Err(tables.foreign());
         }
         Ok(Self {
@@ -68,6 +75,7 @@ impl DynamicTables {
             v6,
             next_hops,
             next_hop_limit: info.max_entries,
+            groups,
         })
     }
 
@@ -88,17 +96,28 @@ impl DynamicTables {
 
     /// Next hops that are in use, by number.
     pub fn next_hops(&self) -> Result<Vec<(u32, Route)>> {
-        let info: MapInfo =
-            bpf::info(self.next_hops.as_fd()).map_err(|error| self.failed(&error))?;
+        let mut routes = self.numbered::<Route>(&self.next_hops, NEXT_HOPS)?;
+        routes.retain(|(_, route)| route.kind != 0);
+        Ok(routes)
+    }
+
+    /// What groups there are, by number.
+    pub fn groups(&self) -> Result<BTreeMap<u32, Group>> {
+        let groups = self.numbered::<Group>(&self.groups, GROUPS)?;
+        Ok(groups.into_iter().collect())
+    }
+
+    fn numbered<T: Pod>(&self, fd: &OwnedFd, table: &str) -> Result<Vec<(u32, T)>> {
+        let failed = |error: &std::io::Error| io("read map", self.tables.pin(table), error);
+        let info: MapInfo = bpf::info(fd.as_fd()).map_err(|error| failed(&error))?;
         let shape = maps::shape(&info).ok_or_else(|| self.tables.foreign())?;
-        let entries =
-            maps::read(self.next_hops.as_fd(), &shape).map_err(|error| self.failed(&error))?;
-        let routes = entries.into_iter().filter_map(|(key, values)| {
+        let entries = maps::read(fd.as_fd(), &shape).map_err(|error| failed(&error))?;
+        let values = entries.into_iter().filter_map(|(key, values)| {
             let number = u32::from_ne_bytes(key.try_into().ok()?);
-            let route = try_pod_read_unaligned::<Route>(values.first()?).ok()?;
-            Some((number, route))
+            let value = try_pod_read_unaligned::<T>(values.first()?).ok()?;
+            Some((number, value))
         });
-        Ok(routes.filter(|(_, route)| route.kind != 0).collect())
+        Ok(values.collect())
     }
 
     /// One more than the highest number of a next hop.
@@ -109,11 +128,23 @@ impl DynamicTables {
     /// Writes a next hop.
     pub fn write_next_hop(&self, number: u32, route: &Route) -> Result<()> {
         bpf::update(self.next_hops.as_fd(), bytes_of(&number), bytes_of(route))
-            .map_err(|error| self.failed(&error))
+            .map_err(|error| self.not_written(NEXT_HOPS, &error))
     }
 
-    fn failed(&self, error: &std::io::Error) -> Error {
-        io("write map", self.tables.pin(NEXT_HOPS), error)
+    /// Writes a group.
+    pub fn write_group(&self, number: u32, group: &Group) -> Result<()> {
+        bpf::update(self.groups.as_fd(), bytes_of(&number), bytes_of(group))
+            .map_err(|error| self.not_written(GROUPS, &error))
+    }
+
+    /// Deletes a group.
+    pub fn delete_group(&self, number: u32) -> Result<()> {
+        bpf::delete(self.groups.as_fd(), bytes_of(&number))
+            .map_err(|error| self.not_written(GROUPS, &error))
+    }
+
+    fn not_written(&self, table: &str, error: &std::io::Error) -> Error {
+        io("write map", self.tables.pin(table), error)
     }
 
     /// Waits until no lookup that runs now is under way any more.

@@ -85,6 +85,7 @@ impl Interfaces {
                     ifindex: link.index,
                     ours: mine,
                     up: link.up,
+                    carrier: link.carrier,
                 },
             );
         }

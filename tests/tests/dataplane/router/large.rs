@@ -351,6 +351,7 @@ fn the_longer_prefix_counts_and_of_equal_ones_the_static_one() {
         large_v4: 1,
         large_v6: 1,
         dynamic: 1,
+        groups: 0,
     };
     let globals = Globals::from([("ROUTING".to_owned(), bytes_of(&routing).to_vec())]);
     for hook in Hook::ALL {

@@ -11,10 +11,12 @@ mod frames;
 mod large;
 mod local;
 mod mtu;
+mod multipath;
 mod ndp;
 mod neighbor;
 mod proxy;
 mod rate;
+mod special;
 mod waiting;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -149,6 +151,7 @@ fn route(kind: u32, port: u8, next_hop: IpAddr) -> Route {
         kind,
         port: port.into(),
         next_hop: word(next_hop),
+        cost: 0,
     }
 }
 

@@ -11,7 +11,7 @@ use ebpf_programs::{
     wire::{Arp, ETHERNET_LENGTH, ETHERTYPE_ARP, Ethernet},
 };
 
-use crate::{Input, neighbor, route_v4, router_port};
+use crate::{Input, multipath::NO_FLOW, neighbor, route_v4, router_port};
 
 #[inline(always)]
 pub fn receive<P: Packet>(packet: &P, input: &Input) -> Result<Verdict> {
@@ -20,7 +20,7 @@ pub fn receive<P: Packet>(packet: &P, input: &Input) -> Result<Verdict> {
         return Err(DropReason::Unsupported);
     }
     // A sender of zero is a probe (RFC 5227, 2.1.1): nothing to learn from it.
-    if let Some(route) = route_v4(arp.sender())
+    if let Some(route) = route_v4(arp.sender(), || NO_FLOW)
         && route.kind == ROUTE_CONNECTED
         && route.port == input.index
         && !arp.sender_mac.is_group()
@@ -33,7 +33,7 @@ pub fn receive<P: Packet>(packet: &P, input: &Input) -> Result<Verdict> {
     if arp.operation != Arp::REQUEST {
         return Ok(Verdict::CONSUMED);
     }
-    match route_v4(arp.target()) {
+    match route_v4(arp.target(), || NO_FLOW) {
         Some(route) if route.kind == ROUTE_LOCAL && route.port == input.index => {
             answer(packet, input, &arp)
         }
@@ -124,7 +124,7 @@ fn question<P: Packet>(packet: &mut P, output: u32, target: V4, station: Mac) ->
 /// The router's address on the network of `target` (RFC 1122, 2.3.2: the sender's own).
 #[inline(always)]
 fn own_address(first: V4, target: V4) -> V4 {
-    match route_v4(target) {
+    match route_v4(target, || NO_FLOW) {
         Some(route) if route.kind == ROUTE_CONNECTED => route.next_hop.v4(),
         _ => first,
     }

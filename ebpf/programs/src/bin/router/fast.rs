@@ -5,17 +5,10 @@ use ebpf_abi::router::{PART_LINK, PART_SLOW, ROUTE_CONNECTED, ROUTE_VIA};
 use ebpf_programs::{
     Packet, Result,
     standard::{self, Verdict},
-    wire::{
-        ETHERNET_LENGTH, ICMPV6_NEIGHBOR_ADVERTISEMENT, ICMPV6_ROUTER_SOLICITATION, Ipv4, Ipv6,
-        PROTOCOL_ICMPV6,
-    },
+    wire::{ETHERNET_LENGTH, Ipv4, Ipv6},
 };
 
-use crate::{
-    Input, ipv4,
-    ipv6::{self, PAYLOAD},
-    neighbor, part, route_v4, route_v6, router_port,
-};
+use crate::{Input, ipv4, ipv6, multipath, neighbor, part, route_v4, route_v6, router_port};
 
 #[inline(always)]
 pub fn ipv4<P: Packet>(packet: &mut P, input: &Input) -> Result<Verdict> {
@@ -24,7 +17,7 @@ pub fn ipv4<P: Packet>(packet: &mut P, input: &Input) -> Result<Verdict> {
         return Ok(part(PART_SLOW));
     }
     ipv4::check(packet, input, &ip, 0)?;
-    let Some(route) = route_v4(ip.destination) else {
+    let Some(route) = route_v4(ip.destination, || multipath::flow_v4(packet)) else {
         return Ok(part(PART_SLOW));
     };
     if !matches!(route.kind, ROUTE_CONNECTED | ROUTE_VIA) || ip.ttl <= 1 {
@@ -50,19 +43,14 @@ pub fn ipv4<P: Packet>(packet: &mut P, input: &Input) -> Result<Verdict> {
 pub fn ipv6<P: Packet>(packet: &mut P, input: &Input) -> Result<Verdict> {
     let ip = packet.load::<Ipv6>(ETHERNET_LENGTH)?;
     ipv6::check(packet, &ip)?;
-    if ip.next_header == PROTOCOL_ICMPV6
-        && matches!(
-            packet.load::<u8>(PAYLOAD)?,
-            ICMPV6_ROUTER_SOLICITATION..=ICMPV6_NEIGHBOR_ADVERTISEMENT
-        )
-    {
+    if ipv6::is_neighbor_discovery(packet, &ip)? {
         return Ok(part(PART_LINK));
     }
     ipv6::check_destination(input, &ip)?;
     if ip.destination.is_link_local() || ip.source.is_link_local() || ip.hop_limit <= 1 {
         return Ok(part(PART_SLOW));
     }
-    let Some(route) = route_v6(ip.destination) else {
+    let Some(route) = route_v6(ip.destination, || multipath::flow_v6(packet)) else {
         return Ok(part(PART_SLOW));
     };
     if !matches!(route.kind, ROUTE_CONNECTED | ROUTE_VIA) {

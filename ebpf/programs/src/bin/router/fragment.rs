@@ -25,7 +25,7 @@ use ebpf_programs::{
 };
 
 use crate::{
-    Input, arp, ipv4,
+    Input, arp, ipv4, multipath,
     neighbor::{self, State},
     part, route_v4, router_port, segment_header, waiting,
 };
@@ -41,7 +41,7 @@ const BLOCK: u32 = 512;
 pub fn forward(packet: &mut Tc, input: &Input) -> Result<Verdict> {
     let ip = packet.load::<Ipv4>(ETHERNET_LENGTH)?;
     // Whoever left the packet to us has checked it, options included.
-    let Some(route) = route_v4(ip.destination) else {
+    let Some(route) = route_v4(ip.destination, || multipath::flow_v4(packet)) else {
         return Ok(part(PART_SLOW));
     };
     if !matches!(route.kind, ROUTE_CONNECTED | ROUTE_VIA) || ip.ttl <= 1 {

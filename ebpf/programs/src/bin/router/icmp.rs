@@ -9,6 +9,7 @@ use ebpf_abi::{
 };
 use ebpf_programs::{
     Packet, Result, clock,
+    packet::bounded,
     standard::{self, Verdict},
     wire::{
         ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Icmp, Ipv4, Ipv6, PROTOCOL_ICMP,
@@ -189,17 +190,21 @@ fn quoted_length(length: u32, limit: usize) -> u32 {
 #[inline(always)]
 fn quotation_sum<P: Packet>(packet: &P, offset: usize, length: u32) -> Result<u64> {
     let scratch: *mut u8 = QUOTATION.get_ptr_mut(0).ok_or(DropReason::NoMemory)?.cast();
-    // The verifier follows bounds through a mask, not through the caller's comparison.
-    let length = length & (SCRATCH as u32 / 2 * 2 - 1);
     if length == 0 || length > QUOTE_V6 as u32 {
         return Err(DropReason::Malformed);
     }
-    // SAFETY: offsets are below SCRATCH - 8. The kernel sums words, so the bytes after the last
+    // The verifier follows bounds through a mask, not through a comparison.
+    let length = bounded::<{ SCRATCH as u32 }>(length);
+    const WORDS: u32 = (SCRATCH as u32 - 1) & !3;
+    // SAFETY: offsets are below SCRATCH - 4. The kernel sums words, so the bytes after the last
     // one must be zero.
     unsafe {
-        scratch.add((length & !3) as usize).cast::<u32>().write(0);
+        scratch
+            .add((length & WORDS) as usize)
+            .cast::<u32>()
+            .write(0);
         packet.copy_out(offset as u32, scratch, length)?;
-        let words = (length + 3) & !3;
+        let words = (length + 3) & WORDS;
         let sum = bpf_csum_diff(core::ptr::null_mut(), 0, scratch.cast(), words, 0);
         if sum < 0 {
             return Err(DropReason::NoMemory);

@@ -5,7 +5,8 @@ use ebpf_abi::{
     checksum,
     counters::DropReason,
     router::{
-        PART_FRAGMENT, PART_SLOW, ROUTE_BROADCAST, ROUTE_CONNECTED, ROUTE_LOCAL, Route, RouterPort,
+        PART_FRAGMENT, PART_LINK, PART_SLOW, ROUTE_BROADCAST, ROUTE_CONNECTED, ROUTE_LOCAL,
+        ROUTE_PROHIBIT, ROUTE_UNREACHABLE, ROUTE_VIA, Route, RouterPort,
     },
 };
 use ebpf_programs::{
@@ -14,14 +15,15 @@ use ebpf_programs::{
     wire::{
         ETHERNET_LENGTH, ETHERTYPE_IPV4, Ethernet, ICMP_ECHO, ICMP_ECHO_REPLY,
         ICMP_FRAGMENTATION_NEEDED, ICMP_TIME_EXCEEDED, ICMP_UNREACHABLE, ICMP_UNREACHABLE_HOST,
-        ICMP_UNREACHABLE_NET, ICMP_UNREACHABLE_PORT, ICMP_UNREACHABLE_PROTOCOL, Icmp, Ipv4,
-        PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP,
+        ICMP_UNREACHABLE_NET, ICMP_UNREACHABLE_PORT, ICMP_UNREACHABLE_PROHIBITED,
+        ICMP_UNREACHABLE_PROTOCOL, Icmp, Ipv4, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP,
     },
 };
 
 use crate::{
     Input, Outcome, arp,
     icmp::{self, Error, TTL},
+    multipath,
     neighbor::{self, State},
     part, route_v4, router_port, segment_header, waiting,
 };
@@ -87,13 +89,17 @@ pub fn oversize<P: Packet>(ip: &Ipv4) -> Verdict {
 
 #[inline(always)]
 fn route<P: Packet>(packet: &mut P, input: &Input, ip: &Ipv4) -> Result<Outcome<V4>> {
-    let Some(route) = route_v4(ip.destination) else {
+    let Some(route) = route_v4(ip.destination, || multipath::flow_v4(packet)) else {
         return Ok(unreachable(ICMP_UNREACHABLE_NET, DropReason::NoRoute));
     };
-    match route.kind {
-        ROUTE_LOCAL => return deliver(packet, input, ip),
-        ROUTE_BROADCAST => return Err(DropReason::NotForwarded),
-        _ => {}
+    // One comparison: more are so many ways more for the verifier.
+    if !matches!(route.kind, ROUTE_CONNECTED | ROUTE_VIA) {
+        return match route.kind {
+            ROUTE_LOCAL => deliver(packet, input, ip),
+            ROUTE_BROADCAST => Err(DropReason::NotForwarded),
+            // Before the time to live is looked at, as where there is no route.
+            _ => Ok(Outcome::Verdict(part(PART_LINK))),
+        };
     }
     if ip.ttl <= 1 {
         let error = Error {
@@ -105,6 +111,26 @@ fn route<P: Packet>(packet: &mut P, input: &Input, ip: &Ipv4) -> Result<Outcome<
         return Ok(Outcome::Report(error));
     }
     forward(packet, input, ip, route.port, next_hop(route, ip))
+}
+
+/// What becomes of a packet that a route leads nowhere. Codes are those that Linux has for such
+/// routes.
+#[inline(always)]
+pub fn refuse<P: Packet>(packet: &mut P, input: &Input) -> Result<Verdict> {
+    let ip = packet.load::<Ipv4>(ETHERNET_LENGTH)?;
+    let kind = route_v4(ip.destination, || multipath::flow_v4(packet)).map(|route| route.kind);
+    let (code, reason) = match kind {
+        Some(ROUTE_UNREACHABLE) => (ICMP_UNREACHABLE_HOST, DropReason::NoRoute),
+        Some(ROUTE_PROHIBIT) => (ICMP_UNREACHABLE_PROHIBITED, DropReason::Prohibited),
+        _ => return Err(DropReason::Blackhole),
+    };
+    let error = Error {
+        kind: ICMP_UNREACHABLE,
+        code,
+        rest: 0,
+        reason,
+    };
+    report(packet, input, &ip, error)
 }
 
 #[inline(always)]

@@ -4,15 +4,19 @@ use ebpf_abi::{
     address::{Be16, Mac, V6},
     checksum,
     counters::DropReason,
-    router::{ROUTE_CONNECTED, ROUTE_LOCAL, Route, RouterPort},
+    router::{
+        PART_LINK, ROUTE_CONNECTED, ROUTE_LOCAL, ROUTE_PROHIBIT, ROUTE_UNREACHABLE, ROUTE_VIA,
+        Route, RouterPort,
+    },
 };
 use ebpf_programs::{
     Packet, Result,
     standard::{self, Verdict},
     wire::{
         ETHERNET_LENGTH, ETHERTYPE_IPV6, Ethernet, ICMPV6_ADDRESS_UNREACHABLE, ICMPV6_ECHO,
-        ICMPV6_ECHO_REPLY, ICMPV6_NO_ROUTE, ICMPV6_PACKET_TOO_BIG, ICMPV6_PARAMETER_PROBLEM,
-        ICMPV6_PORT_UNREACHABLE, ICMPV6_TIME_EXCEEDED, ICMPV6_UNREACHABLE, Icmp, Ipv6,
+        ICMPV6_ECHO_REPLY, ICMPV6_NEIGHBOR_ADVERTISEMENT, ICMPV6_NO_ROUTE, ICMPV6_PACKET_TOO_BIG,
+        ICMPV6_PARAMETER_PROBLEM, ICMPV6_PORT_UNREACHABLE, ICMPV6_PROHIBITED,
+        ICMPV6_ROUTER_SOLICITATION, ICMPV6_TIME_EXCEEDED, ICMPV6_UNREACHABLE, Icmp, Ipv6,
         PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP,
     },
 };
@@ -20,9 +24,9 @@ use ebpf_programs::{
 use crate::{
     Input, Outcome,
     icmp::{self, Error, TTL},
-    ndp,
+    multipath, ndp,
     neighbor::{self, State},
-    route_v6, router_port, segment_header, waiting,
+    part, route_v6, router_port, segment_header, waiting,
 };
 
 /// Where the header after the IPv6 header starts.
@@ -52,6 +56,19 @@ pub fn receive<P: Packet>(packet: &mut P, input: &Input) -> Result<Verdict> {
         }
         Outcome::Report(error) => report(packet, input, &ip, error),
     }
+}
+
+/// True for messages of neighbour discovery.
+#[inline(always)]
+pub fn is_neighbor_discovery<P: Packet>(packet: &P, ip: &Ipv6) -> Result<bool> {
+    if ip.next_header != PROTOCOL_ICMPV6 {
+        return Ok(false);
+    }
+    let kind = packet.load::<u8>(PAYLOAD)?;
+    Ok(matches!(
+        kind,
+        ICMPV6_ROUTER_SOLICITATION..=ICMPV6_NEIGHBOR_ADVERTISEMENT
+    ))
 }
 
 /// What cannot be forwarded nor be for the router, whatever the routes.
@@ -105,7 +122,7 @@ fn route<P: Packet>(packet: &mut P, input: &Input, ip: &Ipv6) -> Result<Outcome<
             Err(DropReason::NotForwarded)
         };
     }
-    let Some(route) = route_v6(ip.destination) else {
+    let Some(route) = route_v6(ip.destination, || multipath::flow_v6(packet)) else {
         return Ok(unreachable(ICMPV6_NO_ROUTE, DropReason::NoRoute));
     };
     if route.kind == ROUTE_LOCAL {
@@ -113,6 +130,10 @@ fn route<P: Packet>(packet: &mut P, input: &Input, ip: &Ipv6) -> Result<Outcome<
     }
     if ip.source.is_link_local() {
         return Err(DropReason::NotForwarded);
+    }
+    // Before the hop limit is looked at, as where there is no route.
+    if !matches!(route.kind, ROUTE_CONNECTED | ROUTE_VIA) {
+        return Ok(Outcome::Verdict(part(PART_LINK)));
     }
     if ip.hop_limit <= 1 {
         let error = Error {
@@ -124,6 +145,25 @@ fn route<P: Packet>(packet: &mut P, input: &Input, ip: &Ipv6) -> Result<Outcome<
         return Ok(Outcome::Report(error));
     }
     forward(packet, input, ip, route.port, next_hop(route, ip))
+}
+
+/// What becomes of a packet that a route leads nowhere. Codes are those that Linux has for such
+/// routes.
+#[inline(always)]
+pub fn refuse<P: Packet>(packet: &mut P, input: &Input, ip: &Ipv6) -> Result<Verdict> {
+    let kind = route_v6(ip.destination, || multipath::flow_v6(packet)).map(|route| route.kind);
+    let (code, reason) = match kind {
+        Some(ROUTE_UNREACHABLE) => (ICMPV6_NO_ROUTE, DropReason::NoRoute),
+        Some(ROUTE_PROHIBIT) => (ICMPV6_PROHIBITED, DropReason::Prohibited),
+        _ => return Err(DropReason::Blackhole),
+    };
+    let error = Error {
+        kind: ICMPV6_UNREACHABLE,
+        code,
+        rest: 0,
+        reason,
+    };
+    report(packet, input, ip, error)
 }
 
 #[inline(always)]

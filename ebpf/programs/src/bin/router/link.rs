@@ -1,14 +1,14 @@
 //! What concerns the link itself: ARP, neighbour discovery, and what user space sends in the
-//! router's name.
+//! router's name. And, so that no program is too large, packets that a route leads nowhere.
 
 use ebpf_abi::{counters::DropReason, router::RouterPort};
 use ebpf_programs::{
     Packet, Result,
     standard::{self, Verdict},
-    wire::{ETHERNET_LENGTH, ETHERTYPE_ARP, Ethernet, Ipv6},
+    wire::{ETHERNET_LENGTH, ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, Ipv6},
 };
 
-use crate::{Input, arp, ipv6, ndp};
+use crate::{Input, arp, ipv4, ipv6, ndp};
 
 #[inline(always)]
 pub fn receive<P: Packet>(packet: &mut P, input: &Input) -> Result<Verdict> {
@@ -18,8 +18,14 @@ pub fn receive<P: Packet>(packet: &mut P, input: &Input) -> Result<Verdict> {
     if input.ethertype == ETHERTYPE_ARP {
         return arp::receive(packet, input);
     }
+    if input.ethertype == ETHERTYPE_IPV4 {
+        return ipv4::refuse(packet, input);
+    }
     let ip = packet.load::<Ipv6>(ETHERNET_LENGTH)?;
     ipv6::check(packet, &ip)?;
+    if !ipv6::is_neighbor_discovery(packet, &ip)? {
+        return ipv6::refuse(packet, input, &ip);
+    }
     ndp::receive(packet, input, &ip)
 }
 

@@ -19,6 +19,7 @@ mod icmp;
 mod ipv4;
 mod ipv6;
 mod link;
+mod multipath;
 mod ndp;
 mod neighbor;
 mod waiting;
@@ -34,8 +35,8 @@ use ebpf_abi::{
     chain::{CubeChain, MIN_PORTS},
     counters::DropReason,
     router::{
-        DYNAMIC_STRIDE, FIB_STRIDE, PART_LINK, Route, RouteEntry, RouteKeyV4, RouteKeyV6,
-        RouterPort, Routing, Settings,
+        DYNAMIC_STRIDE, FIB_STRIDE, PART_LINK, ROUTE_GROUP, Route, RouteEntry, RouteKeyV4,
+        RouteKeyV6, RouterPort, Routing, Settings,
     },
 };
 use ebpf_programs::{
@@ -51,6 +52,7 @@ use ebpf_programs::{
 #[unsafe(no_mangle)]
 static SETTINGS: Global<Settings> = Global::new(Settings {
     parts: CubeChain::for_ports(0).part(1),
+    seed: 0,
 });
 
 #[map(name = "router_ports")]
@@ -77,6 +79,7 @@ static ROUTING: Global<Routing> = Global::new(Routing {
     large_v4: 0,
     large_v6: 0,
     dynamic: 0,
+    groups: 0,
 });
 
 #[classifier]
@@ -252,9 +255,10 @@ fn router_port(index: u32) -> Result<&'static RouterPort> {
     ROUTER_PORTS.get(index).ok_or(DropReason::NotLinked)
 }
 
-/// Where packets to an address go.
+/// Where packets to an address go. `flow` is asked for the hash of their flow where there are
+/// several ways.
 #[inline(always)]
-fn route_v4(address: V4) -> Option<&'static Route> {
+fn route_v4(address: V4, flow: impl FnOnce() -> u32) -> Option<&'static Route> {
     let routing = ROUTING.load();
     let fixed = if routing.large_v4 != 0 {
         fib::lookup_v4::<FIB_STRIDE>(&FIB_V4, address)
@@ -270,12 +274,12 @@ fn route_v4(address: V4) -> Option<&'static Route> {
     } else {
         RouteEntry::NONE
     };
-    next_hop(fixed, dynamic)
+    next_hop(fixed, dynamic, flow)
 }
 
 /// The same for IPv6.
 #[inline(always)]
-fn route_v6(address: V6) -> Option<&'static Route> {
+fn route_v6(address: V6, flow: impl FnOnce() -> u32) -> Option<&'static Route> {
     let routing = ROUTING.load();
     let fixed = if routing.large_v6 != 0 {
         fixed_v6(address)
@@ -291,7 +295,7 @@ fn route_v6(address: V6) -> Option<&'static Route> {
     } else {
         RouteEntry::NONE
     };
-    next_hop(fixed, dynamic)
+    next_hop(fixed, dynamic, flow)
 }
 
 struct Fixed;
@@ -326,14 +330,28 @@ fn dynamic_v6(address: V6) -> RouteEntry {
 /// What becomes of a packet. The longer prefix counts; where both are as long, the static route
 /// and the connected network do (administrative distance).
 #[inline(always)]
-fn next_hop(fixed: RouteEntry, dynamic: RouteEntry) -> Option<&'static Route> {
+fn next_hop(
+    fixed: RouteEntry,
+    dynamic: RouteEntry,
+    flow: impl FnOnce() -> u32,
+) -> Option<&'static Route> {
     let is_better = fixed == RouteEntry::NONE || dynamic.length() > fixed.length();
-    let route = if dynamic != RouteEntry::NONE && is_better {
+    let is_dynamic = dynamic != RouteEntry::NONE && is_better;
+    let route = if is_dynamic {
         DYNAMIC_NEXT_HOPS.get(dynamic.next_hop())
     } else if fixed != RouteEntry::NONE {
         NEXT_HOPS.get(fixed.next_hop())
     } else {
         None
     };
-    route.filter(|route| route.kind != 0)
+    let mut route = route?;
+    if ROUTING.load().groups != 0 && route.kind == ROUTE_GROUP {
+        let flow = flow();
+        route = if is_dynamic {
+            multipath::dynamic_member(dynamic.next_hop(), flow)
+        } else {
+            multipath::member(fixed.next_hop(), flow)
+        }?;
+    }
+    (route.kind != 0).then_some(route)
 }

@@ -17,7 +17,7 @@ use ebpf_programs::{
     },
 };
 
-use crate::{Input, advertise, ipv6::PAYLOAD, neighbor, route_v6, router_port};
+use crate::{Input, advertise, ipv6::PAYLOAD, multipath::NO_FLOW, neighbor, route_v6, router_port};
 
 /// Bytes of a frame with a neighbour message.
 const FRAME: usize = PAYLOAD + size_of::<NeighborMessage>();
@@ -51,7 +51,7 @@ fn solicitation<P: Packet>(packet: &mut P, input: &Input, ip: &Ipv6) -> Result<V
             .unwrap_or(input.station);
         learn(input, ip.source, mac, false, true);
     }
-    let route = route_v6(target);
+    let route = route_v6(target, || NO_FLOW);
     let ours = target == input.port.link_local
         || route.is_some_and(|route| route.kind == ROUTE_LOCAL && route.port == input.index);
     // Who checks an address for duplicates asks about its own link, not what is behind others.
@@ -159,7 +159,7 @@ pub fn link_layer_address<P: Packet>(
 #[inline(always)]
 pub fn learn(input: &Input, address: V6, mac: Mac, answers: bool, overrides: bool) {
     let on_link = (address.is_link_local() && address != input.port.link_local)
-        || route_v6(address)
+        || route_v6(address, || NO_FLOW)
             .is_some_and(|route| route.kind == ROUTE_CONNECTED && route.port == input.index);
     if on_link && !mac.is_group() {
         let key = neighbor::key_v6(input.index, address);
