@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use topology_schema::{Endpoint, Name};
 
-use crate::{cube::driver_for, graph::TopologyGraph};
+use crate::{classify::RuleNumbers, cube::driver_for, graph::TopologyGraph};
 
 /// The numbers of one topology.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,9 @@ pub struct Allocation {
     /// What drivers number themselves, by cube and by what has the numbers.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     runs: BTreeMap<String, BTreeMap<String, Run>>,
+    /// Numbers of rules, by cube.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    rules: BTreeMap<String, RuleNumbers>,
 }
 
 /// Numbers that follow one another.
@@ -45,15 +48,22 @@ impl Allocation {
     pub fn new(graph: &TopologyGraph<'_>, before: &Self) -> Self {
         let mut wanted = Self::default();
         for (name, cube) in &graph.topology().topology().spec.cubes {
+            let driver = driver_for(cube.kind());
+            let runs = driver.numbered(&cube.cube);
+            if !runs.is_empty() {
+                let unnumbered = |(what, count)| (what, Run { first: 0, count });
+                let runs = runs.into_iter().map(unnumbered).collect();
+                wanted.runs.insert(name.to_string(), runs);
+            }
+            let lists = driver.rule_lists(&cube.cube);
+            if !lists.is_empty() {
+                let before = before.rules.get(name.as_str());
+                let numbers = RuleNumbers::new(&lists, before);
+                wanted.rules.insert(name.to_string(), numbers);
+            }
             if cube.kind().is_transparent() {
                 wanted.attachments.entry(name.to_string()).or_default();
             } else {
-                let runs = driver_for(cube.kind()).numbered(&cube.cube);
-                if !runs.is_empty() {
-                    let unnumbered = |(what, count)| (what, Run { first: 0, count });
-                    let runs = runs.into_iter().map(unnumbered).collect();
-                    wanted.runs.insert(name.to_string(), runs);
-                }
                 wanted.ports.insert(
                     name.to_string(),
                     graph
@@ -148,6 +158,11 @@ impl Allocation {
         runs.map(|(_, run)| run.first + run.count)
             .max()
             .unwrap_or(0)
+    }
+
+    /// The numbers of a cube's rules; `None` for a cube without.
+    pub fn rules(&self, cube: &Name) -> Option<&RuleNumbers> {
+        self.rules.get(cube.as_str())
     }
 
     /// The index of an attachment.

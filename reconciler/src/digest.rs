@@ -52,6 +52,12 @@ impl Digest {
         u16::from_be_bytes([hash[0], hash[1]])
     }
 
+    /// The first 32 bits of the hash.
+    pub fn number(self) -> u32 {
+        let hash = self.0.finalize();
+        u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]])
+    }
+
     /// A locally administered unicast address (IEEE 802, 8.2).
     pub fn mac(self) -> MacAddr {
         let hash = self.0.finalize();

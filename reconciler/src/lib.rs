@@ -9,6 +9,7 @@ pub mod allocation;
 mod announce;
 pub mod change;
 pub mod checks;
+pub mod classify;
 pub mod cli;
 pub mod commit;
 pub mod cube;

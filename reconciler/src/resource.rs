@@ -212,6 +212,20 @@ impl Bank {
         ebpf_abi::chain::in_bank(index, self as u32)
     }
 
+    /// A key in the kernel's map: of what ends with an index, the last four bytes.
+    pub fn key(self, key: &[u8]) -> Vec<u8> {
+        let Some((what, index)) = key.split_last_chunk::<4>() else {
+            return key.to_vec();
+        };
+        [what, &self.place(u32::from_ne_bytes(*index)).to_ne_bytes()].concat()
+    }
+
+    /// In which bank an entry of the kernel's map is, by its key; `None` for a key without a place.
+    pub fn of_key(key: &[u8]) -> Option<Self> {
+        let place = key.last_chunk::<4>()?;
+        Some(Self::of_place(u32::from_ne_bytes(*place)))
+    }
+
     /// In which bank the entry at this place of the kernel's map is.
     pub fn of_place(place: u32) -> Self {
         Self::ALL[(place % ebpf_abi::chain::BANKS) as usize]
@@ -223,8 +237,9 @@ impl Bank {
 pub enum Content {
     /// Ours: compared with the kernel, repaired.
     Config(BTreeMap<Vec<u8>, Template>),
-    /// Ours, an array with all entries once per bank: by index.
-    Banked(BTreeMap<u32, Template>),
+    /// Ours, with all entries once per bank. A key ends with an index, of which each bank has a
+    /// place of its own ([`Bank::key`]); an array's key is nothing else.
+    Banked(BTreeMap<Vec<u8>, Template>),
     /// The data plane's: never compared, never cleared.
     Learned,
     /// Programs: each slot is a resource of its own.
@@ -238,9 +253,8 @@ impl Content {
             Self::Config(entries) => Some(Cow::Borrowed(entries)),
             Self::Banked(entries) => {
                 let in_bank = |bank: Bank| {
-                    entries.iter().map(move |(index, value)| {
-                        (bank.place(*index).to_ne_bytes().to_vec(), value.clone())
-                    })
+                    let entries = entries.iter();
+                    entries.map(move |(key, value)| (bank.key(key), value.clone()))
                 };
                 let entries = Bank::ALL.into_iter().flat_map(in_bank);
                 Some(Cow::Owned(entries.collect()))

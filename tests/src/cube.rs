@@ -171,6 +171,18 @@ impl Cube {
         }
     }
 
+    /// How many instructions the verifier went through.
+    pub fn verified_instructions(&self) -> u32 {
+        let program = self.program.as_ref().expect("loaded");
+        let path = format!("/proc/self/fdinfo/{}", program.as_raw_fd());
+        let text = std::fs::read_to_string(path).expect("procfs is mounted");
+        let mut lines = text.lines();
+        let count = lines.find_map(|line| line.strip_prefix("verified_insns:"));
+        count
+            .and_then(|count| count.trim().parse().ok())
+            .expect("Linux 5.17")
+    }
+
     fn map(&self, name: &str) -> &Map {
         self.maps
             .get(name)
@@ -183,6 +195,14 @@ impl Cube {
         assert_eq!(map.attributes.key_size as usize, size_of::<K>());
         assert_eq!(map.attributes.value_size as usize, size_of::<V>());
         bpf::update(map.fd.as_fd(), bytes_of(&key), bytes_of(&value)).expect("the table has room");
+    }
+
+    /// Writes an entry of a table, as the bytes that a plan has for it.
+    pub fn write_bytes(&self, map: &str, key: &[u8], value: &[u8]) {
+        let map = self.map(map);
+        assert_eq!(map.attributes.key_size as usize, key.len());
+        assert_eq!(map.attributes.value_size as usize, value.len());
+        bpf::update(map.fd.as_fd(), key, value).expect("the table has room");
     }
 
     /// Writes an entry of a table that is there once per bank.

@@ -13,6 +13,8 @@ pub mod address;
 pub mod bridge;
 pub mod chain;
 pub mod checksum;
+pub mod classifier;
+pub mod classify;
 pub mod counters;
 pub mod ddos_mitigator;
 pub mod entry;

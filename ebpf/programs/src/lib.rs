@@ -14,6 +14,7 @@
 #![feature(asm_experimental_arch)]
 
 pub mod atomic;
+pub mod classifier;
 pub mod clock;
 pub mod counters;
 pub mod fib;

@@ -20,6 +20,7 @@ use topology_schema::{Cube, CubeKind, Endpoint, MacAddr, Name};
 
 use crate::{
     allocation::Allocation,
+    classify,
     digest::Digest,
     down::Down,
     graph::TopologyGraph,
@@ -80,6 +81,12 @@ pub trait CubeDriver: Sync {
     /// something else: it must not have the same name.
     fn numbered(&self, _cube: &Cube) -> BTreeMap<String, u32> {
         BTreeMap::new()
+    }
+
+    /// Lists of rules of which the first that matches decides, in the order of the data plane's
+    /// numbers of lists. They get numbers that stay with them ([`Allocation::rules`]).
+    fn rule_lists(&self, _cube: &Cube) -> Vec<Vec<classify::Rule>> {
+        Vec::new()
     }
 
     /// How a person names a table's entry: `routes/10.0.0.0/8`. `None` for entries that follow
@@ -244,11 +251,36 @@ impl Table {
     ) -> Self {
         let entries = entries
             .into_iter()
-            .map(|(index, value)| (index, Template::plain(value)))
+            .map(|(at, value)| (index(at), Template::plain(value)))
             .collect();
         Self {
             name,
             shape: MapShape::banked(MapKind::Array, value_size, len),
+            content: Content::Banked(entries),
+        }
+    }
+
+    /// A hash with content of ours that changes together with the wiring. A key ends with an index
+    /// in the machine's byte order, as those of arrays: in the kernel's map it is the index's place
+    /// in a bank (`ebpf_abi::chain::in_bank`). `max_entries` is the number of entries in one bank.
+    pub fn banked_keyed(
+        name: &'static str,
+        max_entries: u32,
+        (key_size, value_size): (usize, usize),
+        entries: BTreeMap<Vec<u8>, Vec<u8>>,
+    ) -> Self {
+        let entries = entries
+            .into_iter()
+            .map(|(key, value)| (key, Template::plain(value)))
+            .collect();
+        Self {
+            name,
+            shape: MapShape {
+                kind: MapKind::Hash,
+                key_size: key_size as u32,
+                value_size: value_size as u32,
+                max_entries: ebpf_abi::chain::in_bank(max_entries, 0),
+            },
             content: Content::Banked(entries),
         }
     }

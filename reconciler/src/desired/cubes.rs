@@ -8,7 +8,7 @@ use topology_schema::Name;
 use super::{Builder, Describer, Parts};
 use crate::{
     address::Address,
-    cube::{Context, driver_for},
+    cube::{Context, driver_for, index},
     graph::TopologyGraph,
     resource::{Content, Hook, Map, MapKind, MapShape, PinPath, Program},
     wiring,
@@ -89,7 +89,8 @@ impl<'a> Builder<'a, '_> {
                     self.desired.programs.insert(pin, program);
                 }
             }
-            let ports = self.port_table(name, chain);
+            let ports = self.port_table(name, chain).into_iter();
+            let ports = ports.map(|(port, value)| (index(port), value)).collect();
             let value = size_of::<ebpf_abi::port::Port>();
             let shape = MapShape::banked(MapKind::Array, value, chain.capacity);
             let map = Map {

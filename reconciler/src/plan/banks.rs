@@ -102,8 +102,9 @@ impl Planner<'_> {
             let Some(mut diff) = self.diff(path) else {
                 continue;
             };
-            diff.retain(|key| place_of(key).is_some_and(|place| Bank::of_place(place) == bank));
-            for (op, undo) in diff.puts(path).into_iter().chain(diff.deletes(path)) {
+            diff.retain(|key| Bank::of_key(key) == Some(bank));
+            // What goes makes room for what comes.
+            for (op, undo) in diff.deletes(path).into_iter().chain(diff.puts(path)) {
                 differences.push(Difference {
                     address: map.owner.clone(),
                     op,
@@ -197,9 +198,4 @@ impl Planner<'_> {
             .map(|(path, _)| path)
             .collect()
     }
-}
-
-/// The index in an array's key.
-fn place_of(key: &[u8]) -> Option<u32> {
-    Some(u32::from_ne_bytes(key.try_into().ok()?))
 }

@@ -9,6 +9,7 @@ mod bridge_multicast;
 mod bridge_storm;
 mod bridge_stp;
 mod bridge_vlan;
+mod classifier;
 mod ddos_mitigator;
 mod entry;
 mod flow;
@@ -17,3 +18,5 @@ mod hello;
 mod hello_transparent;
 mod random;
 mod router;
+#[path = "../../../reconciler/tests/support/rules.rs"]
+mod rules;

@@ -1,0 +1,18 @@
+//! Lists of rules and the tables in which data planes look packets up
+//! ([`ebpf_abi::classifier`]). Pure.
+
+pub mod host;
+mod numbers;
+pub mod oracle;
+mod partition;
+mod ports;
+mod rule;
+mod tables;
+mod template;
+
+pub use self::{
+    numbers::RuleNumbers,
+    ports::Ports,
+    rule::{AddressMatch, Addresses, Family, Rule},
+    tables::{room, tables},
+};
