@@ -6,6 +6,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd},
 };
 
+use ebpf_abi::router::{Route, RouterPort};
 use integration_tests::{
     command::run,
     lab::{Lab, run_test},
@@ -187,7 +188,7 @@ fn entries() {
             what: "a next hop was changed",
             happen: |lab| {
                 with_map(lab, "live/cubes/r/next_hops", |map| {
-                    spoil(map, &1u32.to_ne_bytes(), 24)
+                    spoil(map, &1u32.to_ne_bytes(), size_of::<Route>())
                 });
             },
             drift: &["cube/r"],
@@ -241,7 +242,7 @@ fn entries() {
             what: "a router's port was changed",
             happen: |lab| {
                 with_map(lab, "live/cubes/r/router_ports", |map| {
-                    spoil(map, &0u32.to_ne_bytes(), 44)
+                    spoil(map, &0u32.to_ne_bytes(), size_of::<RouterPort>())
                 })
             },
             drift: &["cube/r/ports/lan"],

@@ -331,3 +331,52 @@ fn a_next_hop_that_comes_takes_only_its_share() {
         lab.pcn("destroy --yes ways").expect(0);
     });
 }
+
+/// Two ways inside of namespaces of the topology.
+const INSIDE: &str = "
+apiVersion: pcn.dev/v1alpha1
+kind: Topology
+metadata: { name: inside }
+spec:
+  drift: DRIFT
+  namespaces:
+    a: { interfaces: { eth0: { addresses: [10.2.0.1/24] } } }
+    b: { interfaces: { eth0: { addresses: [10.3.0.1/24] } } }
+  cubes:
+    r1:
+      router:
+        ports:
+          a: { addresses: [10.2.0.254/24] }
+          b: { addresses: [10.3.0.254/24] }
+        routes:
+          - { to: 192.0.2.0/24, via: 10.2.0.1 }
+          - { to: 192.0.2.0/24, via: 10.3.0.1, cost: 2 }
+  links: [[r1:a, a/eth0], [r1:b, b/eth0]]
+";
+
+/// Whoever repairs drift sets them up again; otherwise they stay down, and count as down.
+#[test]
+fn interfaces_inside_count_where_drift_stays() {
+    run_test(|lab| {
+        let text = INSIDE.replace("DRIFT", "warn");
+        let watch = start_watch(lab, "inside", &text);
+        until_active(lab, "inside", "192.0.2.0/24", &["10.2.0.1"]);
+        let a = lab.space("a");
+        a.run("ip link set eth0 down").expect(0);
+        until_active(lab, "inside", "192.0.2.0/24", &["10.3.0.1"]);
+        a.run("ip link set eth0 up").expect(0);
+        until_active(lab, "inside", "192.0.2.0/24", &["10.2.0.1"]);
+        watch.signal(Signal::SIGTERM);
+        watch.end().expect(0);
+
+        let text = INSIDE.replace("DRIFT", "repair");
+        lab.apply(&text);
+        a.run("ip link set eth0 down").expect(0);
+        let plan = lab.plan(&text);
+        assert!(!plan.stdout.contains("has no carrier"), "{plan}");
+        lab.apply(&text);
+        lab.assert_converged(&text);
+        until_active(lab, "inside", "192.0.2.0/24", &["10.2.0.1"]);
+        lab.pcn("destroy --yes inside").expect(0);
+    });
+}

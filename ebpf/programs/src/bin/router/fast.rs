@@ -1,7 +1,7 @@
 //! The first program: forwards what can simply be forwarded, and leaves the rest to the others.
 //! It changes nothing before it has decided, so that they begin anew.
 
-use ebpf_abi::router::{PART_LINK, PART_SLOW, ROUTE_CONNECTED, ROUTE_VIA};
+use ebpf_abi::router::{PART_LINK, PART_SLOW, ROUTE_BLACKHOLE, ROUTE_CONNECTED, ROUTE_VIA, Route};
 use ebpf_programs::{
     Packet, Result,
     standard::{self, Verdict},
@@ -20,7 +20,10 @@ pub fn ipv4<P: Packet>(packet: &mut P, input: &Input) -> Result<Verdict> {
     let Some(route) = route_v4(ip.destination, || multipath::flow_v4(packet)) else {
         return Ok(part(PART_SLOW));
     };
-    if !matches!(route.kind, ROUTE_CONNECTED | ROUTE_VIA) || ip.ttl <= 1 {
+    if !matches!(route.kind, ROUTE_CONNECTED | ROUTE_VIA) {
+        return Ok(part(not_forwarded(route)));
+    }
+    if ip.ttl <= 1 {
         return Ok(part(PART_SLOW));
     }
     let output = route.port;
@@ -54,7 +57,7 @@ pub fn ipv6<P: Packet>(packet: &mut P, input: &Input) -> Result<Verdict> {
         return Ok(part(PART_SLOW));
     };
     if !matches!(route.kind, ROUTE_CONNECTED | ROUTE_VIA) {
-        return Ok(part(PART_SLOW));
+        return Ok(part(not_forwarded(route)));
     }
     let output = route.port;
     if standard::only_via_tc(packet, output) {
@@ -70,4 +73,14 @@ pub fn ipv6<P: Packet>(packet: &mut P, input: &Input) -> Result<Verdict> {
     };
     ipv6::rewrite(packet, &ip, mac, port.mac)?;
     Ok(Verdict::emit(output))
+}
+
+/// Which program has to do with packets that a route leads nowhere, or to the router itself.
+#[inline(always)]
+fn not_forwarded(route: &Route) -> u32 {
+    if route.kind >= ROUTE_BLACKHOLE {
+        PART_LINK
+    } else {
+        PART_SLOW
+    }
 }
