@@ -255,3 +255,6 @@ fn state_name(state: NeighborState) -> &'static str {
         NeighborState::Expired => "expired",
     }
 }
+
+#[cfg(test)]
+mod tests;
