@@ -105,8 +105,10 @@ fn key_of(item: &Value, by: &str, index: usize) -> String {
         };
     }
     let key = if by.is_empty() { item } else { &item[by] };
-    let Some(text) = key.as_str() else {
-        return index.to_string();
+    let text = match key {
+        Value::String(text) => text.as_str(),
+        Value::Number(number) => return number.to_string(),
+        _ => return index.to_string(),
     };
     let via = item["via"].as_str().and_then(|via| via.parse().ok());
     match (text.parse::<RouteTarget>(), via) {

@@ -139,6 +139,11 @@ impl Cube {
         self.load_part(kind, 0, globals, &["counters"])
     }
 
+    /// Loads the first program again, with other constants, on the same maps.
+    pub fn reload(&mut self, kind: &Kind, globals: &Globals) {
+        self.program = Some(self.load_part(kind, 0, globals, &[]));
+    }
+
     /// Loads one of the programs that a kind is made of, with other maps than this one's for
     /// `apart`.
     fn load_part(&self, kind: &Kind, part: u32, globals: &Globals, apart: &[&str]) -> OwnedFd {

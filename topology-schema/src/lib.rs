@@ -45,6 +45,7 @@
 #![forbid(unsafe_code)]
 
 pub mod addr;
+mod address_range;
 pub mod check;
 pub mod cube;
 mod decode;
@@ -56,6 +57,7 @@ mod json_schema;
 mod name;
 mod parse;
 mod path;
+mod port;
 mod quantity;
 mod suggest;
 mod text;
@@ -65,6 +67,7 @@ mod vlan;
 mod yaml;
 
 pub use addr::{InterfaceAddress, MacAddr, Prefix, RouteTarget};
+pub use address_range::AddressRange;
 pub use check::{Check, HttpStatus, HttpUrl, MAX_CHECKS, Probe};
 pub use cube::{Cube, CubeKind, MAX_PORTS};
 pub use diagnostic::{Diagnostic, Diagnostics, Location, Severity, Source};
@@ -75,6 +78,7 @@ pub use json_schema::json_schema;
 pub use name::{InterfaceName, MAX_INTERFACE_NAME_LENGTH, MAX_NAME_LENGTH, Name};
 pub use parse::{Locations, parse, parse_located};
 pub use path::{Path, Segment};
+pub use port::PortRange;
 pub use quantity::{Bounded, Mtu, PacketRate, Seconds};
 pub use text::{ValueCode, ValueError};
 pub use topology::{

@@ -33,7 +33,11 @@ impl Seconds {
     }
 
     pub(crate) const FIVE: Self = Self(5);
+    pub(crate) const ONE_MINUTE: Self = Self(60);
+    pub(crate) const FOUR_MINUTES: Self = Self(240);
     pub(crate) const FIVE_MINUTES: Self = Self(300);
+    pub(crate) const TEN_MINUTES: Self = Self(600);
+    pub(crate) const TWO_HOURS_FOUR_MINUTES: Self = Self(7440);
 }
 
 impl fmt::Display for Seconds {

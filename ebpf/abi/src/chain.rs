@@ -39,6 +39,17 @@ pub enum Direction {
     Egress = 1,
 }
 
+impl Direction {
+    /// The opposite one.
+    #[inline(always)]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Ingress => Self::Egress,
+            Self::Egress => Self::Ingress,
+        }
+    }
+}
+
 /// Slots of a standard cube's chain with room for `capacity` ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CubeChain {

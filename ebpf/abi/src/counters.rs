@@ -105,6 +105,14 @@ drop_reasons! {
     Blackhole = 21, "blackhole";
     /// A route says that the destination is forbidden.
     Prohibited = 22, "prohibited";
+    /// The packet belongs to no session, and may not begin one.
+    NoSession = 24, "noSession";
+    /// All ports of the external address are taken.
+    PortsExhausted = 25, "portsExhausted";
+    /// The table of sessions is full.
+    SessionsExhausted = 26, "sessionsExhausted";
+    /// There is no external address to send from.
+    NoExternalAddress = 27, "noExternalAddress";
 }
 
 const _: () = assert!(DropReason::ALL.len() <= DROP_REASONS);

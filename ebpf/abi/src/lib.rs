@@ -25,6 +25,7 @@ pub mod hello;
 pub mod hello_transparent;
 pub mod lookup;
 pub mod multipath;
+pub mod nat;
 pub mod port;
 pub mod router;
 pub mod stp;

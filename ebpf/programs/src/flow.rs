@@ -1,6 +1,6 @@
 //! Reading which flow a packet belongs to.
 
-use aya_ebpf::maps::LruHashMap;
+use aya_ebpf::{helpers::bpf_loop, maps::LruHashMap};
 use ebpf_abi::{
     address::Be16,
     counters::DropReason,
@@ -27,7 +27,7 @@ use crate::{
 pub type Fragments = LruHashMap<FragmentKey, FragmentPorts>;
 
 /// Extension headers a packet may have: RFC 8200, 4.1, names seven, one of them twice.
-const EXTENSION_HEADERS: usize = 8;
+const EXTENSION_HEADERS: u32 = 8;
 
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
@@ -72,11 +72,18 @@ pub fn read<P: Packet>(packet: &P) -> Result<Flow> {
 /// transport header there may be no more than 8 bytes: TCP flags are not read.
 #[inline(always)]
 pub fn read_quoted<P: Packet>(packet: &P, error: &Flow) -> Result<Flow> {
-    let network = usize::from(error.transport) + 8;
+    let network = offset(error.transport) + 8;
     match error.family {
         4 => read_ipv4_quoted(packet, network),
         _ => read_ipv6_quoted(packet, network),
     }
+}
+
+/// An offset out of a [`Flow`], bounded for the verifier too if the flow was in a map: offsets into
+/// packets must stay below 2^16. Longer than all extension headers that are read.
+#[inline(always)]
+pub fn offset(offset: u16) -> usize {
+    usize::from(offset & 0x7fff)
 }
 
 #[inline(always)]
@@ -189,42 +196,84 @@ fn is_extension(next_header: u8) -> bool {
     )
 }
 
+/// What the callback of the loop over extension headers needs.
+struct Walk<P> {
+    packet: *const P,
+    /// Where the next header is.
+    offset: u32,
+    /// Which one it is.
+    next: u32,
+    fragment: u32,
+    identification: u32,
+    failed: u32,
+}
+
 /// Walks over extension headers (RFC 8200, 4), to what is behind them. More of them than a
 /// sender has reason for are refused: who sends them wants a filter to lose count.
 #[inline(always)]
 fn skip_extensions<P: Packet>(packet: &P, flow: &mut Flow) -> Result<()> {
-    let (mut next, mut offset) = (flow.key.protocol, u32::from(flow.transport));
-    for _ in 0..EXTENSION_HEADERS {
-        if !is_extension(next) || flow.fragment == LATER {
-            break;
-        }
-        let mut header = [0u32; 2];
-        // SAFETY: the buffer is as long as the header that all of them begin with.
-        unsafe { packet.copy_out(offset, header.as_mut_ptr().cast(), 8)? };
-        let [following, length, _, _] = header[0].to_ne_bytes();
-        if next == FRAGMENT {
-            let offset_flags = u16::from_be((header[0] >> 16) as u16);
-            flow.fragment = kind_of_fragment(offset_flags >> 3, offset_flags & 1);
-            flow.identification = header[1];
-            // As in IPv4.
-            if offset_flags >> 3 == 1 && following == TCP {
-                return Err(DropReason::Malformed);
-            }
-        }
-        offset += match next {
-            FRAGMENT => 8,
-            // RFC 4302, 2.2
-            AUTHENTICATION => (u32::from(length) + 2) * 4,
-            _ => (u32::from(length) + 1) * 8,
-        };
-        next = following;
-    }
-    if is_extension(next) && flow.fragment != LATER {
+    let mut walk = Walk {
+        packet,
+        offset: flow.transport.into(),
+        next: flow.key.protocol.into(),
+        fragment: WHOLE.into(),
+        identification: 0,
+        failed: 0,
+    };
+    // SAFETY: the callback has the signature `bpf_loop` (Linux 5.17) wants, and `walk` outlives the
+    // call.
+    unsafe {
+        bpf_loop(
+            EXTENSION_HEADERS,
+            skip_extension::<P> as *mut _,
+            (&raw mut walk).cast(),
+            0,
+        )
+    };
+    let next = walk.next as u8;
+    flow.fragment = walk.fragment as u8;
+    if walk.failed != 0 || (is_extension(next) && flow.fragment != LATER) {
         return Err(DropReason::Malformed);
     }
+    flow.identification = walk.identification;
     flow.key.protocol = next;
-    flow.transport = offset as u16;
+    flow.transport = walk.offset as u16;
     Ok(())
+}
+
+/// Callback of `bpf_loop`: a loop that is unrolled would be a path for each order of headers.
+extern "C" fn skip_extension<P: Packet>(_: u64, walk: *mut Walk<P>) -> i64 {
+    // SAFETY: the kernel hands a valid pointer to the callback, and the packet outlives the loop.
+    let (walk, packet) = unsafe { (&mut *walk, &*(*walk).packet) };
+    let next = walk.next as u8;
+    if !is_extension(next) || walk.fragment == u32::from(LATER) {
+        return 1;
+    }
+    let mut header = [0u32; 2];
+    // SAFETY: the buffer is as long as the header that all of them begin with.
+    if unsafe { packet.copy_out(walk.offset, header.as_mut_ptr().cast(), 8) }.is_err() {
+        walk.failed = 1;
+        return 1;
+    }
+    let [following, length, _, _] = header[0].to_ne_bytes();
+    if next == FRAGMENT {
+        let offset_flags = u16::from_be((header[0] >> 16) as u16);
+        walk.fragment = kind_of_fragment(offset_flags >> 3, offset_flags & 1).into();
+        walk.identification = header[1];
+        // As in IPv4.
+        if offset_flags >> 3 == 1 && following == TCP {
+            walk.failed = 1;
+            return 1;
+        }
+    }
+    walk.offset += match next {
+        FRAGMENT => 8,
+        // RFC 4302, 2.2
+        AUTHENTICATION => (u32::from(length) + 2) * 4,
+        _ => (u32::from(length) + 1) * 8,
+    };
+    walk.next = following.into();
+    0
 }
 
 /// Reads the ports, flags or type of a packet.
@@ -233,7 +282,7 @@ fn transport<P: Packet>(packet: &P, flow: &mut Flow) -> Result<()> {
     ports(packet, flow)?;
     if flow.key.protocol == TCP && flow.fragment != LATER {
         // Data offset and flags.
-        let word = packet.load::<Be16>(usize::from(flow.transport) + 12)?.get();
+        let word = packet.load::<Be16>(offset(flow.transport) + 12)?.get();
         flow.tcp_flags = word as u8;
         if word >> 12 < 5 {
             return Err(DropReason::Malformed);
@@ -250,7 +299,7 @@ fn ports<P: Packet>(packet: &P, flow: &mut Flow) -> Result<()> {
     if flow.fragment == LATER || !(is_icmp || has_ports(protocol)) {
         return Ok(());
     }
-    let words = packet.load::<[Be16; 4]>(usize::from(flow.transport))?;
+    let words = packet.load::<[Be16; 4]>(offset(flow.transport))?;
     if is_icmp {
         let [kind, code] = words[0].word().to_ne_bytes();
         (flow.icmp_type, flow.icmp_code) = (kind, code);

@@ -28,6 +28,13 @@ pub trait TransparentCube {
     fn handle<P: Packet>(packet: &mut P, direction: Direction) -> Result<()>;
 }
 
+/// The number of the attachment that the program is for. A constant to the verifier.
+#[inline(always)]
+pub fn attachment() -> u32 {
+    // Two counters each (`ebpf_abi::transparent::counter_index`).
+    ATTACHMENT.load().counter / 2
+}
+
 /// Runs a transparent cube: counts, asks it, passes the packet on. The one exit.
 #[inline(always)]
 pub fn run<C: TransparentCube, P: Packet>(mut packet: P) -> i32 {

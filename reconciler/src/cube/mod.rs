@@ -5,6 +5,7 @@ mod ddos_mitigator;
 mod forwarder;
 mod hello;
 mod hello_transparent;
+mod nat;
 mod router;
 
 pub use bridge::stp as spanning_tree;
@@ -140,6 +141,7 @@ pub fn driver_for(kind: CubeKind) -> &'static dyn CubeDriver {
         CubeKind::Forwarder => &forwarder::Driver,
         CubeKind::Hello => &hello::Driver,
         CubeKind::HelloTransparent => &hello_transparent::Driver,
+        CubeKind::Nat => &nat::Driver,
         CubeKind::Router => &router::Driver,
     }
 }

@@ -26,6 +26,7 @@ pub const CUT_OFF: &str = "the kernel's test run refuses such packets on TC";
 /// Something a row does.
 enum Step {
     Do(Box<dyn Fn(&Cube) + Send + Sync>),
+    Reload(String, Vec<u8>),
     Send(Box<Exchange>),
 }
 
@@ -68,6 +69,13 @@ impl Row {
     /// Makes a table smaller or larger.
     pub fn capacity(mut self, map: &'static str, entries: u32) -> Self {
         self.capacities.insert(map, entries);
+        self
+    }
+
+    /// From here on the program has this constant, another one than before. Tables stay as they are.
+    pub fn reload<T: Pod>(mut self, name: &str, value: T) -> Self {
+        let constant = bytes_of(&value).to_vec();
+        self.steps.push(Step::Reload(name.to_owned(), constant));
         self
     }
 
@@ -211,6 +219,10 @@ impl Table {
                         eprintln!("{place}: panicked as above");
                         std::panic::resume_unwind(panic);
                     }
+                }
+                Step::Reload(name, constant) => {
+                    globals.insert(name.clone(), constant.clone());
+                    cube.reload(kind, &globals);
                 }
                 Step::Send(exchange) => {
                     let problems = exchange.run(&cube, self.counter);

@@ -16,6 +16,7 @@ mod flow;
 mod forwarder;
 mod hello;
 mod hello_transparent;
+mod nat;
 mod random;
 mod router;
 #[path = "../../../reconciler/tests/support/rules.rs"]

@@ -36,6 +36,7 @@ examples! {
     forwarder "forwarder" nothing, forwarder_traffic;
     hello "hello" nothing, hello_traffic;
     hello_transparent "hello-transparent" nothing, hello_transparent_traffic;
+    nat "nat" nothing, crate::nat::home_and_remote;
     protected_host "protected-host" uplink, protected_host_traffic;
     quickstart "quickstart" nothing, quickstart_traffic;
     router "router" nothing, router_traffic;

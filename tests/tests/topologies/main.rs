@@ -4,6 +4,7 @@ mod examples;
 mod flood;
 mod multicast;
 mod multipath;
+mod nat;
 mod neighbors;
 mod random_pairs;
 mod router;

@@ -5,6 +5,7 @@ pub mod ddos_mitigator;
 pub mod forwarder;
 pub mod hello;
 pub mod hello_transparent;
+pub mod nat;
 pub mod router;
 
 use std::fmt;
@@ -35,6 +36,8 @@ pub enum Cube {
     Hello(hello::Spec),
     /// The template of a transparent cube: lets packets pass or drops them.
     HelloTransparent(hello_transparent::Spec),
+    /// Network address translation.
+    Nat(nat::Spec),
     /// An IP router, both families.
     Router(router::Spec),
 }
@@ -52,18 +55,21 @@ pub enum CubeKind {
     Hello,
     /// See [`hello_transparent`].
     HelloTransparent,
+    /// See [`nat`].
+    Nat,
     /// See [`router`].
     Router,
 }
 
 impl CubeKind {
     /// Every kind, in the order of their names.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Bridge,
         Self::DdosMitigator,
         Self::Forwarder,
         Self::Hello,
         Self::HelloTransparent,
+        Self::Nat,
         Self::Router,
     ];
 
@@ -76,6 +82,7 @@ impl CubeKind {
             Self::Forwarder => "forwarder",
             Self::Hello => "hello",
             Self::HelloTransparent => "helloTransparent",
+            Self::Nat => "nat",
             Self::Router => "router",
         }
     }
@@ -85,7 +92,7 @@ impl CubeKind {
     pub const fn is_transparent(self) -> bool {
         match self {
             Self::Bridge | Self::Forwarder | Self::Hello | Self::Router => false,
-            Self::DdosMitigator | Self::HelloTransparent => true,
+            Self::DdosMitigator | Self::HelloTransparent | Self::Nat => true,
         }
     }
 
@@ -98,7 +105,8 @@ impl CubeKind {
             | Self::DdosMitigator
             | Self::Forwarder
             | Self::Hello
-            | Self::HelloTransparent => false,
+            | Self::HelloTransparent
+            | Self::Nat => false,
         }
     }
 }
@@ -119,6 +127,7 @@ impl Cube {
             Self::Forwarder(_) => CubeKind::Forwarder,
             Self::Hello(_) => CubeKind::Hello,
             Self::HelloTransparent(_) => CubeKind::HelloTransparent,
+            Self::Nat(_) => CubeKind::Nat,
             Self::Router(_) => CubeKind::Router,
         }
     }
@@ -131,7 +140,7 @@ impl Cube {
             Self::Forwarder(spec) => spec.ports.get(port).map(|port| &port.through),
             Self::Hello(spec) => spec.ports.get(port).map(|port| &port.through),
             Self::Router(spec) => spec.ports.get(port).map(|port| &port.through),
-            Self::DdosMitigator(_) | Self::HelloTransparent(_) => None,
+            Self::DdosMitigator(_) | Self::HelloTransparent(_) | Self::Nat(_) => None,
         };
         through.map_or(&[], Vec::as_slice)
     }
@@ -143,7 +152,9 @@ impl Cube {
             Self::Forwarder(spec) => Box::new(spec.ports.keys()),
             Self::Hello(spec) => Box::new(spec.ports.keys()),
             Self::Router(spec) => Box::new(spec.ports.keys()),
-            Self::DdosMitigator(_) | Self::HelloTransparent(_) => Box::new(std::iter::empty()),
+            Self::DdosMitigator(_) | Self::HelloTransparent(_) | Self::Nat(_) => {
+                Box::new(std::iter::empty())
+            }
         }
     }
 
@@ -155,7 +166,7 @@ impl Cube {
             Self::Forwarder(spec) => spec.ports.contains_key(port),
             Self::Hello(spec) => spec.ports.contains_key(port),
             Self::Router(spec) => spec.ports.contains_key(port),
-            Self::DdosMitigator(_) | Self::HelloTransparent(_) => false,
+            Self::DdosMitigator(_) | Self::HelloTransparent(_) | Self::Nat(_) => false,
         }
     }
 
@@ -167,6 +178,7 @@ impl Cube {
             Self::Forwarder(spec) => forwarder::check(spec, checker, cube),
             Self::Hello(spec) => hello::check(spec, checker, cube),
             Self::HelloTransparent(spec) => hello_transparent::check(spec, checker, cube),
+            Self::Nat(spec) => nat::check(spec, checker, cube),
             Self::Router(spec) => router::check(spec, checker, cube),
         }
     }

@@ -9,13 +9,13 @@ use proptest::prelude::*;
 use topology_schema::cube::{
     PlainPort,
     bridge::{self, stp},
-    ddos_mitigator, forwarder, hello, hello_transparent, router,
+    ddos_mitigator, forwarder, hello, hello_transparent, nat, router,
 };
 use topology_schema::{
-    ApiVersion, Bounded, Check, Cube, Drift, Endpoint, Hook, Instance, Interface, InterfaceAddress,
-    InterfaceName, Kind, Link, MacAddr, Metadata, Name, Namespace, NamespaceInterface,
-    NamespaceRoute, PacketRate, Prefix, Probe, RouteTarget, Seconds, Spec, Topology, VlanRange,
-    VlanSet,
+    AddressRange, ApiVersion, Bounded, Check, Cube, Drift, Endpoint, Hook, Instance, Interface,
+    InterfaceAddress, InterfaceName, Kind, Link, MacAddr, Metadata, Name, Namespace,
+    NamespaceInterface, NamespaceRoute, PacketRate, PortRange, Prefix, Probe, RouteTarget, Seconds,
+    Spec, Topology, VlanRange, VlanSet,
 };
 
 /// Names, many of which YAML would read as something else than text.
@@ -272,6 +272,74 @@ fn forwarder() -> impl Strategy<Value = forwarder::Spec> {
         .prop_map(|(ports, actions)| forwarder::Spec { ports, actions })
 }
 
+fn nat() -> impl Strategy<Value = nat::Spec> {
+    let masquerade = prop_oneof![
+        any::<bool>().prop_map(nat::Masquerade::Switch),
+        vec(prefix(), 1..3).prop_map(nat::Masquerade::Prefixes),
+    ];
+    let range = (ip(), 0..3_u8).prop_map(|(first, more)| {
+        let last = match first {
+            IpAddr::V4(ip) => IpAddr::V4(u32::from(ip).saturating_add(more.into()).into()),
+            IpAddr::V6(ip) => IpAddr::V6(u128::from(ip).saturating_add(more.into()).into()),
+        };
+        AddressRange::new(first, last).unwrap()
+    });
+    let snat = (prefix(), range).prop_map(|(source, to)| nat::Snat { source, to });
+    let dnat = (ip(), ip()).prop_map(|(destination, to)| nat::Dnat { destination, to });
+    let protocol = prop::sample::select(vec![
+        nat::ForwardProtocol::Tcp,
+        nat::ForwardProtocol::Udp,
+        nat::ForwardProtocol::All,
+    ]);
+    let port =
+        (1..=u16::MAX, 1..=u16::MAX).prop_map(|(a, b)| PortRange::new(a.min(b), a.max(b)).unwrap());
+    let forward = (protocol, ip(), port, ip(), option::of(bounded())).prop_map(
+        |(protocol, destination, port, to, to_port)| nat::PortForward {
+            protocol,
+            destination,
+            port,
+            to,
+            to_port,
+        },
+    );
+    let pair = || {
+        (prefix(), prefix()).prop_map(|(internal, external)| nat::PrefixPair { internal, external })
+    };
+    let filtering = prop::sample::select(vec![
+        nat::Filtering::EndpointIndependent,
+        nat::Filtering::AddressAndPortDependent,
+    ]);
+    let timeouts = (seconds(), seconds()).prop_map(|(udp, tcp_established)| nat::Timeouts {
+        udp,
+        tcp_established,
+        ..nat::Timeouts::default()
+    });
+    let rules = (vec(snat, 0..3), vec(dnat, 0..3), vec(forward, 0..3));
+    let prefixes = (vec(pair(), 0..2), vec(pair(), 0..2));
+    (masquerade, rules, prefixes, filtering, timeouts, bounded()).prop_map(
+        |(
+            masquerade,
+            (snat, dnat, port_forward),
+            (static_prefixes, nptv6),
+            filtering,
+            timeouts,
+            sessions,
+        )| {
+            nat::Spec {
+                masquerade,
+                snat,
+                dnat,
+                port_forward,
+                static_prefixes,
+                nptv6,
+                filtering,
+                timeouts,
+                sessions,
+            }
+        },
+    )
+}
+
 fn cube() -> impl Strategy<Value = Cube> {
     let hello_action = prop::sample::select(vec![hello::Action::Forward, hello::Action::Drop]);
     let pass = || {
@@ -284,6 +352,7 @@ fn cube() -> impl Strategy<Value = Cube> {
         bridge().prop_map(Cube::Bridge),
         router().prop_map(Cube::Router),
         forwarder().prop_map(Cube::Forwarder),
+        nat().prop_map(Cube::Nat),
         (vec(prefix(), 0..4), vec(prefix(), 0..4)).prop_map(|(sources, destinations)| {
             Cube::DdosMitigator(ddos_mitigator::Spec {
                 sources,

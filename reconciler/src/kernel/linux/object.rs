@@ -97,8 +97,8 @@ impl Template {
             .maps
             .keys()
             .map(|map| {
-                let fd = match (&rodata, maps.get(map)) {
-                    (Some((section, fd)), _) if section == map => fd.as_raw_fd(),
+                let fd = match (rodata.get(map), maps.get(map)) {
+                    (Some(fd), _) => fd.as_raw_fd(),
                     (_, Some(fd)) => fd.as_raw_fd(),
                     // Not used by this entry point, or the kernel will say so.
                     _ => -1,
@@ -148,14 +148,15 @@ impl Template {
         self.object.programs.contains_key(entry_point)
     }
 
-    /// The map of the read-only globals, if the object has any.
-    fn read_only_data(&self, object: &Object) -> Result<Option<(String, OwnedFd)>, Error> {
+    /// The maps of read-only globals and of constants that do not fit into instructions, by
+    /// section.
+    fn read_only_data(&self, object: &Object) -> Result<BTreeMap<String, OwnedFd>, Error> {
         object
             .maps
             .iter()
-            .find(|(_, map)| map.section_kind() == EbpfSectionKind::Rodata)
+            .filter(|(_, map)| map.section_kind() == EbpfSectionKind::Rodata)
             .map(|(name, map)| Ok((name.clone(), bpf::create_frozen(&self.name, map.data())?)))
-            .transpose()
+            .collect()
     }
 
     fn failed(&self, problem: impl ToString) -> Error {

@@ -1,0 +1,153 @@
+//! `nat`: network address translation, for both families. What leaves (egress) is inside, what
+//! comes in (ingress) is outside.
+
+#![no_std]
+#![no_main]
+
+mod icmp;
+mod mapping;
+mod ports;
+mod prefix;
+mod rule;
+mod session;
+mod translate;
+mod work;
+
+use aya_ebpf::{
+    Global,
+    macros::{classifier, map, xdp},
+    programs::{TcContext, XdpContext},
+};
+use ebpf_abi::{
+    chain::Direction,
+    counters::DropReason,
+    flow::{Flow, ICMPV6},
+    nat::{FEATURE_PREFIX, Session, Settings},
+};
+use ebpf_programs::{
+    Packet, Result, clock,
+    counters::Size,
+    flow::{self, Fragments},
+    tc::Tc,
+    transparent::{self, TransparentCube},
+    xdp::Xdp,
+};
+
+use crate::work::{Answer, DONE, PASS, Work, answer, result, work};
+
+#[unsafe(no_mangle)]
+static SETTINGS: Global<Settings> = Global::new(Settings {
+    features: 0,
+    tcp_established: 0,
+    tcp_transitory: 0,
+    udp: 0,
+    icmp: 0,
+    other: 0,
+    sessions: 0,
+    padding: 0,
+});
+
+#[map(name = "fragments")]
+static FRAGMENTS: Fragments = Fragments::with_max_entries(4096, 0);
+
+#[classifier]
+pub fn on_tc(context: TcContext) -> i32 {
+    transparent::run::<Nat, _>(Tc::new(&context))
+}
+
+#[xdp]
+pub fn on_xdp(context: XdpContext) -> u32 {
+    transparent::run::<Nat, _>(Xdp::new(&context)) as u32
+}
+
+/// True if the settings ask for something (`FEATURE_*`). A constant to the verifier, which removes
+/// what is behind one that is off.
+#[inline(always)]
+fn has(feature: u64) -> bool {
+    SETTINGS.load().features & feature != 0
+}
+
+struct Nat;
+
+impl TransparentCube for Nat {
+    #[inline(always)]
+    fn handle<P: Packet>(packet: &mut P, direction: Direction) -> Result<()> {
+        let work = work()?;
+        if result(read(packet, work, direction))? == PASS {
+            return Ok(());
+        }
+        if work.flow.is_error() {
+            result(icmp::error(packet, work, direction))?;
+            return Ok(());
+        }
+        let now = clock::now();
+        if let Some(session) = session::find(packet, work, now) {
+            return translate(packet, work, session, direction, now);
+        }
+        if has(FEATURE_PREFIX) && prefix::reverse(work, direction)? {
+            result(translate::rewrite(packet, &work.flow, &work.reverse))?;
+            return Ok(());
+        }
+        if result(rule::begin(packet, work, direction, now))? == PASS {
+            return Ok(());
+        }
+        match session::peek(&work.flow.key, now) {
+            Some(session) => translate(packet, work, session, direction, now),
+            None => Err(DropReason::NoSession),
+        }
+    }
+}
+
+#[inline(always)]
+fn translate<P: Packet>(
+    packet: &P,
+    work: &mut Work,
+    session: *mut Session,
+    direction: Direction,
+    now: u64,
+) -> Result<()> {
+    session::note(session, work, direction, Size::of(packet), now);
+    // SAFETY: the kernel keeps the entry while the program runs.
+    let reverse = unsafe { &(*session).keys[direction.other() as usize] };
+    result(translate::rewrite(packet, &work.flow, reverse))?;
+    Ok(())
+}
+
+/// Reads the packet's headers. A function of its own, so that the verifier forgets how it came to
+/// what it has read.
+#[inline(never)]
+fn read<P: Packet>(packet: &P, work: &mut Work, direction: Direction) -> Answer {
+    answer(try_read(packet, work, direction))
+}
+
+#[inline(always)]
+fn try_read<P: Packet>(packet: &P, work: &mut Work, direction: Direction) -> Result<Answer> {
+    work.flow = flow::read(packet)?;
+    if work.flow.family == 0 || stays_on_link(&work.flow) {
+        return Ok(PASS);
+    }
+    flow::follow_fragments(&FRAGMENTS, &mut work.flow)?;
+    work.flow.key.padding[0] = direction as u8;
+    Ok(DONE)
+}
+
+/// True for what no router forwards: multicast and broadcast, and addresses that mean something
+/// on one link only. They pass as they are.
+#[inline(always)]
+fn stays_on_link(flow: &Flow) -> bool {
+    let (source, destination) = (flow.key.source, flow.key.destination);
+    match flow.family {
+        4 => {
+            let [a, ..] = destination.0[3].to_ne_bytes();
+            // 224.0.0.0/4, and 255.255.255.255 among what is behind it.
+            a >= 224 || source.0[3] == 0
+        }
+        _ => {
+            destination.is_multicast()
+                || destination.is_link_local()
+                || source.is_link_local()
+                || source.0 == [0; 4]
+                || (flow.key.protocol == ICMPV6 && flow.is_neighbor_discovery())
+        }
+    }
+}

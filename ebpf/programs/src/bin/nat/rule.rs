@@ -1,0 +1,381 @@
+//! The rules: what becomes of the first packet of a flow.
+
+use aya_ebpf::{
+    bindings::{
+        BPF_F_NO_PREALLOC, BPF_FIB_LOOKUP_OUTPUT, BPF_FIB_LOOKUP_SKIP_NEIGH, BPF_FIB_LOOKUP_SRC,
+        bpf_fib_lookup as FibLookup,
+    },
+    helpers::bpf_fib_lookup,
+    macros::map,
+    maps::{Array, HashMap},
+};
+use ebpf_abi::{
+    address::{Be16, V4, V6},
+    chain::Direction,
+    counters::DropReason,
+    flow::{DCCP, Flow, FlowKey, ICMP, ICMPV6, SCTP, TCP, UDP, UDP_LITE, mapped, unmapped},
+    nat::{
+        FEATURE_DESTINATION, FEATURE_OPEN, FEATURE_SOURCE, FIRST_POOL, FORWARD_BITS, Forward,
+        ForwardKey, LIST_MASQUERADE, LIST_SNAT, Mapping, NO_POOL, POOL_DYNAMIC, Pool,
+        RULE_MASQUERADE, RULE_SNAT, SourceKey, SourceRule, keyed, masquerade_pool, port_kind,
+    },
+    tcp::{ACK, FIN, RST, SYN},
+};
+use ebpf_programs::{Packet, Result, clock, lpm::Lpm, transparent};
+
+use crate::{
+    SETTINGS, has, mapping, session,
+    work::{Answer, DONE, PASS, Work, answer, copy, result},
+};
+
+/// By source: to which external address. A list of its own for `snat`, which comes first.
+#[map(name = "sources")]
+static SOURCES: Lpm<SourceKey, SourceRule> = Lpm::with_max_entries(1);
+
+/// By external address, protocol and port: to whom inside.
+#[map(name = "forwards")]
+static FORWARDS: Lpm<ForwardKey, Forward> = Lpm::with_max_entries(1);
+
+/// External addresses.
+#[map(name = "pools")]
+static POOLS: Array<Pool> = Array::with_max_entries(FIRST_POOL + 8, 0);
+
+/// External addresses that are nobody's but the NAT's: what comes for them and belongs to nothing
+/// must not pass, or routers would send it back and forth.
+#[map(name = "externals")]
+static EXTERNALS: HashMap<V6, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
+const GRE: u8 = 47;
+const ESP: u8 = 50;
+const IP_IN_IP: u8 = 4;
+const IPV6_IN_IP: u8 = 41;
+const L2TP: u8 = 115;
+
+/// Begins the session of a packet that has none.
+#[inline(never)]
+pub fn begin<P: Packet>(packet: &P, work: &mut Work, direction: Direction, now: u64) -> Answer {
+    answer(match direction {
+        Direction::Egress if has(FEATURE_SOURCE) => outwards(packet, work, now),
+        Direction::Egress => Ok(PASS),
+        Direction::Ingress => inwards(work, now),
+    })
+}
+
+#[inline(always)]
+fn outwards<P: Packet>(packet: &P, work: &mut Work, now: u64) -> Result<Answer> {
+    let Some(source) = source(&work.flow) else {
+        return Ok(PASS);
+    };
+    let external = address(packet, work, source.pool);
+    if external == V6::UNSPECIFIED {
+        return Err(DropReason::NoExternalAddress);
+    }
+    let starts = starts(&work.flow);
+    // The answers of whoever has the external address itself.
+    if starts == Err(DropReason::NoSession) && external == work.flow.key.source {
+        return Ok(PASS);
+    }
+    starts?;
+    let claimed = session::claim(now)?;
+    let mut port = work.flow.key.source_port;
+    let mut pool = NO_POOL;
+    if port_kind(work.flow.key.protocol).is_some() {
+        work.wanted = Mapping {
+            references: 0,
+            seen: 0,
+            address: external,
+            port: Be16::default(),
+            rule: source.rule,
+            rule_length: source.length,
+            pool: source.pool,
+        };
+        pool = source.pool;
+        if let Err(reason) = result(mapping::obtain(work, now)) {
+            claimed.give_back();
+            return Err(reason);
+        }
+        port = work.outside.port;
+    }
+    // SAFETY: the slot is ours alone.
+    unsafe {
+        let session = claimed.session;
+        copy(
+            &raw mut (*session).keys[Direction::Egress as usize],
+            &work.flow.key,
+        );
+        let back = &mut (*session).keys[Direction::Ingress as usize];
+        *back = keyed(work.flow.key.reversed(), Direction::Ingress);
+        back.destination = external;
+        back.destination_port = port;
+        // A query's identifier is in both places.
+        if is_icmp(&work.flow) {
+            back.source_port = port;
+        }
+        (*session).pool = pool;
+        (*session).rule = source.rule;
+        (*session).rule_length = source.length;
+    }
+    claimed.publish(work, Direction::Egress, now)?;
+    Ok(DONE)
+}
+
+#[inline(always)]
+fn inwards(work: &mut Work, now: u64) -> Result<Answer> {
+    let starts = starts(&work.flow);
+    let is_icmp = is_icmp(&work.flow);
+    if starts.is_ok()
+        && has(FEATURE_SOURCE)
+        && has(FEATURE_OPEN)
+        && !is_icmp
+        && let Some(mapping) = mapping::find(work)
+        && is_in_use(mapping, work.flow.key.protocol, now)
+    {
+        return inwards_mapped(work, mapping, now);
+    }
+    if starts.is_ok()
+        && has(FEATURE_DESTINATION)
+        && let Some(forward) = forward(&work.flow.key)
+    {
+        return inwards_forwarded(work, forward, now);
+    }
+    // SAFETY: the value is only read.
+    if unsafe { EXTERNALS.get(&work.flow.key.destination) }.is_some() {
+        return Err(DropReason::NoSession);
+    }
+    Ok(PASS)
+}
+
+/// True if a packet has left through a mapping not too long ago.
+#[inline(always)]
+fn is_in_use(mapping: *const Mapping, protocol: u8, now: u64) -> bool {
+    // SAFETY: the kernel keeps the entry while the program runs.
+    let seen = unsafe { (*mapping).seen };
+    let settings = SETTINGS.load();
+    let timeout = match protocol {
+        TCP => settings.tcp_established,
+        _ => settings.udp,
+    };
+    clock::elapsed(now, seen) <= timeout && seen >= session::flushed()
+}
+
+/// From somebody whom the inside host may not have sent to, but to a port it has.
+#[inline(always)]
+fn inwards_mapped(work: &mut Work, mapping: *mut Mapping, now: u64) -> Result<Answer> {
+    let claimed = session::claim(now)?;
+    if !mapping::hold(mapping) {
+        claimed.give_back();
+        return Err(DropReason::NoSession);
+    }
+    // SAFETY: the slot is ours alone, and the kernel keeps the mapping while the program runs.
+    unsafe {
+        let session = claimed.session;
+        copy(
+            &raw mut (*session).keys[Direction::Ingress as usize],
+            &work.flow.key,
+        );
+        let out = &mut (*session).keys[Direction::Egress as usize];
+        *out = keyed(work.flow.key.reversed(), Direction::Egress);
+        out.source = (*mapping).address;
+        out.source_port = (*mapping).port;
+        (*session).pool = (*mapping).pool;
+        (*session).rule = (*mapping).rule;
+        (*session).rule_length = (*mapping).rule_length;
+    }
+    claimed.publish(work, Direction::Ingress, now)?;
+    Ok(DONE)
+}
+
+#[inline(always)]
+fn inwards_forwarded(work: &mut Work, forward: &Forward, now: u64) -> Result<Answer> {
+    let claimed = session::claim(now)?;
+    // SAFETY: the slot is ours alone.
+    unsafe {
+        let session = claimed.session;
+        copy(
+            &raw mut (*session).keys[Direction::Ingress as usize],
+            &work.flow.key,
+        );
+        let out = &mut (*session).keys[Direction::Egress as usize];
+        *out = keyed(work.flow.key.reversed(), Direction::Egress);
+        out.source = forward.address;
+        if forward.shift != 0 {
+            let port = out.source_port.get().wrapping_add(forward.shift);
+            out.source_port = Be16::new(port);
+        }
+        (*session).pool = NO_POOL;
+        (*session).rule = forward.rule;
+        (*session).rule_length = 0;
+    }
+    claimed.publish(work, Direction::Ingress, now)?;
+    Ok(DONE)
+}
+
+/// What becomes of an ICMP error about a packet that belongs to no session: it passes where such
+/// packets pass.
+#[inline(always)]
+pub fn orphan<P: Packet>(packet: &P, work: &mut Work, direction: Direction) -> Result<Answer> {
+    let is_lost = match direction {
+        Direction::Egress if has(FEATURE_SOURCE) => match source(&work.flow) {
+            Some(source) => address(packet, work, source.pool) != work.flow.key.source,
+            None => false,
+        },
+        Direction::Egress => false,
+        // SAFETY: the value is only read.
+        Direction::Ingress => unsafe { EXTERNALS.get(&work.flow.key.destination) }.is_some(),
+    };
+    if is_lost {
+        return Err(DropReason::NoSession);
+    }
+    Ok(PASS)
+}
+
+/// Which external address a source is to have.
+struct Source {
+    pool: u32,
+    rule: u8,
+    length: u8,
+}
+
+/// The rule for a source: `snat` first, of its entries the one with the longest prefix.
+#[inline(always)]
+fn source(flow: &Flow) -> Option<Source> {
+    let mut key = SourceKey {
+        length: 32 + 128,
+        list: LIST_SNAT,
+        address: flow.key.source,
+    };
+    if let Some(rule) = SOURCES.get(&key) {
+        // One external address for all that an inside one sends (RFC 4787, REQ-2).
+        let [a, b, c, d] = flow.key.source.0;
+        let hash = (a ^ b ^ c ^ d).wrapping_mul(0x9e37_79b1) >> 8;
+        let turn = if rule.count > 1 { hash % rule.count } else { 0 };
+        return Some(Source {
+            pool: rule.pool + turn,
+            rule: RULE_SNAT,
+            length: rule.length as u8,
+        });
+    }
+    key.list = LIST_MASQUERADE;
+    let rule = SOURCES.get(&key)?;
+    Some(Source {
+        pool: masquerade_pool(transparent::attachment(), flow.family),
+        rule: RULE_MASQUERADE,
+        length: rule.length as u8,
+    })
+}
+
+/// The rule for a destination: one of the packet's protocol first, then one of all. Only ports
+/// of TCP and UDP are forwarded.
+#[inline(always)]
+fn forward(key: &FlowKey) -> Option<&'static Forward> {
+    let has_port = matches!(key.protocol, TCP | UDP);
+    let mut search = ForwardKey {
+        length: FORWARD_BITS + 16,
+        address: key.destination,
+        protocol: Be16::new(key.protocol.into()),
+        port: key.destination_port,
+    };
+    if !has_port {
+        // No port matches 0, as no rule has it.
+        search.port = Be16::new(0);
+    } else if let Some(forward) = FORWARDS.get(&search) {
+        return Some(forward);
+    }
+    search.protocol = Be16::new(0);
+    FORWARDS.get(&search)
+}
+
+/// The address of a pool; unspecified if it has none.
+#[inline(always)]
+pub fn address<P: Packet>(packet: &P, work: &mut Work, pool: u32) -> V6 {
+    let Some(pool) = POOLS.get(pool) else {
+        return V6::UNSPECIFIED;
+    };
+    if pool.flags & POOL_DYNAMIC != 0 {
+        return preferred_source(packet, work);
+    }
+    pool.address
+}
+
+/// The address that the kernel would send from to the packet's destination, so that changes of
+/// the interface's addresses are followed at once (`BPF_FIB_LOOKUP_SRC`, Linux 6.7).
+#[inline(always)]
+fn preferred_source<P: Packet>(packet: &P, work: &mut Work) -> V6 {
+    const HOW: u32 = BPF_FIB_LOOKUP_OUTPUT | BPF_FIB_LOOKUP_SKIP_NEIGH | BPF_FIB_LOOKUP_SRC;
+    const AF_INET: u8 = 2;
+    const AF_INET6: u8 = 10;
+    let Some(tc) = packet.as_tc() else {
+        return V6::UNSPECIFIED;
+    };
+    let (flow, lookup) = (&work.flow, &mut work.lookup);
+    // SAFETY: zeros are valid for these numbers. The kernel reads and writes as many bytes as it
+    // is told.
+    unsafe {
+        clear(lookup);
+        lookup.ifindex = (*tc.skb()).ifindex;
+        if flow.family == 4 {
+            lookup.family = AF_INET;
+            lookup.__bindgen_anon_4.ipv4_dst = unmapped(flow.key.destination).0;
+        } else {
+            lookup.family = AF_INET6;
+            lookup.__bindgen_anon_4.ipv6_dst = flow.key.destination.0;
+        }
+        let result = bpf_fib_lookup(
+            tc.skb().cast(),
+            &raw mut *lookup,
+            size_of::<FibLookup>() as i32,
+            HOW,
+        );
+        match (result, flow.family) {
+            (0, 4) => mapped(V4(lookup.__bindgen_anon_3.ipv4_src)),
+            (0, _) => V6(lookup.__bindgen_anon_3.ipv6_src),
+            _ => V6::UNSPECIFIED,
+        }
+    }
+}
+
+/// Zeros, word by word: the compiler would call a function.
+#[inline(always)]
+fn clear(lookup: &mut FibLookup) {
+    const WORDS: usize = size_of::<FibLookup>() / 8;
+    let words: *mut u64 = (&raw mut *lookup).cast();
+    for word in 0..WORDS {
+        // SAFETY: inside, and aligned as all of the map is.
+        unsafe { words.add(word).write_volatile(0) };
+    }
+}
+
+/// Whether a packet may begin a session.
+#[inline(always)]
+fn starts(flow: &Flow) -> Result<()> {
+    let is = |begins: bool| {
+        if begins {
+            Ok(())
+        } else {
+            Err(DropReason::NoSession)
+        }
+    };
+    match flow.key.protocol {
+        // RFC 5382, REQ-2 and REQ-4
+        TCP => is(flow.tcp_flags & (SYN | ACK | FIN | RST) == SYN),
+        UDP | DCCP | UDP_LITE | SCTP | GRE | ESP | IP_IN_IP | IPV6_IN_IP | L2TP => Ok(()),
+        ICMP if flow.family == 4 => match flow.icmp_type {
+            // Echo, timestamp, information, address mask
+            8 | 13 | 15 | 17 => Ok(()),
+            0 | 14 | 16 | 18 => Err(DropReason::NoSession),
+            _ => Err(DropReason::Unsupported),
+        },
+        ICMPV6 if flow.family == 6 => match flow.icmp_type {
+            128 => Ok(()),
+            129 => Err(DropReason::NoSession),
+            _ => Err(DropReason::Unsupported),
+        },
+        // Nobody knows what their checksums cover.
+        _ => Err(DropReason::Unsupported),
+    }
+}
+
+#[inline(always)]
+fn is_icmp(flow: &Flow) -> bool {
+    matches!(flow.key.protocol, ICMP | ICMPV6)
+}

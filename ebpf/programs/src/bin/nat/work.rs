@@ -1,0 +1,96 @@
+//! What is known of the packet at hand. In a map, because a program's stack has 512 bytes.
+
+use aya_ebpf::{bindings::bpf_fib_lookup, macros::map, maps::PerCpuArray};
+use ebpf_abi::{
+    counters::DropReason,
+    flow::{Flow, FlowKey},
+    nat::{Mapping, MappingKey, WORK_WORDS},
+};
+use ebpf_programs::Result;
+
+#[repr(C)]
+pub struct Work {
+    /// The packet; its key has the direction.
+    pub flow: Flow,
+    /// What an ICMP error quotes.
+    pub quoted: Flow,
+    /// The other direction's packets on the other side.
+    pub reverse: FlowKey,
+    pub inside: MappingKey,
+    pub outside: MappingKey,
+    pub mapping: Mapping,
+    /// What a mapping is to have: the external address, its pool, and the rule.
+    pub wanted: Mapping,
+    /// What the word of the slot was that is ours.
+    pub word: u64,
+    pub lookup: bpf_fib_lookup,
+}
+
+const _: () = assert!(size_of::<Work>() <= WORK_WORDS * 8);
+
+#[map(name = "work")]
+static WORK: PerCpuArray<[u64; WORK_WORDS]> = PerCpuArray::with_max_entries(1, 0);
+
+/// This CPU's. Each handles one packet at a time.
+#[inline(always)]
+pub fn work() -> Result<&'static mut Work> {
+    let work = WORK.get_ptr_mut(0).ok_or(DropReason::NoMemory)?;
+    // SAFETY: the entry belongs to this CPU, is there forever, and numbers are valid whatever
+    // they are.
+    Ok(unsafe { &mut *work.cast() })
+}
+
+/// What a function that is a program of its own says: a number, as the verifier does not follow
+/// an enum from one function to another.
+pub type Answer = i64;
+
+/// The packet passes as it is.
+pub const PASS: Answer = 0;
+/// The packet belongs to a session now, or has been translated.
+pub const DONE: Answer = 1;
+
+/// A reason to drop the packet, as an answer.
+#[inline(always)]
+pub fn answer(result: Result<Answer>) -> Answer {
+    match result {
+        Ok(answer) => answer,
+        Err(reason) => -1 - (reason as i64),
+    }
+}
+
+/// The same the other way round.
+#[inline(always)]
+pub fn result(answer: Answer) -> Result<Answer> {
+    const NO_SESSION: Answer = -1 - (DropReason::NoSession as i64);
+    const PORTS: Answer = -1 - (DropReason::PortsExhausted as i64);
+    const SESSIONS: Answer = -1 - (DropReason::SessionsExhausted as i64);
+    const NO_ADDRESS: Answer = -1 - (DropReason::NoExternalAddress as i64);
+    const UNSUPPORTED: Answer = -1 - (DropReason::Unsupported as i64);
+    const FRAGMENT: Answer = -1 - (DropReason::FragmentUnknown as i64);
+    const NO_MEMORY: Answer = -1 - (DropReason::NoMemory as i64);
+    match answer {
+        PASS | DONE => Ok(answer),
+        NO_SESSION => Err(DropReason::NoSession),
+        PORTS => Err(DropReason::PortsExhausted),
+        SESSIONS => Err(DropReason::SessionsExhausted),
+        NO_ADDRESS => Err(DropReason::NoExternalAddress),
+        UNSUPPORTED => Err(DropReason::Unsupported),
+        FRAGMENT => Err(DropReason::FragmentUnknown),
+        NO_MEMORY => Err(DropReason::NoMemory),
+        _ => Err(DropReason::Malformed),
+    }
+}
+
+/// Copies a key, word by word: the compiler would call a function for what may overlap.
+///
+/// # Safety
+/// Both must be valid, in maps and aligned to eight bytes.
+#[inline(always)]
+pub unsafe fn copy(to: *mut FlowKey, from: *const FlowKey) {
+    const WORDS: usize = size_of::<FlowKey>() / 8;
+    let (to, from) = (to.cast::<u64>(), from.cast::<u64>());
+    for word in 0..WORDS {
+        // SAFETY: as the caller promises.
+        unsafe { to.add(word).write_volatile(from.add(word).read_volatile()) };
+    }
+}

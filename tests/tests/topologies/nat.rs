@@ -1,0 +1,162 @@
+//! NAT with real traffic: who is seen outside, who is reached inside, and what is not disturbed.
+
+use std::{
+    io::{Read, Write},
+    net::{IpAddr, TcpListener, TcpStream},
+};
+
+use integration_tests::{
+    lab::{Lab, run_test},
+    traffic::{ping, tcp, traceroute},
+    wait,
+};
+use serde_json::Value;
+
+use crate::{example, ip};
+
+fn sessions(lab: &Lab) -> Vec<Value> {
+    let sessions = lab.show("nat")["cubes"]["nat"]["sessions"].clone();
+    sessions.as_array().expect("a list").clone()
+}
+
+/// What the example's comment promises, in both families.
+pub(crate) fn home_and_remote(lab: &Lab) {
+    let (home, remote) = (lab.space("home"), lab.space("remote"));
+    for far in [ip("198.51.100.7"), ip("2001:db8:f::7")] {
+        assert_eq!(ping(&home, far), 63);
+    }
+    assert_eq!(
+        traceroute(&home, ip("198.51.100.7")),
+        [ip("10.36.0.1"), ip("198.51.100.7")]
+    );
+    assert_eq!(
+        traceroute(&home, ip("2001:db8:f::7")),
+        [ip("fd00:36::1"), ip("2001:db8:f::7")]
+    );
+    // The remote host has no way to the inside, and saw none of its addresses.
+    let run = remote.run("ping -n -c 1 -W 1 10.36.0.10");
+    assert!(run.stderr.contains("Network is unreachable"), "{run}");
+    for far in [ip("198.51.100.7"), ip("2001:db8:f::7")] {
+        tcp(&home, &remote, far, 8 << 20);
+    }
+    let rules: Vec<Value> = sessions(lab)
+        .iter()
+        .map(|session| session["rule"].clone())
+        .collect();
+    assert!(rules.iter().all(|rule| rule == "masquerade"), "{rules:?}");
+    forwarded(lab);
+}
+
+/// From outside to a port that is forwarded.
+fn forwarded(lab: &Lab) {
+    let (home, remote) = (lab.space("home"), lab.space("remote"));
+    let server = home
+        .enter(|| TcpListener::bind("10.36.0.10:80"))
+        .expect("nobody else has the port");
+    let mut client = remote
+        .enter(|| TcpStream::connect("203.0.113.2:8080"))
+        .expect("somebody listens");
+    let (mut accepted, from) = server.accept().expect("a connection");
+    assert_eq!(from.ip(), ip("203.0.113.1"));
+    accepted.write_all(b"welcome").expect("sent");
+    let mut buffer = [0; 7];
+    client.read_exact(&mut buffer).expect("it arrives");
+    assert_eq!(&buffer, b"welcome");
+    let found = sessions(lab).into_iter().find(|session| {
+        session["rule"] == "portForward/tcp/203.0.113.2/8080"
+            && session["inside"] == "10.36.0.10:80"
+            && session["external"] == "203.0.113.2:8080"
+            && session["state"] == "ESTABLISHED"
+    });
+    assert!(found.is_some(), "{:?}", sessions(lab));
+}
+
+#[test]
+fn the_remote_host_sees_the_external_address() {
+    run_test(|lab| {
+        lab.apply(&example("nat"));
+        let (home, remote) = (lab.space("home"), lab.space("remote"));
+        for (far, external) in [
+            ("198.51.100.7", "203.0.113.2"),
+            ("2001:db8:f::7", "2001:db8:1::2"),
+        ] {
+            let (far, external): (IpAddr, IpAddr) = (ip(far), ip(external));
+            ping(&home, far);
+            let server = remote.udp(far, 5300);
+            let client = home.udp(
+                if far.is_ipv4() {
+                    ip("10.36.0.10")
+                } else {
+                    ip("fd00:36::10")
+                },
+                4000,
+            );
+            client.send_to(b"who am I?", (far, 5300)).expect("sent");
+            let mut buffer = [0; 64];
+            let (length, from) = server.recv_from(&mut buffer).expect("it arrives");
+            assert_eq!(
+                (&buffer[..length], from.ip()),
+                (&b"who am I?"[..], external)
+            );
+            assert_eq!(from.port(), 4000, "the port stays if it is free");
+            server.send_to(b"you", from).expect("sent");
+            let (length, from) = client.recv_from(&mut buffer).expect("it comes back");
+            assert_eq!((&buffer[..length], from.ip()), (&b"you"[..], far));
+        }
+    });
+}
+
+/// Path MTU discovery: the far host says what it can take, and the near one hears it.
+#[test]
+fn errors_about_packets_that_are_too_big_come_through() {
+    run_test(|lab| {
+        let topology = example("nat").replace(
+            "      interfaces:\n        eth0: { addresses: [203.0.113.1/24, 198.51.100.7/32, \"2001:db8:1::1/64\", \"2001:db8:f::7/128\"] }",
+            "      interfaces:\n        eth0:\n          addresses: [203.0.113.1/24, \"2001:db8:1::1/64\"]\n          mtu: 1500",
+        );
+        assert_ne!(topology, example("nat"));
+        lab.apply(&topology);
+        let (home, remote) = (lab.space("home"), lab.space("remote"));
+        // Behind the remote host is a network with a smaller MTU.
+        for line in [
+            "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1",
+            "ip link add thin type veth peer name thinner",
+            "ip link set thin mtu 1300 up",
+            "ip link set thinner up",
+            "ip addr add 192.0.2.1/24 dev thin",
+            "ip addr add 2001:db8:e::1/64 dev thin nodad",
+            "ip neigh add 192.0.2.9 lladdr 02:00:00:00:00:09 dev thin",
+            "ip neigh add 2001:db8:e::9 lladdr 02:00:00:00:00:09 dev thin",
+        ] {
+            remote.run(line).expect(0);
+        }
+        for (far, says) in [("192.0.2.9", "mtu = 1300"), ("2001:db8:e::9", "mtu=1300")] {
+            let heard = wait::within(wait::PATIENCE, || {
+                let run = home.run(&format!("ping -n -c 1 -W 1 -M do -s 1400 {far}"));
+                (run.stdout.contains(says) || run.stderr.contains(says)).then_some(())
+            });
+            heard.unwrap_or_else(|| panic!("nothing about {far}"));
+        }
+    });
+}
+
+/// What is applied anew leaves sessions alone, also if the programs are replaced.
+#[test]
+fn sessions_outlive_changes() {
+    run_test(|lab| {
+        lab.apply(&example("nat"));
+        ping(&lab.space("home"), ip("198.51.100.7"));
+        let before = sessions(lab);
+        assert!(!before.is_empty());
+        let longer = example("nat").replace(
+            "masquerade: true",
+            "masquerade: true\n        timeouts: { icmp: 10m }",
+        );
+        lab.apply(&longer);
+        let after = sessions(lab);
+        assert_eq!(after.len(), before.len());
+        let left = after[0]["expiresIn"].as_u64().expect("a number");
+        assert!(left > 300, "{left}");
+        lab.assert_converged(&longer);
+    });
+}
