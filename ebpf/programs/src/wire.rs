@@ -161,9 +161,6 @@ pub const PROTOCOL_ICMP: u8 = 1;
 pub const PROTOCOL_TCP: u8 = 6;
 pub const PROTOCOL_UDP: u8 = 17;
 pub const PROTOCOL_ICMPV6: u8 = 58;
-pub const PROTOCOL_DCCP: u8 = 33;
-pub const PROTOCOL_SCTP: u8 = 132;
-pub const PROTOCOL_UDP_LITE: u8 = 136;
 
 /// The first eight bytes of ICMP and ICMPv6 (RFC 792, RFC 4443).
 #[repr(C)]

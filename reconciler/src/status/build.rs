@@ -10,7 +10,9 @@ use topology_schema::{Endpoint, InterfaceName, Name, ValidTopology};
 
 use super::{
     Attachment, Condition, Cube, Interface, Namespace, NamespaceInterface, Port, State, Status,
-    Table, counters, reading::Reading, tables::CubeTables,
+    Table, counters,
+    reading::{Reading, patiently},
+    tables::CubeTables,
 };
 use crate::{
     address::Address,
@@ -27,12 +29,12 @@ use crate::{
 
 /// What runs of the kernel's topology; `None` if it was not applied.
 pub fn status(kernel: &mut dyn Kernel) -> kernel::Result<Option<Status>> {
-    build(kernel, true)
+    patiently(|| build(kernel, true))
 }
 
 /// The same without lists that may be long, so faster.
 pub fn overview(kernel: &mut dyn Kernel) -> kernel::Result<Option<Status>> {
-    build(kernel, false)
+    patiently(|| build(kernel, false))
 }
 
 fn build(kernel: &mut dyn Kernel, lists: bool) -> kernel::Result<Option<Status>> {

@@ -1,6 +1,6 @@
 //! A reading of the kernel, compared with what was applied.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, thread, time::Duration};
 
 use crate::{
     address::Address,
@@ -14,6 +14,22 @@ use crate::{
     plan, reconcile,
     record::Record,
 };
+
+/// How often what runs is read at most, and the pause before it is read again.
+const READINGS: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Reads again if that fails. Readers take no lock: what is listed may be gone when it is opened,
+/// because somebody applies something just then.
+pub(super) fn patiently<T>(mut read: impl FnMut() -> kernel::Result<T>) -> kernel::Result<T> {
+    for _ in 1..READINGS {
+        match read() {
+            Err(kernel::Error::Call(_)) => thread::sleep(PAUSE),
+            result => return result,
+        }
+    }
+    read()
+}
 
 /// What should be there, what is, and the difference.
 pub(super) struct Reading {

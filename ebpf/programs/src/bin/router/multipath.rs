@@ -9,15 +9,13 @@
 
 use aya_ebpf::{bindings::BPF_F_NO_PREALLOC, macros::map, maps::HashMap};
 use ebpf_abi::{
+    flow::has_ports,
     multipath::{self, Group},
     router::Route,
 };
 use ebpf_programs::{
     Packet,
-    wire::{
-        ETHERNET_LENGTH, Ipv4, Ipv6, PROTOCOL_DCCP, PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP,
-        PROTOCOL_UDP_LITE,
-    },
+    wire::{ETHERNET_LENGTH, Ipv4, Ipv6},
 };
 
 use crate::{DYNAMIC_NEXT_HOPS, NEXT_HOPS, SETTINGS, ipv6::PAYLOAD};
@@ -77,15 +75,6 @@ pub fn flow_v6<P: Packet>(packet: &P) -> u32 {
     };
     let seed = SETTINGS.load().seed;
     multipath::flow_v6(seed, ip.source, ip.destination, ip.next_header, ports)
-}
-
-/// True if the protocol's header begins with two ports.
-#[inline(always)]
-fn has_ports(protocol: u8) -> bool {
-    matches!(
-        protocol,
-        PROTOCOL_TCP | PROTOCOL_UDP | PROTOCOL_DCCP | PROTOCOL_SCTP | PROTOCOL_UDP_LITE
-    )
 }
 
 #[inline(always)]
