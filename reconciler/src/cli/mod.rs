@@ -10,6 +10,7 @@ mod doctor;
 mod events;
 mod exit;
 pub(crate) mod files;
+mod flush;
 mod graph;
 mod guardian;
 mod history;
@@ -87,6 +88,7 @@ enum Command {
     Events(events::Args),
     History(history::Args),
     Metrics(metrics::Args),
+    Flush(flush::Args),
     Destroy(destroy::Args),
     Watch(watch::Args),
     Graph(graph::Args),
@@ -159,6 +161,7 @@ impl Command {
             Self::Events(args) => args.run(),
             Self::History(args) => args.run(),
             Self::Metrics(args) => args.run(),
+            Self::Flush(args) => args.run(),
             Self::Destroy(args) => args.run(),
             Self::Watch(args) => args.run(),
             Self::Graph(args) => args.run(),

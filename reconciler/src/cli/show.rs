@@ -24,6 +24,9 @@ pub(super) struct Args {
     /// Name of the topology; all without it
     #[arg(value_name = "NAME")]
     name: Option<Name>,
+    /// One cube alone, or one of its lists, as in nat/sessions
+    #[arg(value_name = "CUBE[/LIST]", requires = "name")]
+    what: Option<String>,
     /// Show it again and again, with rates, until interrupted; JSON is a document a line
     #[arg(
         short, long,
@@ -109,6 +112,9 @@ impl Args {
             return Err(self.host.not_applied(name)?);
         };
         status.add_context(&self.context(name));
+        if let Some(what) = &self.what {
+            narrow(&mut status, what)?;
+        }
         Ok(Look::One(Box::new(status)))
     }
 
@@ -170,6 +176,27 @@ impl Args {
         }
         Ok(value)
     }
+}
+
+/// Leaves one cube, or one of its lists.
+fn narrow(status: &mut Status, what: &str) -> Result<(), Failure> {
+    let (cube, list) = what
+        .split_once('/')
+        .map_or((what, None), |(cube, list)| (cube, Some(list)));
+    let name = status.name.clone();
+    status.cubes.retain(|name, _| name.as_str() == cube);
+    let Some(found) = status.cubes.values_mut().next() else {
+        let message = format!("topology {name} has no cube `{cube}`");
+        return Err(Failure::new(ExitCode::Error, message));
+    };
+    if let Some(list) = list {
+        found.lists.retain(|name, _| name == list);
+        if found.lists.is_empty() {
+            let message = format!("cube/{cube}: a {} has no list `{list}`", found.kind);
+            return Err(Failure::new(ExitCode::Error, message));
+        }
+    }
+    Ok(())
 }
 
 /// Seconds, with or without a fraction.

@@ -116,6 +116,13 @@ pub trait CubeDriver: Sync {
         serde_json::Map::new()
     }
 
+    /// How a list of [`show`](Self::show) that the data plane has learned is forgotten: a table, a key
+    /// and the value that says so. `now` is in nanoseconds of the data planes' clock. `None` if the
+    /// list cannot be.
+    fn flush(&self, _list: &str, _now: u64) -> Option<(&'static str, Vec<u8>, Vec<u8>)> {
+        None
+    }
+
     /// What there is to show of a port beyond its link and counters.
     fn port_details(&self, _cube: &Cube, _port: &Name) -> serde_json::Map<String, Value> {
         serde_json::Map::new()

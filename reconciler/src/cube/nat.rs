@@ -138,6 +138,14 @@ impl CubeDriver for Driver {
         ]
     }
 
+    fn flush(&self, list: &str, now: u64) -> Option<(&'static str, Vec<u8>, Vec<u8>)> {
+        let state = State {
+            flushed: now,
+            swept: 0,
+        };
+        (list == "sessions").then(|| ("state", index(0), bytemuck::bytes_of(&state).to_vec()))
+    }
+
     fn show(
         &self,
         tables: &dyn Tables,

@@ -160,3 +160,25 @@ fn sessions_outlive_changes() {
         lab.assert_converged(&longer);
     });
 }
+
+/// `pcn flush` ends sessions, and `pcn show` has them alone.
+#[test]
+fn sessions_are_shown_and_flushed() {
+    run_test(|lab| {
+        lab.apply(&example("nat"));
+        ping(&lab.space("home"), ip("198.51.100.7"));
+        let shown = lab.pcn("show nat nat/sessions").expect(0);
+        assert!(shown.stdout.contains("203.0.113.2:"), "{shown}");
+        assert!(!shown.stdout.contains("cube/r "), "{shown}");
+        lab.pcn("show nat nat/nothing").expect(1);
+        lab.pcn("flush nat r/sessions").expect(1);
+        lab.pcn("flush nat nat").expect(64);
+        assert!(!sessions(lab).is_empty());
+        let run = lab.pcn("flush nat nat/sessions").expect(0);
+        assert_eq!(run.stdout, "Flushed nat/sessions of nat.\n");
+        assert!(sessions(lab).is_empty());
+        lab.assert_converged(&example("nat"));
+        ping(&lab.space("home"), ip("198.51.100.7"));
+        assert_eq!(sessions(lab).len(), 1);
+    });
+}

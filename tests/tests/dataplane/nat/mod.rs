@@ -214,11 +214,9 @@ impl Talk for Row {
 
 /// All sessions there are, in no order.
 fn sessions(cube: &Cube) -> Vec<(u32, Session)> {
-    cube.read_array::<Session>("sessions", SETTINGS.sessions as usize)
-        .into_iter()
-        .enumerate()
+    (0..)
+        .map_while(|slot| Some((slot, cube.read::<u32, Session>("sessions", slot)?)))
         .filter(|(_, session)| session.word & 3 == 1)
-        .map(|(slot, session)| (slot as u32, session))
         .collect()
 }
 

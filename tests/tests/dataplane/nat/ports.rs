@@ -1,6 +1,6 @@
 //! External ports: who gets which, and that nobody gets one that is in use.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, thread};
 
 use ebpf_abi::{
     counters::DropReason,
@@ -152,6 +152,45 @@ fn no_port_is_given_out_twice() {
             }
         });
     nat().rows([fill]).run();
+}
+
+/// The same by several CPUs at a time, all of which want the same port.
+#[test]
+fn no_port_is_given_out_twice_by_several_cpus() {
+    const SESSIONS: u32 = 32768;
+    const THREADS: u32 = 4;
+    const EACH: u32 = 4000;
+    let settings = Settings {
+        sessions: SESSIONS,
+        ..SETTINGS
+    };
+    let race = row("race")
+        .global("SETTINGS", settings)
+        .capacity("sessions", SESSIONS)
+        .capacity("flows", 2 * SESSIONS)
+        .capacity("mappings", 2 * SESSIONS)
+        .with(|cube| {
+            let given: Vec<u16> = thread::scope(|scope| {
+                let threads: Vec<_> = (0..THREADS)
+                    .map(|thread| {
+                        scope.spawn(move || {
+                            let sources = (0..EACH).map(|host| 0x0a01_0000 + (thread << 13) + host);
+                            sources
+                                .filter_map(|source| send(cube, Ipv4Addr::from(source), 4000))
+                                .collect::<Vec<u16>>()
+                        })
+                    })
+                    .collect();
+                let results = threads.into_iter().map(|thread| thread.join());
+                results.flat_map(|ports| ports.expect("it ends")).collect()
+            });
+            assert_eq!(given.len() as u32, THREADS * EACH);
+            let distinct: BTreeSet<u16> = given.iter().copied().collect();
+            assert_eq!(distinct.len(), given.len(), "some twice");
+            assert_eq!(used(cube, masquerade_pool(1, 4), UDP), THREADS * EACH);
+            assert_eq!(sessions(cube).len() as u32, THREADS * EACH);
+        });
+    nat().rows([race]).run();
 }
 
 /// A small table that is full: new sessions are refused until one has expired.

@@ -286,18 +286,11 @@ impl Claimed {
             };
             (&raw mut (*session).word).write_volatile(place.word);
             let (own, other) = (direction as usize, direction.other() as usize);
-            let exclusively = u64::from(BPF_NOEXIST);
-            if FLOWS
-                .insert(&(*session).keys[own], &place, exclusively)
-                .is_err()
-            {
+            if !take_key(&(*session).keys[own], &place) {
                 self.abandon(work);
                 return Ok(());
             }
-            if FLOWS
-                .insert(&(*session).keys[other], &place, exclusively)
-                .is_err()
-            {
+            if !take_key(&(*session).keys[other], &place) {
                 let _gone = FLOWS.remove(&(*session).keys[own]);
                 self.abandon(work);
                 // Packets that come back could not be told apart from another flow's.
@@ -319,6 +312,19 @@ impl Claimed {
     pub fn give_back(&self) {
         unsafe { (&raw mut (*self.session).word).write_volatile(self.word + SLOT_NEXT) };
     }
+}
+
+/// Makes a key lead to a place; false if it leads to another one.
+#[inline(always)]
+fn take_key(key: &FlowKey, place: &Place) -> bool {
+    if FLOWS.insert(key, place, BPF_NOEXIST.into()).is_ok() {
+        return true;
+    }
+    if at(key).is_none() {
+        // Of a session that is no more, as its table became smaller: the next packet finds room.
+        let _gone = FLOWS.remove(key);
+    }
+    false
 }
 
 /// Removes a session whose slot has this word, unless somebody else is at it.

@@ -1,0 +1,64 @@
+//! `pcn flush`
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use topology_schema::Name;
+
+use super::{
+    CommandResult, ExitCode, Failure,
+    host::{HostArgs, LockArgs},
+    output,
+};
+use crate::{
+    cube::driver_for, kernel::Kernel as _, plan::Op, reconcile, resource::Template, wiring,
+};
+
+/// Forget what a cube has learned, such as the sessions of a NAT
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    /// Name of the topology
+    #[arg(value_name = "NAME")]
+    name: Name,
+    /// What to forget: a cube and one of its lists, as in nat/sessions
+    #[arg(value_name = "CUBE/LIST")]
+    what: String,
+    #[command(flatten)]
+    lock: LockArgs,
+    #[command(flatten)]
+    host: HostArgs,
+}
+
+impl Args {
+    pub(super) fn run(&self) -> CommandResult {
+        let Some((cube, list)) = self.what.split_once('/') else {
+            let message = format!(
+                "`{}` is no list: write the cube and the list, as in nat/sessions",
+                self.what
+            );
+            return Err(Failure::new(ExitCode::Usage, message));
+        };
+        let _lock = self.host.lock(&self.name, &self.lock)?;
+        let mut kernel = self.host.open(&self.name)?;
+        let Some(record) = kernel.record()? else {
+            return Err(self.host.not_applied(&self.name)?);
+        };
+        reconcile::check_layout(&record)?;
+        let cubes = &record.topology.spec.cubes;
+        let Some((name, instance)) = cubes.iter().find(|(name, _)| name.as_str() == cube) else {
+            let message = format!("topology {} has no cube `{cube}`", self.name);
+            return Err(Failure::new(ExitCode::Error, message));
+        };
+        let kind = instance.kind();
+        let Some((table, key, value)) = driver_for(kind).flush(list, kernel.now()) else {
+            let message = format!("cube/{name}: a {kind} has no `{list}` that can be flushed");
+            return Err(Failure::new(ExitCode::Error, message));
+        };
+        kernel.apply(&Op::WriteEntries {
+            map: wiring::table(name, table),
+            put: BTreeMap::from([(key, Template::plain(value))]),
+            delete: BTreeSet::new(),
+        })?;
+        output::print(&format!("Flushed {} of {}.\n", self.what, self.name))?;
+        Ok(ExitCode::Done)
+    }
+}
