@@ -200,7 +200,7 @@ fn prepare(
     let moves = |plan: &Plan| -> Vec<_> {
         let steps = plan.steps.iter();
         steps
-            .filter(|step| !matches!(step.op, Op::WriteRecord(_)))
+            .filter(|step| !matches!(step.op, Op::WriteRecord(_) | Op::MarkRecord { .. }))
             .cloned()
             .collect()
     };

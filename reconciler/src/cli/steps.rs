@@ -54,6 +54,8 @@ pub(super) fn describe(op: &Op) -> String {
         Op::Pin { pin, .. } => format!("pin {pin} again"),
         Op::Unpin(path) => format!("remove {path}"),
         Op::WriteRecord(_) => "note what is applied".to_owned(),
+        Op::MarkRecord { unfinished: true } => "note that an apply is under way".to_owned(),
+        Op::MarkRecord { unfinished: false } => "note that the apply is done".to_owned(),
         Op::RemoveDirectory => "remove the topology's directory".to_owned(),
     }
 }

@@ -381,6 +381,10 @@ impl Kernel for FakeKernel {
             }
             Op::Unpin(path) => self.unpin(path),
             Op::WriteRecord(record) => self.state.record = Some((**record).clone()),
+            Op::MarkRecord { unfinished } => match &mut self.state.record {
+                Some(record) => record.unfinished = *unfinished,
+                None => return refuse("mark", "the record", "No such file or directory"),
+            },
             Op::RemoveDirectory => self.state.record = None,
         }
         Ok(())

@@ -128,6 +128,12 @@ pub enum Op {
     Unpin(PinPath),
     /// Write the record of what is applied.
     WriteRecord(Box<Record>),
+    /// Note in the record that an apply is under way, or that none is: one small write, however much
+    /// is recorded.
+    MarkRecord {
+        /// See [`Record::unfinished`].
+        unfinished: bool,
+    },
     /// Remove the topology's directory.
     RemoveDirectory,
 }
@@ -157,6 +163,7 @@ impl Op {
             | Self::Rename { .. }
             | Self::Pin { .. }
             | Self::Unpin(_)
+            | Self::MarkRecord { .. }
             | Self::RemoveDirectory => false,
         }
     }

@@ -132,9 +132,10 @@ impl Planner<'_> {
             Some(record) => {
                 let undo = old.map(|old| write(old, false));
                 let was_unfinished = old.is_some_and(|old| old.unfinished);
-                if let Some(old) = old.filter(|_| banks && !was_unfinished) {
-                    let op = write(old, true);
-                    self.step(Order::Intent, &topology, op, undo.clone(), Disruption::None);
+                let mark = |unfinished| Op::MarkRecord { unfinished };
+                if old.is_some() && banks && !was_unfinished {
+                    let undo = Some(mark(false));
+                    self.step(Order::Intent, &topology, mark(true), undo, Disruption::None);
                 }
                 let says_so = |old: &Record| {
                     let unfinished = record.unfinished;
@@ -150,8 +151,13 @@ impl Planner<'_> {
                     self.step(Order::Record, &topology, op, undo, Disruption::None);
                 }
                 if banks || (done && was_unfinished) {
-                    let op = write(record, false);
-                    self.step(Order::Finish, &topology, op, None, Disruption::None);
+                    self.step(
+                        Order::Finish,
+                        &topology,
+                        mark(false),
+                        None,
+                        Disruption::None,
+                    );
                 }
             }
             None if !self.observed.is_empty() => {

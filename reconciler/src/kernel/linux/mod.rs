@@ -272,6 +272,7 @@ impl Kernel for LinuxKernel {
                 self.remove_leftover_names()?;
                 record::write(&self.pins, record)
             }
+            Op::MarkRecord { unfinished } => record::mark(&self.pins, *unfinished),
             Op::RemoveDirectory => {
                 self.remove_leftover_names()?;
                 self.pins.remove_all()

@@ -1,4 +1,5 @@
-//! The record of what was applied, as a pinned array: its length in eight bytes, then JSON.
+//! The record of what was applied, as a pinned array: its length and [`UNFINISHED`] in eight bytes,
+//! then JSON.
 
 use std::{collections::BTreeMap, os::fd::AsFd};
 
@@ -11,6 +12,8 @@ use crate::{
 
 /// Bytes of one entry of the array.
 const CHUNK: usize = 4096;
+/// Bit beside the length: an apply is under way. Setting it is one write, whatever the record's size.
+const UNFINISHED: u64 = 1 << 63;
 
 /// Where the record is pinned.
 pub fn path() -> PinPath {
@@ -36,15 +39,34 @@ pub fn read(pins: &Pins) -> Result<Option<Record>> {
     let (length, content) = bytes
         .split_first_chunk::<8>()
         .ok_or_else(|| broken("it is empty"))?;
-    let content = usize::try_from(u64::from_le_bytes(*length))
+    let header = u64::from_le_bytes(*length);
+    let content = usize::try_from(header & !UNFINISHED)
         .ok()
         .and_then(|length| content.get(..length))
         .ok_or_else(|| broken("it is cut off"))?;
     // A newer record may not parse: its version decides what is said about it.
     match serde_json::from_slice::<Record>(content) {
-        Ok(record) => Ok(Some(record)),
+        Ok(record) => Ok(Some(Record {
+            unfinished: header & UNFINISHED != 0,
+            ..record
+        })),
         Err(error) => Err(newer(content).unwrap_or_else(|| broken(&error.to_string()))),
     }
+}
+
+/// Notes that an apply is under way, or that none is.
+pub fn mark(pins: &Pins, unfinished: bool) -> Result<()> {
+    let map = pins.open(&path())?;
+    let failed = |error: std::io::Error| Error::Call(format!("mark record: {error}"));
+    let first = 0u32.to_ne_bytes();
+    let chunk = bpf::lookup(map.as_fd(), &first, CHUNK).map_err(failed)?;
+    let mut chunk = chunk.unwrap_or_default();
+    let Some(header) = chunk.first_chunk_mut::<8>() else {
+        return Err(Error::Call("mark record: it is empty".to_owned()));
+    };
+    let length = u64::from_le_bytes(*header) & !UNFINISHED;
+    *header = (length | if unfinished { UNFINISHED } else { 0 }).to_le_bytes();
+    bpf::update(map.as_fd(), &first, &chunk).map_err(failed)
 }
 
 /// Writes the record beside the old one, then over it.
@@ -52,7 +74,8 @@ pub fn write(pins: &Pins, record: &Record) -> Result<()> {
     let path = path();
     let content = serde_json::to_vec(record)
         .map_err(|error| Error::Call(format!("write record: {error}")))?;
-    let mut bytes = (content.len() as u64).to_le_bytes().to_vec();
+    let mark = if record.unfinished { UNFINISHED } else { 0 };
+    let mut bytes = (content.len() as u64 | mark).to_le_bytes().to_vec();
     bytes.extend(content);
     let chunks: BTreeMap<Vec<u8>, Vec<u8>> = (0u32..)
         .zip(bytes.chunks(CHUNK))
