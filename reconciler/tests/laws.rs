@@ -188,7 +188,7 @@ fn carriers_come_and_go() {
                 let interface = kernel.state_mut().interfaces.get_mut(&name).expect("it is there");
                 interface.carrier = carrier;
                 let made = applied(&mut kernel, &topology);
-                let writes = |op: &Op| matches!(op, Op::WriteEntries { .. } | Op::WriteRecord(_));
+                let writes = |op: &Op| matches!(op, Op::WriteEntries { .. } | Op::WriteRecord(_) | Op::MarkRecord { .. });
                 prop_assert!(made.steps.iter().all(|step| writes(&step.op)), "{:#?}", made.steps);
                 prop_assert!(plan(&mut kernel, &topology).expect("a plan").is_empty());
                 Ok(())
