@@ -1,5 +1,7 @@
 //! A plan as people and scripts see it: what changes, why, and what it costs.
 
+mod order;
+
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
@@ -109,7 +111,12 @@ impl Changes {
 /// What the file asks for: the difference between the facts applied last and the new ones.
 pub fn wanted(before: &Facts, after: &Facts, steps: &[Step]) -> Vec<Change> {
     let mut changes = Vec::new();
-    let addresses: BTreeSet<&Address> = before.keys().chain(after.keys()).collect();
+    // Items of lists in which order matters are compared by themselves.
+    let (ordered, seen) = order::changes(before, after, steps);
+    let addresses = before.keys().chain(after.keys());
+    let addresses: BTreeSet<&Address> = addresses
+        .filter(|address| !seen.contains(address))
+        .collect();
     // An object that comes or goes takes its entries along.
     let mut whole = BTreeSet::new();
     for address in addresses {
@@ -154,6 +161,12 @@ pub fn wanted(before: &Facts, after: &Facts, steps: &[Step]) -> Vec<Change> {
             mode: None,
         });
     }
+    let is_part_of_whole = |change: &Change| whole.contains(&change.address.object());
+    changes.extend(
+        ordered
+            .into_iter()
+            .filter(|change| !is_part_of_whole(change)),
+    );
     sort(&mut changes);
     changes
 }

@@ -10,6 +10,12 @@ use crate::{address::Address, cube::driver_for};
 /// Facts by address. An object's own fact comes before those of its entries.
 pub type Facts = BTreeMap<Address, Value>;
 
+/// The member of a mapping that is a list in which order matters.
+const RULES: &str = "rules";
+
+/// Where an item of such a list is, from 0: a field that its fact has besides those of the file.
+pub const POSITION: &str = "position";
+
 /// Takes a topology apart.
 pub fn facts(topology: &Topology) -> Facts {
     let mut facts = namespaces(topology);
@@ -56,18 +62,34 @@ fn cube_facts(address: &Address, cube: &Instance, facts: &mut Facts) {
         return;
     };
     let lists = driver_for(kind).lists();
+    let by = |path: &str| {
+        let mut lists = lists.iter();
+        lists.find(|(list, _)| *list == path).map(|(_, by)| *by)
+    };
     for (field, value) in settings {
         match value {
             Value::Object(members) => {
                 for (key, member) in members {
-                    facts.insert(address.entry(&field, &key), member);
+                    let path = format!("{field}/{key}");
+                    match (member, by(&path).or_else(|| by(&field))) {
+                        (Value::Array(items), Some(by)) => {
+                            let is_ordered = key == RULES;
+                            for (index, mut item) in items.into_iter().enumerate() {
+                                let key = key_of(&item, by, index);
+                                if is_ordered && let Some(fields) = item.as_object_mut() {
+                                    fields.insert(POSITION.to_owned(), index.into());
+                                }
+                                facts.insert(address.entry(&path, &key), item);
+                            }
+                        }
+                        (member, _) => {
+                            facts.insert(address.entry(&field, &key), member);
+                        }
+                    }
                 }
             }
             Value::Array(items) => {
-                let by = lists
-                    .iter()
-                    .find(|(list, _)| *list == field)
-                    .map_or("", |(_, by)| *by);
+                let by = by(&field).unwrap_or("");
                 for (index, item) in items.into_iter().enumerate() {
                     let entry = address.entry(&field, &key_of(&item, by, index));
                     together(facts.entry(entry).or_default(), item);

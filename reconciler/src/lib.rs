@@ -30,6 +30,7 @@ pub mod observed;
 pub mod plan;
 pub mod reconcile;
 pub mod record;
+pub mod reports;
 pub mod resource;
 mod restore;
 pub mod saved_plan;

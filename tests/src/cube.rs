@@ -133,6 +133,24 @@ pub struct Cube {
 }
 
 impl Cube {
+    /// The same kind with other constants, on the same tables.
+    pub fn twin(&self, kind: &Kind, globals: &Globals) -> Self {
+        let maps = self.maps.iter().map(|(name, map)| {
+            let map = Map {
+                fd: map.fd.try_clone().expect("a descriptor can be doubled"),
+                attributes: map.attributes,
+            };
+            (name.clone(), map)
+        });
+        Self {
+            hook: self.hook,
+            bank: self.bank,
+            tags_outside: self.tags_outside,
+            program: Some(self.load_part(kind, 0, globals, &[])),
+            maps: maps.collect(),
+        }
+    }
+
     /// Loads a program of another kind (or the same) onto the maps of this one, as far as it
     /// has maps of that name; the others are made and end with the program. It counts by itself.
     fn load_with(&self, kind: &Kind, globals: &Globals) -> OwnedFd {
@@ -213,6 +231,21 @@ impl Cube {
     /// Writes an entry of a table that is there once per bank.
     pub fn write_banked<V: Pod>(&self, map: &str, index: u32, value: V) {
         self.write(map, in_bank(index, self.bank), value);
+    }
+
+    /// All entries of a hash.
+    pub fn entries<K: Pod, V: Pod>(&self, map: &str) -> Vec<(K, V)> {
+        let fd = self.map(map).fd.as_fd();
+        let mut entries = Vec::new();
+        let mut last: Option<Vec<u8>> = None;
+        while let Some(key) =
+            bpf::next_key(fd, last.as_deref(), size_of::<K>()).expect("a table can be read")
+        {
+            let typed = pod_read_unaligned(&key);
+            entries.extend(self.read(map, typed).map(|value| (typed, value)));
+            last = Some(key);
+        }
+        entries
     }
 
     /// Deletes an entry of a table.

@@ -290,5 +290,5 @@ fn defaults_of_the_schema_are_those_of_the_types() {
             "{cube} are not the defaults"
         );
     }
-    assert_eq!(seen, 7);
+    assert_eq!(seen, 11);
 }

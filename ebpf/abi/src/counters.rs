@@ -105,6 +105,8 @@ drop_reasons! {
     Blackhole = 21, "blackhole";
     /// A route says that the destination is forbidden.
     Prohibited = 22, "prohibited";
+    /// The configuration says so, and that the sender is told.
+    Rejected = 23, "rejected";
     /// The packet belongs to no session, and may not begin one.
     NoSession = 24, "noSession";
     /// All ports of the external address are taken.

@@ -42,3 +42,7 @@ assert_size!(Metadata, 8);
 pub const BANK_MARK: u32 = 0x7063_6e00;
 /// Beside the bank: the packet came in where [`ENTRY_RETURNS`] is set.
 pub const RETURNS_MARK: u32 = 1 << 1;
+
+/// Mark of a packet that a transparent cube has made as an answer, and that meets the programs of
+/// its interface once more. Only the host's administrator can set one.
+pub const ANSWER_MARK: u32 = 0x7063_6e01;

@@ -19,6 +19,7 @@ pub mod counters;
 pub mod ddos_mitigator;
 pub mod entry;
 pub mod fib;
+pub mod firewall;
 pub mod flow;
 pub mod forwarder;
 pub mod hello;

@@ -119,8 +119,9 @@ const IS_RST: u8 = 5;
 /// Sorts segments by their flags; PSH, URG and those of congestion control do not matter.
 #[inline(always)]
 const fn kind(flags: u8) -> u8 {
-    const KINDS: [u8; 32] = {
-        let mut kinds = [ABSURD; 32];
+    // Twice as long as need be: the linker keeps tables of 32 bytes in a section of their own.
+    const KINDS: [u8; 64] = {
+        let mut kinds = [ABSURD; 64];
         kinds[SYN as usize] = IS_SYN;
         kinds[(SYN | ACK) as usize] = IS_SYN_ACK;
         kinds[ACK as usize] = IS_ACK;

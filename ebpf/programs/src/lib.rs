@@ -19,6 +19,7 @@ pub mod clock;
 pub mod counters;
 pub mod fib;
 pub mod flow;
+pub mod icmp;
 pub mod lpm;
 pub mod offload;
 pub mod packet;

@@ -110,6 +110,12 @@ pub trait Packet {
     /// Sends the packet to the peer of a veth interface.
     fn redirect_peer(&self, ifindex: u32) -> i32;
 
+    /// Sends an answer back through the interface whose programs run: to the wire, or to the
+    /// host's stack. It meets the interface's programs once more: see [`Self::take_answer_mark`].
+    fn turn_round(&self, to_host: bool) -> i32;
+    /// True if the packet is an answer that came through [`Self::turn_round`], which is forgotten.
+    fn take_answer_mark(&self) -> bool;
+
     /// Puts `length` bytes in front of the packet.
     fn prepend(&self, length: u32) -> Result<()>;
     /// Cuts or extends the packet at its end.

@@ -15,7 +15,7 @@ use aya_ebpf::{
 use ebpf_abi::{
     chain::{CubeChain, in_bank},
     counters::DropReason,
-    entry::{BANK_MARK, RETURNS_MARK},
+    entry::{ANSWER_MARK, BANK_MARK, RETURNS_MARK},
 };
 
 use crate::{
@@ -286,6 +286,28 @@ impl Packet for Tc {
         }
         // SAFETY: no preconditions.
         unsafe { bpf_redirect_peer(ifindex, 0) as i32 }
+    }
+
+    #[inline(always)]
+    fn turn_round(&self, to_host: bool) -> i32 {
+        let flags = if to_host { BPF_F_INGRESS } else { 0 };
+        // SAFETY: see above.
+        unsafe {
+            (*self.skb).mark = ANSWER_MARK;
+            bpf_redirect((*self.skb).ifindex, flags.into()) as i32
+        }
+    }
+
+    #[inline(always)]
+    fn take_answer_mark(&self) -> bool {
+        // SAFETY: see above.
+        unsafe {
+            let is_answer = (*self.skb).mark == ANSWER_MARK;
+            if is_answer {
+                (*self.skb).mark = 0;
+            }
+            is_answer
+        }
     }
 
     #[inline(always)]

@@ -22,10 +22,30 @@ static ATTACHMENT: Global<Attachment> = Global::new(Attachment {
     },
 });
 
+/// The way back, of a cube that answers; the counter and the direction in it mean nothing.
+#[unsafe(no_mangle)]
+static BACK: Global<Attachment> = Global::new(Attachment {
+    direction: 0,
+    counter: 0,
+    slot: 0,
+    hop: ebpf_abi::port::Hop {
+        kind: 0,
+        ifindex: 0,
+        port: 0,
+    },
+});
+
 /// A transparent cube. A type rather than a function, so that it can be inlined for each hook.
 pub trait TransparentCube {
     /// Looks at a packet: `Ok` lets it pass.
     fn handle<P: Packet>(packet: &mut P, direction: Direction) -> Result<()>;
+
+    /// What becomes of a packet that is not let pass, and was counted: it is freed, or turned into
+    /// an answer that goes [`back`].
+    #[inline(always)]
+    fn refused<P: Packet>(_packet: &mut P, _reason: DropReason) -> i32 {
+        P::DROP
+    }
 }
 
 /// The number of the attachment that the program is for. A constant to the verifier.
@@ -53,8 +73,28 @@ pub fn run<C: TransparentCube, P: Packet>(mut packet: P) -> i32 {
         Ok(action) => action,
         Err(reason) => {
             counters::dropped(size, attachment.counter, reason);
+            C::refused(&mut packet, reason)
+        }
+    }
+}
+
+/// Sends a packet where the one that it was came from, as one that has passed the cube in the
+/// other direction. What is behind it there sees it.
+#[inline(always)]
+pub fn back<P: Packet>(packet: &mut P) -> i32 {
+    let back = BACK.load();
+    let attachment = ATTACHMENT.load();
+    match back.hop.kind {
+        HOP_PROGRAM => {
+            packet.set_port(back.hop.port);
+            packet.jump(back.slot);
             P::DROP
         }
+        HOP_PEER => packet.redirect_peer(back.hop.ifindex),
+        HOP_INTERFACE => packet.redirect(back.hop.ifindex),
+        // A stack of the host itself: only through the interface.
+        HOP_PASS => packet.turn_round(attachment.direction == Direction::Egress as u32),
+        _ => P::DROP,
     }
 }
 

@@ -211,6 +211,16 @@ impl Packet for Xdp {
     }
 
     #[inline(always)]
+    fn turn_round(&self, _to_host: bool) -> i32 {
+        xdp_action::XDP_TX as i32
+    }
+
+    #[inline(always)]
+    fn take_answer_mark(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
     fn prepend(&self, length: u32) -> Result<()> {
         // SAFETY: see above.
         match unsafe { bpf_xdp_adjust_head(self.frame, -(length as i32)) } {

@@ -19,12 +19,14 @@ use super::{
 use crate::{
     journal::{self, Event, Events, Follow},
     kernel::linux::{lock, pause::Pause},
+    reports::Reports,
 };
 
 /// How often files are looked at while they are followed.
 const PERIOD: Duration = Duration::from_millis(200);
 
-/// Show what happened to topologies: applies, failures, drift, interfaces that came and went
+/// Show what happened to topologies: applies, failures, drift, interfaces that came and went; with
+/// `--follow` also packets that firewalls are told to log
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     /// Name of the topology; all without it
@@ -63,7 +65,9 @@ impl Args {
         }
         self.print(&past)?;
         while self.follow && pause.wait(PERIOD) {
-            self.print(&reader.read()?)?;
+            let mut events = reader.read()?;
+            events.extend(reader.packets(&self.host.bpffs));
+            self.print(&events)?;
         }
         Ok(ExitCode::Done)
     }
@@ -83,6 +87,7 @@ struct Reader {
     events: Events,
     only: Option<Name>,
     follows: BTreeMap<Name, Follow>,
+    reports: BTreeMap<Name, Reports>,
 }
 
 impl Reader {
@@ -91,6 +96,7 @@ impl Reader {
             events,
             only,
             follows: BTreeMap::new(),
+            reports: BTreeMap::new(),
         }
     }
 
@@ -114,6 +120,21 @@ impl Reader {
         // Stable: what one process wrote in a millisecond stays in its order.
         all.sort_by(|a, b| a.time.cmp(&b.time));
         Ok(all)
+    }
+}
+
+impl Reader {
+    /// Packets that cubes of the same topologies have reported meanwhile.
+    fn packets(&mut self, root: &Path) -> Vec<Event> {
+        let mut packets = Vec::new();
+        for name in self.follows.keys() {
+            let reports = self
+                .reports
+                .entry(name.clone())
+                .or_insert_with(|| Reports::new(root, name));
+            packets.extend(reports.read());
+        }
+        packets
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod bridge;
 mod ddos_mitigator;
+mod firewall;
 mod forwarder;
 mod hello;
 mod hello_transparent;
@@ -25,6 +26,7 @@ use crate::{
     digest::Digest,
     down::Down,
     graph::TopologyGraph,
+    reports::Report,
     resource::{Content, Hook, MapKind, MapShape, Template},
 };
 
@@ -50,6 +52,12 @@ pub trait CubeDriver: Sync {
     /// True if the cube's ports are stations: they have link-layer addresses, and frames end
     /// there. Frames pass through all other cubes.
     fn routes(&self) -> bool {
+        false
+    }
+
+    /// True if a transparent cube answers packets that it does not let pass: its programs are told
+    /// the way back, as the global `BACK`.
+    fn answers(&self) -> bool {
         false
     }
 
@@ -102,7 +110,9 @@ pub trait CubeDriver: Sync {
     }
 
     /// Fields of the settings that are lists, and by which field their items are told apart, or by
-    /// which fields, with spaces between them; an empty name stands for the item itself.
+    /// which fields, with spaces between them; an empty name stands for the item itself. A list in a
+    /// mapping is named `FIELD/MEMBER`, and all that a mapping has by the `FIELD`; order matters in
+    /// those that are named `FIELD/rules`.
     fn lists(&self) -> &'static [(&'static str, &'static str)] {
         &[]
     }
@@ -114,6 +124,20 @@ pub trait CubeDriver: Sync {
         _ports: &BTreeMap<u32, String>,
     ) -> serde_json::Map<String, Value> {
         serde_json::Map::new()
+    }
+
+    /// The same, of what can only be read with the settings.
+    fn details(
+        &self,
+        _context: &Context<'_>,
+        _tables: &dyn Tables,
+    ) -> serde_json::Map<String, Value> {
+        serde_json::Map::new()
+    }
+
+    /// What a record of the cube's table `log` says; `None` for a cube that reports no packets.
+    fn report(&self, _context: &Context<'_>, _record: &[u8]) -> Option<Report> {
+        None
     }
 
     /// How a list of [`show`](Self::show) that the data plane has learned is forgotten: a table, a key
@@ -145,6 +169,7 @@ pub fn driver_for(kind: CubeKind) -> &'static dyn CubeDriver {
     match kind {
         CubeKind::Bridge => &bridge::Driver,
         CubeKind::DdosMitigator => &ddos_mitigator::Driver,
+        CubeKind::Firewall => &firewall::Driver,
         CubeKind::Forwarder => &forwarder::Driver,
         CubeKind::Hello => &hello::Driver,
         CubeKind::HelloTransparent => &hello_transparent::Driver,

@@ -34,25 +34,26 @@ impl Builder<'_, '_> {
                         let map = wiring::cube_chain(cube, *hook);
                         let after = |direction, position| chain.after(index, direction, position);
                         let inwards = wiring::own_program(cube, *hook);
-                        self.stack(
-                            &endpoint,
-                            stack,
-                            *hook,
-                            Direction::Ingress,
-                            &map,
-                            &after,
-                            &inwards,
-                        );
                         let outwards = self.hop_out(&endpoint, *hook);
-                        self.stack(
-                            &endpoint,
-                            stack,
-                            *hook,
-                            Direction::Egress,
-                            &map,
-                            &after,
-                            &outwards,
-                        );
+                        let behind = match outwards {
+                            Hop::Program(_, port) => port,
+                            Hop::Interface(_) | Hop::Peer(_) | Hop::Pass | Hop::None => 0,
+                        };
+                        for (direction, end, back) in [
+                            (Direction::Ingress, &inwards, (&outwards, behind)),
+                            (Direction::Egress, &outwards, (&inwards, index)),
+                        ] {
+                            self.stack(
+                                &endpoint,
+                                stack,
+                                *hook,
+                                direction,
+                                &map,
+                                &after,
+                                end,
+                                Some(back),
+                            );
+                        }
                     }
                 }
                 Endpoint::Host(interface) if self.present.contains(interface) => {
@@ -76,6 +77,7 @@ impl Builder<'_, '_> {
                         &map,
                         &after,
                         &inwards,
+                        None,
                     );
                     let map = wiring::interface_chain(interface, Hook::Tc);
                     self.stack(
@@ -86,6 +88,7 @@ impl Builder<'_, '_> {
                         &map,
                         &after,
                         &Hop::Pass,
+                        None,
                     );
                 }
                 Endpoint::Host(_) | Endpoint::Namespace { .. } => {}
@@ -106,7 +109,13 @@ impl Builder<'_, '_> {
         chain: &PinPath,
         after: &dyn Fn(Direction, u32) -> u32,
         end: &Hop,
+        back: Option<(&Hop, u32)>,
     ) {
+        let other = match direction {
+            Direction::Ingress => Direction::Egress,
+            Direction::Egress => Direction::Ingress,
+        };
+        let other_order = wiring::in_order(stack, other);
         let order = wiring::in_order(stack, direction);
         for (at, name) in order.iter().enumerate() {
             let (Some(position), Some(attachment), Some(cube)) = (
@@ -138,6 +147,23 @@ impl Builder<'_, '_> {
                     &next,
                 ),
             );
+            if driver.answers() {
+                let behind = other_order.iter().rposition(|one| one == name);
+                let follows = behind.and_then(|at| other_order.get(at + 1));
+                let way = back.map(|(end, port)| {
+                    let next = follows.map_or_else(
+                        || end.clone(),
+                        |next| {
+                            let program = wiring::stack_program(endpoint, next, other, hook);
+                            Hop::Program(program, 0)
+                        },
+                    );
+                    (next, port)
+                });
+                let port = way.as_ref().map_or(0, |(_, port)| *port);
+                let next = way.as_ref().map(|(next, _)| next);
+                globals.insert("BACK", wiring::back(after(other, position), next, port));
+            }
             let program = Program {
                 owner,
                 object: driver.object(),

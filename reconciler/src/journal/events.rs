@@ -67,6 +67,8 @@ pub enum Kind {
     CheckPassed,
     /// A check that the topology asks for failed.
     CheckFailed,
+    /// A packet that a cube was told to report. Not kept in a file.
+    Packet,
 }
 
 impl Kind {
@@ -107,6 +109,7 @@ impl Kind {
             Self::Reverted => "reverted",
             Self::CheckPassed => "checkPassed",
             Self::CheckFailed => "checkFailed",
+            Self::Packet => "packet",
         }
     }
 }

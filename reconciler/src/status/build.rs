@@ -174,7 +174,17 @@ impl Builder<'_> {
                 kernel: RefCell::new(self.kernel),
                 cube: name,
             };
-            driver_for(spec.kind()).show(&tables, &names)
+            let driver = driver_for(spec.kind());
+            let context = crate::cube::Context {
+                name,
+                cube: spec,
+                graph: self.graph,
+                allocation: &self.record.allocation,
+                down: &self.record.down,
+            };
+            let mut lists = driver.show(&tables, &names);
+            lists.extend(driver.details(&context, &tables));
+            lists
         } else {
             serde_json::Map::new()
         };

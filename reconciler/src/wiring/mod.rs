@@ -214,6 +214,19 @@ pub(crate) fn attachment(direction: Direction, counter: u32, slot: u32, next: &H
     }
 }
 
+/// The constants of the way back of a transparent program: what follows the cube in the other
+/// direction, and the port with which a packet goes there. `None`: through the interface itself.
+pub(crate) fn back(slot: u32, next: Option<&Hop>, port: u32) -> Template {
+    let Some(next) = next else {
+        return attachment(Direction::Ingress, 0, 0, &Hop::Pass);
+    };
+    let hop = match next {
+        Hop::Program(program, _) => Hop::Program(program.clone(), port),
+        other => other.clone(),
+    };
+    attachment(Direction::Ingress, 0, slot, &hop)
+}
+
 /// The name of the host's end of a pair: 15 characters are too few for two names, so it is a
 /// hash; the alias says what it is.
 pub(crate) fn outer_name(topology: &Name, what: &str) -> InterfaceName {

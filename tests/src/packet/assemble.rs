@@ -167,16 +167,9 @@ fn tcp_bytes(tcp: &Tcp, inside: Vec<u8>, pseudo: Option<&Pseudo>) -> Vec<u8> {
     bytes.extend(tcp.destination.to_be_bytes());
     bytes.extend(tcp.sequence.to_be_bytes());
     bytes.extend(tcp.acknowledgment.to_be_bytes());
-    bytes.extend([
-        (((20 + tcp.options.len()) / 4) << 4) as u8,
-        tcp.flags,
-        0x40,
-        0,
-        0,
-        0,
-        0,
-        0,
-    ]);
+    bytes.extend([(((20 + tcp.options.len()) / 4) << 4) as u8, tcp.flags]);
+    bytes.extend(tcp.window.to_be_bytes());
+    bytes.extend([0; 4]);
     bytes.extend(&tcp.options);
     bytes.extend(inside);
     put_checksum(&mut bytes, 16, 6, None, pseudo);

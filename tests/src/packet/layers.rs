@@ -296,6 +296,7 @@ pub struct Tcp {
     pub(super) flags: u8,
     pub(super) sequence: u32,
     pub(super) acknowledgment: u32,
+    pub(super) window: u16,
     pub(super) options: Vec<u8>,
 }
 
@@ -307,6 +308,7 @@ pub fn tcp(source: u16, destination: u16) -> Tcp {
         flags: 0x10,
         sequence: 1,
         acknowledgment: 2,
+        window: 0x4000,
         options: Vec::new(),
     }
 }
@@ -319,6 +321,8 @@ impl Tcp {
         sequence: u32;
         /// Acknowledgment number.
         acknowledgment: u32;
+        /// Window.
+        window: u16;
         /// Options; a multiple of four bytes.
         options: &[u8];
     }

@@ -12,6 +12,7 @@ mod bridge_vlan;
 mod classifier;
 mod ddos_mitigator;
 mod entry;
+mod firewall;
 mod flow;
 mod forwarder;
 mod hello;

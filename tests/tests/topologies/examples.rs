@@ -1,9 +1,14 @@
 //! Every file in `examples/topologies`: applied, used as its comment says, read back, removed.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    time::Duration,
+};
 
 use integration_tests::{
-    lab::{Footprint, Lab, Station, run_test},
+    lab::{Footprint, Lab, Space, Station, run_test},
     traffic::{no_ping, ping, tcp, traceroute},
     wait,
     wire::Frame,
@@ -30,8 +35,10 @@ examples! {
     bridge "bridge" nothing, bridge_traffic;
     checked "checked" nothing, checked_traffic;
     ddos_mitigator "ddos-mitigator" nothing, ddos_mitigator_traffic;
+    dmz "dmz" nothing, dmz_traffic;
     dual_stack "dual-stack" laptop, dual_stack_traffic;
     ecmp "ecmp" providers, crate::multipath::ecmp_traffic;
+    firewall "firewall" nothing, firewall_traffic;
     flood "flood" nothing, flood_traffic;
     forwarder "forwarder" nothing, forwarder_traffic;
     hello "hello" nothing, hello_traffic;
@@ -185,6 +192,79 @@ fn ddos_mitigator_traffic(lab: &Lab) {
     no_ping(&bad, ip("10.33.0.80"));
     no_ping(&bad, ip("fd00:33::80"));
     no_ping(&good, ip("10.33.0.81"));
+}
+
+fn firewall_traffic(lab: &Lab) {
+    let (client, server) = (lab.space("client"), lab.space("server"));
+    assert_eq!(ping(&client, ip("10.34.0.80")), 64);
+    assert_eq!(ping(&client, ip("fd00:34::80")), 64);
+    for address in ["10.34.0.80", "fd00:34::80"] {
+        let web = listen(&server, ip(address), 80);
+        assert!(attempt(&client, ip(address), 80).is_ok());
+        let ssh = listen(&server, ip(address), 22);
+        let refused = attempt(&client, ip(address), 22).map(drop);
+        let refused = refused.expect_err("nobody may").kind();
+        assert_eq!(refused, std::io::ErrorKind::ConnectionRefused);
+        drop((web, ssh));
+    }
+    // What the server begins itself is answered.
+    tcp(&server, &client, ip("10.34.0.1"), 1 << 20);
+    tcp(&server, &client, ip("fd00:34::1"), 1 << 20);
+    let show = lab.show("firewall");
+    let fw = &show["cubes"]["fw"];
+    let rules = fw["rules"].as_array().expect("a list");
+    let packets = |name: &str| {
+        let rule = rules
+            .iter()
+            .find(|rule| rule["chain"] == "egress" && rule["rule"] == name);
+        rule.unwrap_or_else(|| panic!("no rule {name}: {fw}"))["packets"].as_u64()
+    };
+    assert_eq!(packets("web"), Some(2), "{fw}");
+    assert_eq!(packets("ping"), Some(1), "{fw}");
+    assert!(packets("default") >= Some(2), "{fw}");
+    let sessions = fw["sessions"].as_array().expect("a list");
+    let web = sessions
+        .iter()
+        .find(|session| session["destinationPort"] == 80)
+        .unwrap_or_else(|| panic!("{fw}"));
+    assert_eq!(web["rule"], "egress/rules/web");
+    assert!(web["replyPackets"].as_u64() > Some(0), "{web}");
+}
+
+fn dmz_traffic(lab: &Lab) {
+    let [world, web, lan] = ["world", "web", "lan"].map(|name| lab.space(name));
+    for address in ["203.0.113.7", "fd00:113::7", "10.36.0.80", "fd00:36::80"] {
+        assert_eq!(ping(&lan, ip(address)), 63);
+    }
+    assert_eq!(ping(&world, ip("10.36.0.80")), 63);
+    assert_eq!(ping(&world, ip("fd00:36::80")), 63);
+    no_ping(&world, ip("10.35.0.1"));
+    no_ping(&world, ip("fd00:35::1"));
+    assert_eq!(ping(&web, ip("203.0.113.7")), 63);
+    for (address, said) in [
+        ("10.35.0.1", "Packet filtered"),
+        ("fd00:35::1", "Administratively prohibited"),
+    ] {
+        let told = web.run(&format!("ping -n -c 1 -W 5 {address}"));
+        assert!(told.stdout.contains(said), "{told}");
+    }
+    let listeners = [80, 22].map(|port| listen(&web, ip("10.36.0.80"), port));
+    assert!(attempt(&world, ip("10.36.0.80"), 80).is_ok());
+    assert!(attempt(&world, ip("10.36.0.80"), 22).is_err());
+    assert!(attempt(&lan, ip("10.36.0.80"), 22).is_ok());
+    drop(listeners);
+    tcp(&lan, &world, ip("203.0.113.7"), 1 << 20);
+    tcp(&lan, &world, ip("fd00:113::7"), 1 << 20);
+}
+
+fn listen(space: &Space, address: IpAddr, port: u16) -> TcpListener {
+    space.enter(|| TcpListener::bind((address, port)).expect("the port is free"))
+}
+
+/// A connection, if it comes about within a second.
+fn attempt(from: &Space, address: IpAddr, port: u16) -> std::io::Result<TcpStream> {
+    let to = SocketAddr::new(address, port);
+    from.enter(|| TcpStream::connect_timeout(&to, Duration::from_secs(1)))
 }
 
 fn flood_traffic(lab: &Lab) {

@@ -1,6 +1,7 @@
 //! Topologies with real traffic: applied by `pcn`, looked at on the wire, removed without a trace.
 
 mod examples;
+mod firewall;
 mod flood;
 mod multicast;
 mod multipath;

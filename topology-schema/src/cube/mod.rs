@@ -2,6 +2,7 @@
 
 pub mod bridge;
 pub mod ddos_mitigator;
+pub mod firewall;
 pub mod forwarder;
 pub mod hello;
 pub mod hello_transparent;
@@ -30,6 +31,8 @@ pub enum Cube {
     Bridge(bridge::Spec),
     /// Drops packets by their source or destination, as early as possible.
     DdosMitigator(ddos_mitigator::Spec),
+    /// Accepts, drops or rejects packets by rules, and tracks connections.
+    Firewall(firewall::Spec),
     /// Sends what enters one port out of another one.
     Forwarder(forwarder::Spec),
     /// The template of a standard cube: forwards between its two ports.
@@ -49,6 +52,8 @@ pub enum CubeKind {
     Bridge,
     /// See [`ddos_mitigator`].
     DdosMitigator,
+    /// See [`firewall`].
+    Firewall,
     /// See [`forwarder`].
     Forwarder,
     /// See [`hello`].
@@ -63,9 +68,10 @@ pub enum CubeKind {
 
 impl CubeKind {
     /// Every kind, in the order of their names.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Bridge,
         Self::DdosMitigator,
+        Self::Firewall,
         Self::Forwarder,
         Self::Hello,
         Self::HelloTransparent,
@@ -79,6 +85,7 @@ impl CubeKind {
         match self {
             Self::Bridge => "bridge",
             Self::DdosMitigator => "ddosMitigator",
+            Self::Firewall => "firewall",
             Self::Forwarder => "forwarder",
             Self::Hello => "hello",
             Self::HelloTransparent => "helloTransparent",
@@ -92,7 +99,7 @@ impl CubeKind {
     pub const fn is_transparent(self) -> bool {
         match self {
             Self::Bridge | Self::Forwarder | Self::Hello | Self::Router => false,
-            Self::DdosMitigator | Self::HelloTransparent | Self::Nat => true,
+            Self::DdosMitigator | Self::Firewall | Self::HelloTransparent | Self::Nat => true,
         }
     }
 
@@ -103,6 +110,7 @@ impl CubeKind {
             Self::Router => true,
             Self::Bridge
             | Self::DdosMitigator
+            | Self::Firewall
             | Self::Forwarder
             | Self::Hello
             | Self::HelloTransparent
@@ -124,6 +132,7 @@ impl Cube {
         match self {
             Self::Bridge(_) => CubeKind::Bridge,
             Self::DdosMitigator(_) => CubeKind::DdosMitigator,
+            Self::Firewall(_) => CubeKind::Firewall,
             Self::Forwarder(_) => CubeKind::Forwarder,
             Self::Hello(_) => CubeKind::Hello,
             Self::HelloTransparent(_) => CubeKind::HelloTransparent,
@@ -140,7 +149,10 @@ impl Cube {
             Self::Forwarder(spec) => spec.ports.get(port).map(|port| &port.through),
             Self::Hello(spec) => spec.ports.get(port).map(|port| &port.through),
             Self::Router(spec) => spec.ports.get(port).map(|port| &port.through),
-            Self::DdosMitigator(_) | Self::HelloTransparent(_) | Self::Nat(_) => None,
+            Self::DdosMitigator(_)
+            | Self::Firewall(_)
+            | Self::HelloTransparent(_)
+            | Self::Nat(_) => None,
         };
         through.map_or(&[], Vec::as_slice)
     }
@@ -152,9 +164,10 @@ impl Cube {
             Self::Forwarder(spec) => Box::new(spec.ports.keys()),
             Self::Hello(spec) => Box::new(spec.ports.keys()),
             Self::Router(spec) => Box::new(spec.ports.keys()),
-            Self::DdosMitigator(_) | Self::HelloTransparent(_) | Self::Nat(_) => {
-                Box::new(std::iter::empty())
-            }
+            Self::DdosMitigator(_)
+            | Self::Firewall(_)
+            | Self::HelloTransparent(_)
+            | Self::Nat(_) => Box::new(std::iter::empty()),
         }
     }
 
@@ -166,7 +179,10 @@ impl Cube {
             Self::Forwarder(spec) => spec.ports.contains_key(port),
             Self::Hello(spec) => spec.ports.contains_key(port),
             Self::Router(spec) => spec.ports.contains_key(port),
-            Self::DdosMitigator(_) | Self::HelloTransparent(_) | Self::Nat(_) => false,
+            Self::DdosMitigator(_)
+            | Self::Firewall(_)
+            | Self::HelloTransparent(_)
+            | Self::Nat(_) => false,
         }
     }
 
@@ -175,6 +191,7 @@ impl Cube {
         match self {
             Self::Bridge(spec) => bridge::check(spec, checker, cube),
             Self::DdosMitigator(spec) => ddos_mitigator::check(spec, checker, cube),
+            Self::Firewall(spec) => firewall::check(spec, checker, cube),
             Self::Forwarder(spec) => forwarder::check(spec, checker, cube),
             Self::Hello(spec) => hello::check(spec, checker, cube),
             Self::HelloTransparent(spec) => hello_transparent::check(spec, checker, cube),

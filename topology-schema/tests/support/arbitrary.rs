@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use topology_schema::cube::{
     PlainPort,
     bridge::{self, stp},
-    ddos_mitigator, forwarder, hello, hello_transparent, nat, router,
+    ddos_mitigator, firewall, forwarder, hello, hello_transparent, nat, router,
 };
 use topology_schema::{
     AddressRange, ApiVersion, Bounded, Check, Cube, Drift, Endpoint, Hook, Instance, Interface,
@@ -263,6 +263,136 @@ fn router() -> impl Strategy<Value = router::Spec> {
         })
 }
 
+fn firewall_rule() -> impl Strategy<Value = firewall::Rule> {
+    let target = || {
+        prop_oneof![
+            prefix().prop_map(firewall::Target::Prefix),
+            name().prop_map(firewall::Target::Set)
+        ]
+    };
+    let address = move || {
+        option::of(
+            (target(), any::<bool>()).prop_map(|(target, negated)| match negated {
+                false => firewall::AddressMatch::Is(target),
+                true => firewall::AddressMatch::Not(target),
+            }),
+        )
+    };
+    let range = || {
+        prop_oneof![
+            any::<u16>().prop_map(|port| firewall::PortRange::new(port, port)),
+            any::<[u16; 2]>().prop_map(|[first, last]| firewall::PortRange::new(first, last))
+        ]
+    };
+    let ports =
+        move || option::of(vec(range(), 1..4).prop_map(|list| firewall::Ports::new(list).unwrap()));
+    let protocol = prop::sample::select(vec!["all", "tcp", "udp", "icmp", "icmpv6", "gre", "ah"])
+        .prop_map(|word| word.parse().unwrap());
+    let icmp_type = prop_oneof![
+        any::<u8>().prop_map(firewall::IcmpType::Number),
+        prop::sample::select(vec!["echo-request", "packet-too-big", "redirect"])
+            .prop_map(|word| word.parse().unwrap()),
+    ];
+    let flags = (any::<u8>(), any::<u8>()).prop_filter_map("none", |(set, clear)| {
+        (set != 0 || clear != 0).then_some(firewall::TcpFlags { set, clear })
+    });
+    let states = prop::sample::subsequence(
+        vec![
+            firewall::State::New,
+            firewall::State::Established,
+            firewall::State::Related,
+            firewall::State::Invalid,
+        ],
+        1..=4,
+    )
+    .prop_map(|states| firewall::States::new(states).unwrap());
+    let limit = ((1..=PacketRate::MAX), option::of(bounded())).prop_map(|(rate, burst)| {
+        let rate = PacketRate::new(rate).unwrap();
+        firewall::Limit { rate, burst }
+    });
+    (
+        (option::of(name()), option::of("[ -~]{0,8}")),
+        (address(), address(), protocol, ports(), ports()),
+        (option::of(icmp_type), option::of(flags), option::of(states)),
+        (firewall_action(), any::<bool>(), option::of(limit)),
+    )
+        .prop_map(
+            |(
+                (name, comment),
+                (source, destination, protocol, source_port, destination_port),
+                (icmp_type, tcp_flags, state),
+                (action, log, limit),
+            )| firewall::Rule {
+                name,
+                comment,
+                source,
+                destination,
+                protocol,
+                source_port,
+                destination_port,
+                icmp_type,
+                tcp_flags,
+                state,
+                action,
+                log,
+                limit,
+            },
+        )
+}
+
+fn firewall_action() -> impl Strategy<Value = firewall::Action> {
+    prop::sample::select(vec![
+        firewall::Action::Accept,
+        firewall::Action::Drop,
+        firewall::Action::Reject,
+    ])
+}
+
+fn firewall() -> impl Strategy<Value = firewall::Spec> {
+    let chain = || {
+        (firewall_action(), any::<bool>(), vec(firewall_rule(), 0..4)).prop_map(
+            |(default, log, rules)| firewall::Chain {
+                default,
+                log,
+                rules,
+            },
+        )
+    };
+    let neighbor_discovery = prop::sample::select(vec![
+        firewall::NeighborDiscovery::Pass,
+        firewall::NeighborDiscovery::Filter,
+    ]);
+    let timeouts =
+        (option::of(seconds()), option::of(seconds())).prop_map(|(udp, icmp)| firewall::Timeouts {
+            udp,
+            icmp,
+            ..firewall::Timeouts::default()
+        });
+    (
+        (any::<bool>(), any::<bool>(), neighbor_discovery),
+        btree_map(name(), vec(prefix(), 0..3), 0..3),
+        (chain(), chain()),
+        (timeouts, bounded()),
+    )
+        .prop_map(
+            |(
+                (conntrack, accept_established, neighbor_discovery),
+                sets,
+                (ingress, egress),
+                (timeouts, sessions),
+            )| firewall::Spec {
+                conntrack,
+                accept_established,
+                neighbor_discovery,
+                sets,
+                ingress,
+                egress,
+                timeouts,
+                sessions,
+            },
+        )
+}
+
 fn forwarder() -> impl Strategy<Value = forwarder::Spec> {
     let action = prop_oneof![
         Just(forwarder::Action::Drop),
@@ -353,6 +483,7 @@ fn cube() -> impl Strategy<Value = Cube> {
         router().prop_map(Cube::Router),
         forwarder().prop_map(Cube::Forwarder),
         nat().prop_map(Cube::Nat),
+        firewall().prop_map(Cube::Firewall),
         (vec(prefix(), 0..4), vec(prefix(), 0..4)).prop_map(|(sources, destinations)| {
             Cube::DdosMitigator(ddos_mitigator::Spec {
                 sources,

@@ -21,6 +21,7 @@ pub mod privilege;
 pub mod probe;
 mod programs;
 mod record;
+pub mod reports;
 pub mod ring;
 mod send;
 pub mod tap;

@@ -1,15 +1,15 @@
 //! ICMP and ICMPv6 errors: made from the packet they are about.
 
-use aya_ebpf::{helpers::bpf_csum_diff, macros::map, maps::PerCpuArray};
+use aya_ebpf::macros::map;
 use ebpf_abi::{
     address::{Be16, V4, V6},
     checksum,
     counters::DropReason,
-    router::{ICMP_BURST, ICMP_RATE, IcmpBudget, QUOTE_V4, QUOTE_V6},
+    router::{QUOTE_V4, QUOTE_V6},
 };
 use ebpf_programs::{
-    Packet, Result, clock,
-    packet::bounded,
+    Packet, Result,
+    icmp::{self, Budget, Scratch, header, icmp_sum, quotation_sum, quoted_length},
     standard::{self, Verdict},
     wire::{
         ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Icmp, Ipv4, Ipv6, PROTOCOL_ICMP,
@@ -20,13 +20,10 @@ use ebpf_programs::{
 use crate::Input;
 
 #[map(name = "icmp_budget")]
-static ICMP_BUDGET: PerCpuArray<IcmpBudget> = PerCpuArray::with_max_entries(1, 0);
+static ICMP_BUDGET: Budget = Budget::with_max_entries(1, 0);
 
-/// Where the kernel sums what an error quotes. Larger than any quotation, and a power of two so
-/// that a mask keeps offsets inside.
-const SCRATCH: usize = 2048;
 #[map(name = "scratch")]
-static QUOTATION: PerCpuArray<[u8; SCRATCH]> = PerCpuArray::with_max_entries(1, 0);
+static QUOTATION: Scratch = Scratch::with_max_entries(1, 0);
 
 /// Time to live of packets the router sends (RFC 1700: 64).
 pub const TTL: u8 = 64;
@@ -63,8 +60,9 @@ pub fn report_v4<P: Packet>(
     // What follows the Ethernet header stays where it is in memory, and becomes the quotation.
     packet.prepend(HEADERS as u32)?;
     packet.resize(quoted + (ETHERNET_LENGTH + HEADERS) as u32)?;
-    let icmp = header(error);
-    let sum = quotation_sum(packet, ETHERNET_LENGTH + HEADERS, quoted)? + icmp_sum(&icmp);
+    let icmp = header(error.kind, error.code, error.rest);
+    let sum =
+        quotation_sum(&QUOTATION, packet, ETHERNET_LENGTH + HEADERS, quoted)? + icmp_sum(&icmp);
     let mut ip = Ipv4 {
         version_ihl: 0x45,
         // Errors are sent with precedence "internetwork control" (RFC 1812, 4.3.2.5).
@@ -115,9 +113,10 @@ pub fn report_v6<P: Packet>(
     );
     packet.prepend(HEADERS as u32)?;
     packet.resize(quoted + (ETHERNET_LENGTH + HEADERS) as u32)?;
-    let icmp = header(error);
+    let icmp = header(error.kind, error.code, error.rest);
     let length = quoted + size_of::<Icmp>() as u32;
-    let sum = quotation_sum(packet, ETHERNET_LENGTH + HEADERS, quoted)? + icmp_sum(&icmp);
+    let sum =
+        quotation_sum(&QUOTATION, packet, ETHERNET_LENGTH + HEADERS, quoted)? + icmp_sum(&icmp);
     // The pseudo-header (RFC 8200, 8.1).
     let sum = checksum::add_v6(checksum::add_v6(sum, source), offending.source);
     let sum = checksum::add16(
@@ -157,89 +156,8 @@ pub fn ethernet(input: &Input, ethertype: Be16) -> Ethernet {
     }
 }
 
-#[inline(always)]
-fn icmp_sum(icmp: &Icmp) -> u64 {
-    let [high, low] = icmp.rest;
-    let sum = u64::from(Be16::new(u16::from_be_bytes([icmp.kind, icmp.code])).word());
-    checksum::add16(checksum::add16(sum, high), low)
-}
-
-/// The header of an error: what a kind does not use of the second word is zero, and an MTU is
-/// in its lower half (RFC 1191, 4; RFC 4443, 3.2).
-#[inline(always)]
-fn header(error: Error) -> Icmp {
-    Icmp {
-        kind: error.kind,
-        code: error.code,
-        checksum: Be16::default(),
-        rest: [Be16::default(), Be16::new(error.rest)],
-    }
-}
-
-/// Bytes of the packet that an error quotes: not the padding of its frame.
-#[inline(always)]
-fn quoted_length(length: u32, limit: usize) -> u32 {
-    if length > limit as u32 {
-        limit as u32
-    } else {
-        length
-    }
-}
-
-/// The sum over `length` bytes from `offset`.
-#[inline(always)]
-fn quotation_sum<P: Packet>(packet: &P, offset: usize, length: u32) -> Result<u64> {
-    let scratch: *mut u8 = QUOTATION.get_ptr_mut(0).ok_or(DropReason::NoMemory)?.cast();
-    if length == 0 || length > QUOTE_V6 as u32 {
-        return Err(DropReason::Malformed);
-    }
-    // The verifier follows bounds through a mask, not through a comparison.
-    let length = bounded::<{ SCRATCH as u32 }>(length);
-    const WORDS: u32 = (SCRATCH as u32 - 1) & !3;
-    // SAFETY: offsets are below SCRATCH - 4. The kernel sums words, so the bytes after the last
-    // one must be zero.
-    unsafe {
-        scratch
-            .add((length & WORDS) as usize)
-            .cast::<u32>()
-            .write(0);
-        packet.copy_out(offset as u32, scratch, length)?;
-        let words = (length + 3) & WORDS;
-        let sum = bpf_csum_diff(core::ptr::null_mut(), 0, scratch.cast(), words, 0);
-        if sum < 0 {
-            return Err(DropReason::NoMemory);
-        }
-        Ok(sum as u32 as u64)
-    }
-}
-
-/// Takes a token, or says that there is none (RFC 1812, 4.3.2.8; RFC 4443, 2.4 f).
+/// Takes a token, or says that there is none.
 #[inline(always)]
 pub fn spend() -> Result<()> {
-    const NANOSECONDS: u64 = 1_000_000_000;
-    let budget = ICMP_BUDGET.get_ptr_mut(0).ok_or(DropReason::NoMemory)?;
-    let now = clock::now();
-    // SAFETY: the entry belongs to this CPU.
-    unsafe {
-        let elapsed = now - (*budget).refilled;
-        let earned = if elapsed > NANOSECONDS {
-            ICMP_BURST
-        } else {
-            elapsed * ICMP_RATE / NANOSECONDS
-        };
-        if earned > 0 {
-            let tokens = (*budget).tokens + earned;
-            (*budget).tokens = if tokens > ICMP_BURST {
-                ICMP_BURST
-            } else {
-                tokens
-            };
-            (*budget).refilled = now;
-        }
-        if (*budget).tokens == 0 {
-            return Err(DropReason::RateLimited);
-        }
-        (*budget).tokens -= 1;
-    }
-    Ok(())
+    icmp::spend(&ICMP_BUDGET)
 }

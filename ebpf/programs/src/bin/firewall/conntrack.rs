@@ -1,0 +1,288 @@
+//! Connections: which one a packet belongs to, and what it does to it.
+//!
+//! There is one entry for both directions. Nobody clears it when its time is over: it is not
+//! believed any more, the next packet writes over it, and a table that is full is swept.
+
+use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
+    cty::c_void,
+    helpers::bpf_for_each_map_elem,
+    macros::map,
+    maps::{Array, HashMap},
+};
+use ebpf_abi::{
+    classifier::{STATE_ESTABLISHED, STATE_INVALID, STATE_NEW, STATE_RELATED, STATE_UNTRACKED},
+    counters::DropReason,
+    firewall::{
+        CONNECTION_REPLIED, CONNECTION_TURNED, Connection, REFRESH_INTERVAL, SWEEP_INTERVAL, State,
+        UNANSWERED, WORK_BEGINS, WORK_KNOWN, WORK_REPLY, WORK_TURNED, Work, connection, is_answer,
+        is_request, timeout,
+    },
+    flow::{FlowKey, ICMP, ICMPV6, LATER, TCP},
+    tcp,
+};
+use ebpf_programs::{Packet, Result, atomic, clock, flow, packet::bounded};
+
+use crate::{LONGEST_HEADERS, SETTINGS, Seen, rules::Decided};
+
+#[map(name = "connections")]
+static CONNECTIONS: HashMap<FlowKey, Connection> =
+    HashMap::with_max_entries(65536, BPF_F_NO_PREALLOC);
+
+#[map(name = "state")]
+pub static STATE: Array<State> = Array::with_max_entries(1, 0);
+
+/// Finds out what a packet is. A connection that is known goes on.
+#[inline(always)]
+pub fn track<P: Packet>(packet: &P, seen: &mut Seen) {
+    if seen.work.flow.is_error() {
+        return about(packet, seen);
+    }
+    let work = &mut *seen.work;
+    let (key, is_turned) = connection(&work.flow);
+    work.key = key;
+    work.facts = if is_turned { WORK_TURNED } else { 0 };
+    let now = clock::now();
+    if let Some(entry) = CONNECTIONS.get_ptr_mut(&work.key) {
+        // SAFETY: the kernel keeps the entry valid while the program runs. Two CPUs may write at
+        // once; each field is one store.
+        let known = unsafe { &mut *entry };
+        if known.expires > now && go_on(known, work, is_turned, now) {
+            return;
+        }
+    }
+    begin(work);
+}
+
+/// A packet of a connection that is known. False if it begins another one in its place.
+#[inline(always)]
+fn go_on(known: &mut Connection, work: &mut Work, is_turned: bool, now: u64) -> bool {
+    let protocol = work.flow.key.protocol;
+    let is_reply = is_turned != (known.flags & CONNECTION_TURNED != 0);
+    let mut counts = true;
+    let mut state = known.state;
+    // A later fragment is part of a segment that was looked at.
+    if protocol == TCP && work.flow.fragment != LATER {
+        let step = tcp::step(known.state, is_reply, work.flow.tcp_flags);
+        if !step.valid {
+            work.state = STATE_INVALID;
+            return true;
+        }
+        let was_closed = matches!(known.state, tcp::TIME_WAIT | tcp::CLOSE);
+        if was_closed && step.state == tcp::SYN_SENT {
+            return false;
+        }
+        counts = step.counts;
+        state = step.state;
+    }
+    let replied = is_reply || known.flags & CONNECTION_REPLIED != 0;
+    work.facts |= WORK_KNOWN;
+    if is_reply {
+        work.facts |= WORK_REPLY;
+    }
+    work.state = if replied {
+        STATE_ESTABLISHED
+    } else {
+        STATE_NEW
+    };
+    if counts {
+        if is_reply && known.flags & CONNECTION_REPLIED == 0 {
+            known.flags |= CONNECTION_REPLIED;
+        }
+        let moved = known.state != state;
+        if moved {
+            known.state = state;
+        }
+        let expires = now + life(protocol, state, replied);
+        // What changed counts at once, else a second more or less does not matter: a store less
+        // for most packets.
+        if moved || expires.abs_diff(known.expires) > REFRESH_INTERVAL {
+            known.expires = expires;
+        }
+    }
+    true
+}
+
+/// A packet of no connection that is known.
+#[inline(always)]
+fn begin(work: &mut Work) {
+    let flow = &work.flow;
+    work.tcp_state = tcp::NONE;
+    work.state = STATE_NEW;
+    let mut begins = true;
+    match flow.key.protocol {
+        TCP => {
+            let step = tcp::step(tcp::NONE, false, flow.tcp_flags);
+            work.tcp_state = step.state;
+            // What is older than our memory is not believed: anybody could send an ACK.
+            if !step.valid || step.state != tcp::SYN_SENT {
+                work.state = STATE_INVALID;
+                begins = false;
+            }
+        }
+        ICMP | ICMPV6 if !is_request(flow) => {
+            begins = false;
+            // Announcements and the like belong to nothing: nobody answers them.
+            work.state = if is_answer(flow) {
+                STATE_INVALID
+            } else {
+                STATE_UNTRACKED
+            };
+        }
+        _ => {}
+    }
+    if begins {
+        work.facts |= WORK_BEGINS;
+    }
+}
+
+/// An ICMP error: related if it is about a connection that is known, and goes to the host whose
+/// packet it quotes.
+#[inline(always)]
+fn about<P: Packet>(packet: &P, seen: &mut Seen) {
+    seen.work.facts = 0;
+    seen.work.state = STATE_INVALID;
+    let mut error = seen.work.flow;
+    if u32::from(error.transport) > LONGEST_HEADERS {
+        return;
+    }
+    // The verifier knows nothing of what was in a table.
+    error.transport = bounded::<LONGEST_HEADERS>(error.transport.into()) as u16;
+    let Ok(quoted) = flow::read_quoted(packet, &error) else {
+        return;
+    };
+    if quoted.fragment == LATER || quoted.key.source != seen.work.flow.key.destination {
+        return;
+    }
+    let (key, is_turned) = connection(&quoted);
+    seen.work.key = key;
+    // SAFETY: the value is only read.
+    if let Some(known) = unsafe { CONNECTIONS.get(&seen.work.key) }
+        && known.expires > clock::now()
+    {
+        seen.work.state = STATE_RELATED;
+        seen.work.facts = WORK_KNOWN;
+        // It goes against what it quotes.
+        if is_turned == (known.flags & CONNECTION_TURNED != 0) {
+            seen.work.facts |= WORK_REPLY;
+        }
+    }
+}
+
+/// Counts a packet that passes.
+#[inline(always)]
+pub fn count(seen: &Seen) {
+    if seen.work.facts & WORK_KNOWN == 0 {
+        return;
+    }
+    let Some(entry) = CONNECTIONS.get_ptr_mut(&seen.work.key) else {
+        return;
+    };
+    let is_reply = seen.work.facts & WORK_REPLY != 0;
+    let side = bounded::<2>(u32::from(is_reply) + 1) as usize - 1;
+    // SAFETY: as above; `side` is 0 or 1.
+    unsafe {
+        let packets = (&raw mut (*entry).packets).cast::<u64>().add(side);
+        let bytes = (&raw mut (*entry).bytes).cast::<u64>().add(side);
+        atomic::add(packets, seen.size.packets() as i64);
+        atomic::add(bytes, seen.size.bytes() as i64);
+    }
+}
+
+/// A packet that the rules accepted: counts it, or begins its connection.
+#[inline(always)]
+pub fn accept(seen: &mut Seen, decided: &Decided) -> Result<()> {
+    if seen.work.facts & WORK_BEGINS == 0 {
+        count(seen);
+        return Ok(());
+    }
+    let now = clock::now();
+    let work = &mut *seen.work;
+    work.fresh = Connection {
+        expires: now + life(work.flow.key.protocol, work.tcp_state, false),
+        created: now,
+        packets: [seen.size.packets(), 0],
+        bytes: [seen.size.bytes(), 0],
+        rule: decided.rule,
+        identity: decided.identity,
+        state: work.tcp_state,
+        flags: if work.facts & WORK_TURNED != 0 {
+            CONNECTION_TURNED
+        } else {
+            0
+        },
+        direction: seen.direction as u8,
+        padding: [0; 5],
+    };
+    if CONNECTIONS.insert(&work.key, &work.fresh, 0).is_ok() {
+        return Ok(());
+    }
+    make_room(now);
+    match CONNECTIONS.insert(&work.key, &work.fresh, 0) {
+        Ok(()) => Ok(()),
+        // Its answers would not be known as such.
+        Err(_) => Err(DropReason::SessionsExhausted),
+    }
+}
+
+/// For how long a connection is remembered from now on.
+#[inline(always)]
+fn life(protocol: u8, state: u8, replied: bool) -> u64 {
+    let timeouts = &raw const SETTINGS;
+    let index = timeout(protocol, state, replied);
+    // SAFETY: the global is never written; `timeout` gives an index of the array.
+    unsafe {
+        let settings = timeouts.cast::<ebpf_abi::firewall::Settings>();
+        (&raw const (*settings).timeouts)
+            .cast::<u64>()
+            .add(index & 0xf)
+            .read_volatile()
+    }
+}
+
+/// The table is full: forgets what is over, and what was begun but not answered for a while. Once
+/// a second at most: a sweep walks the whole table.
+#[inline(always)]
+fn make_room(now: u64) {
+    let Some(state) = STATE.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: the entry is always there; a lost race costs a count, or a sweep.
+    unsafe {
+        (*state).full += 1;
+        if clock::elapsed(now, (*state).swept) < SWEEP_INTERVAL {
+            return;
+        }
+        (*state).swept = now;
+    }
+    let mut now = now;
+    // SAFETY: the callback has the signature that the helper wants, and `now` outlives the call.
+    unsafe {
+        bpf_for_each_map_elem(
+            (&raw const CONNECTIONS).cast_mut().cast(),
+            forget as *mut c_void,
+            (&raw mut now).cast(),
+            0,
+        );
+    }
+}
+
+/// Callback of `bpf_for_each_map_elem` (Linux 5.13).
+extern "C" fn forget(
+    _map: *mut c_void,
+    key: *const FlowKey,
+    entry: *const Connection,
+    now: *const u64,
+) -> i64 {
+    // SAFETY: the kernel hands valid pointers to the callback.
+    unsafe {
+        let is_over = (*entry).expires <= *now;
+        let unanswered = (*entry).flags & CONNECTION_REPLIED == 0
+            && clock::elapsed(*now, (*entry).created) > UNANSWERED;
+        if is_over || unanswered {
+            let key = *key;
+            let _already_gone = CONNECTIONS.remove(&key);
+        }
+    }
+    0
+}

@@ -1,0 +1,186 @@
+//! What the rules say of a packet, and what of that is counted.
+
+use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
+    macros::map,
+    maps::{Array, PerCpuArray},
+};
+use ebpf_abi::{
+    address::V6,
+    chain::in_bank,
+    classifier::{FACT_ICMP, FACT_PORTS, FACT_TCP, FACT_V6, Header, NO_RULE},
+    firewall::{
+        Action, FEATURE_LIMIT, FEATURE_LOG, FEATURE_LOG_DEFAULT, FEATURE_RULES, FEATURE_SETS,
+        RuleCounter, SetKey, VERDICT_LIMITED, default_counter, rule_counter,
+    },
+    flow::{Flow, ICMP, ICMPV6, TCP, has_ports},
+};
+use ebpf_programs::{
+    Packet,
+    classifier::{self, Buckets, Filter, HasClassifier, Tuples},
+    lpm::Lpm,
+};
+
+use crate::{Seen, default_verdict, has, limit, report};
+
+#[map(name = "tuples")]
+static TUPLES: Tuples = Tuples::with_max_entries(1, 0);
+#[map(name = "filter")]
+static FILTER: Filter = Filter::with_max_entries(1, 0);
+#[map(name = "buckets")]
+static BUCKETS: Buckets = Buckets::with_max_entries(1, BPF_F_NO_PREALLOC);
+#[map(name = "rules")]
+static RULES: classifier::Rules = classifier::Rules::with_max_entries(1, 0);
+
+/// What rules do, by slot.
+#[map(name = "actions")]
+static ACTIONS: Array<Action> = Array::with_max_entries(2048, 0);
+
+/// What rules have decided, per CPU: an attack must not make CPUs wait for each other.
+#[map(name = "rule_counters")]
+static COUNTERS: PerCpuArray<RuleCounter> = PerCpuArray::with_max_entries(1026, 0);
+
+/// What rules compare. In a table: then the verifier looks at a lookup once, and not once for each
+/// way in which a header is filled.
+#[map(name = "header")]
+static HEADER: PerCpuArray<Header> = PerCpuArray::with_max_entries(1, 0);
+
+/// Networks that are in sets.
+#[map(name = "sets")]
+static SETS: Lpm<SetKey, u32> = Lpm::with_max_entries(1);
+
+struct Lists;
+
+impl HasClassifier for Lists {
+    #[inline(always)]
+    fn tuples() -> &'static Tuples {
+        &TUPLES
+    }
+
+    #[inline(always)]
+    fn filter() -> &'static Filter {
+        &FILTER
+    }
+
+    #[inline(always)]
+    fn buckets() -> &'static Buckets {
+        &BUCKETS
+    }
+
+    #[inline(always)]
+    fn rules() -> &'static classifier::Rules {
+        &RULES
+    }
+
+    #[inline(always)]
+    fn in_set(set: u32, _bank: u32, address: &V6) -> bool {
+        if !has(FEATURE_SETS) {
+            return false;
+        }
+        let key = SetKey {
+            length: 32 + 128,
+            set,
+            address: *address,
+        };
+        SETS.get(&key).is_some()
+    }
+}
+
+/// What is to happen to a packet, and who says so.
+pub struct Decided {
+    /// A `VERDICT_*`.
+    pub verdict: u32,
+    /// Index into `rule_counters`.
+    pub rule: u32,
+    /// The identity of the rule; 0 for a chain's default.
+    pub identity: u32,
+}
+
+/// Asks the rules, counts, and reports what is to be reported.
+#[inline(always)]
+pub fn decide<P: Packet>(packet: &P, seen: &Seen) -> Decided {
+    let mut decided = Decided {
+        verdict: default_verdict(seen.direction),
+        rule: default_counter(seen.direction),
+        identity: 0,
+    };
+    let mut log = has(FEATURE_LOG_DEFAULT << (seen.direction & 1));
+    if has(FEATURE_RULES << (seen.direction & 1)) {
+        let slot = match HEADER.get_ptr_mut(0) {
+            // SAFETY: the entry belongs to this CPU, and programs do not nest.
+            Some(header) => unsafe {
+                *header = header_of(&seen.work.flow, seen.work.state);
+                classifier::classify::<Lists>(seen.direction, packet.bank(), &*header)
+            },
+            None => NO_RULE,
+        };
+        if slot != NO_RULE
+            && let Some(action) = ACTIONS.get(in_bank(slot, packet.bank()))
+        {
+            decided.verdict = action.verdict.into();
+            decided.rule = rule_counter(slot);
+            decided.identity = action.identity;
+            log = action.log != 0;
+            if has(FEATURE_LIMIT) && !limit::admit(slot, action, seen.size) {
+                decided.verdict = VERDICT_LIMITED;
+            }
+        }
+    }
+    count(&decided, seen);
+    if has(FEATURE_LOG) && log {
+        report::report(seen, &decided);
+    }
+    decided
+}
+
+#[inline(always)]
+fn header_of(flow: &Flow, state: u8) -> Header {
+    let protocol = flow.key.protocol;
+    let mut facts = 0;
+    let (mut source_port, mut destination_port) = (0, 0);
+    if flow.family == 6 {
+        facts |= FACT_V6;
+    }
+    if has_ports(protocol) {
+        facts |= FACT_PORTS;
+        source_port = flow.key.source_port.get();
+        destination_port = flow.key.destination_port.get();
+    }
+    if (protocol == ICMP && flow.family == 4) || (protocol == ICMPV6 && flow.family == 6) {
+        facts |= FACT_ICMP;
+        destination_port = u16::from(flow.icmp_type) << 8 | u16::from(flow.icmp_code);
+    }
+    if protocol == TCP {
+        facts |= FACT_TCP;
+    }
+    Header {
+        source: flow.key.source,
+        destination: flow.key.destination,
+        source_port,
+        destination_port,
+        protocol,
+        tcp_flags: flow.tcp_flags,
+        state,
+        facts,
+    }
+}
+
+#[inline(always)]
+fn count(decided: &Decided, seen: &Seen) {
+    let Some(counter) = COUNTERS.get_ptr_mut(decided.rule) else {
+        return;
+    };
+    // SAFETY: the entry belongs to this CPU, and programs on one hook do not nest.
+    unsafe {
+        if (*counter).identity != decided.identity {
+            *counter = RuleCounter {
+                packets: 0,
+                bytes: 0,
+                identity: decided.identity,
+                padding: 0,
+            };
+        }
+        (*counter).packets += seen.size.packets();
+        (*counter).bytes += seen.size.bytes();
+    }
+}

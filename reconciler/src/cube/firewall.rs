@@ -1,0 +1,185 @@
+//! Driver of `firewall`: its tables and constants.
+
+mod report;
+mod rules;
+mod sessions;
+mod settings;
+mod show;
+
+use std::collections::BTreeMap;
+
+use ebpf_abi::{
+    classifier::Header,
+    firewall::{
+        Action, Connection, FRAGMENTS, LOG_BYTES, NO_LOG_BYTES, RuleCounter, SetKey, State, Work,
+        rule_counter,
+    },
+    flow::{FlowKey, FragmentKey, FragmentPorts},
+    router::IcmpBudget,
+};
+use serde_json::Value;
+use topology_schema::{
+    Cube,
+    cube::firewall::{MAX_PREFIXES, Spec},
+};
+
+use super::{Context, CubeDriver, Lowered, Table, Tables};
+use crate::{
+    classify::{self, RuleNumbers},
+    reports::Report,
+    resource::{MapKind, Template},
+};
+
+/// Bytes in which the kernel sums what an ICMP error quotes.
+const SCRATCH: usize = 2048;
+
+pub(super) struct Driver;
+
+impl CubeDriver for Driver {
+    fn object(&self) -> &'static str {
+        "firewall"
+    }
+
+    fn answers(&self) -> bool {
+        true
+    }
+
+    fn rule_lists(&self, cube: &Cube) -> Vec<Vec<classify::Rule>> {
+        let Cube::Firewall(spec) = cube else {
+            return Vec::new();
+        };
+        // Which numbers sets have makes no difference to those of the rules.
+        rules::lists(spec, &|_| 0)
+    }
+
+    fn numbered(&self, cube: &Cube) -> BTreeMap<String, u32> {
+        let Cube::Firewall(spec) = cube else {
+            return BTreeMap::new();
+        };
+        let sets = spec.sets.keys();
+        sets.map(|name| (rules::set_number(name.as_str()), 1))
+            .collect()
+    }
+
+    fn lower(&self, context: &Context<'_>) -> Lowered {
+        let Cube::Firewall(spec) = context.cube else {
+            return Lowered::default();
+        };
+        let none = RuleNumbers::default();
+        let numbers = context.allocation.rules(context.name).unwrap_or(&none);
+        let set = |name: &str| {
+            let number = rules::set_number(name);
+            context
+                .allocation
+                .number(context.name, &number)
+                .unwrap_or(0)
+        };
+        let lists = rules::lists(spec, &set);
+        let mut tables = classify::tables(&lists, numbers);
+        tables.extend(of_rules(spec, &lists, numbers));
+        tables.push(Table::config(
+            "sets",
+            MapKind::LpmTrie,
+            MAX_PREFIXES as u32,
+            (size_of::<SetKey>(), 4),
+            rules::sets(spec, &set),
+        ));
+        tables.extend(learned(spec));
+        let settings = settings::settings(spec);
+        let bytes = bytemuck::bytes_of(&settings).to_vec();
+        Lowered {
+            tables,
+            globals: BTreeMap::from([("SETTINGS", Template::plain(bytes))]),
+        }
+    }
+
+    fn lists(&self) -> &'static [(&'static str, &'static str)] {
+        &[
+            ("ingress/rules", "name"),
+            ("egress/rules", "name"),
+            ("sets", ""),
+        ]
+    }
+
+    fn details(
+        &self,
+        context: &Context<'_>,
+        tables: &dyn Tables,
+    ) -> serde_json::Map<String, Value> {
+        match context.cube {
+            Cube::Firewall(spec) => show::show(spec, context, tables),
+            _ => serde_json::Map::new(),
+        }
+    }
+
+    fn report(&self, context: &Context<'_>, record: &[u8]) -> Option<Report> {
+        match context.cube {
+            Cube::Firewall(spec) => report::report(spec, context, record),
+            _ => None,
+        }
+    }
+}
+
+/// What is kept of each rule.
+fn of_rules(spec: &Spec, lists: &[Vec<classify::Rule>], numbers: &RuleNumbers) -> Vec<Table> {
+    let room = classify::room(numbers.limit());
+    let limited = settings::is_limited(spec);
+    vec![
+        Table::banked(
+            "actions",
+            room,
+            size_of::<Action>(),
+            rules::actions(spec, lists, numbers),
+        ),
+        Table::learned(
+            "rule_counters",
+            MapKind::PerCpuArray,
+            rule_counter(room),
+            (4, size_of::<RuleCounter>()),
+        ),
+        Table::learned(
+            "limits",
+            MapKind::Array,
+            if limited { room } else { 1 },
+            (4, size_of::<u64>()),
+        ),
+    ]
+}
+
+/// What the data plane keeps.
+fn learned(spec: &Spec) -> Vec<Table> {
+    let log = if settings::is_logged(spec) {
+        LOG_BYTES
+    } else {
+        NO_LOG_BYTES
+    };
+    vec![
+        Table::learned(
+            "connections",
+            MapKind::Hash,
+            if spec.conntrack {
+                spec.sessions.get()
+            } else {
+                1
+            },
+            (size_of::<FlowKey>(), size_of::<Connection>()),
+        ),
+        Table::learned(
+            "fragments",
+            MapKind::LruHash,
+            FRAGMENTS,
+            (size_of::<FragmentKey>(), size_of::<FragmentPorts>()),
+        ),
+        Table::learned("state", MapKind::Array, 1, (4, size_of::<State>())),
+        Table::learned("log", MapKind::RingBuf, log, (0, 0)),
+        Table::learned(
+            "icmp_budget",
+            MapKind::PerCpuArray,
+            1,
+            (4, size_of::<IcmpBudget>()),
+        ),
+        Table::learned("scratch", MapKind::PerCpuArray, 1, (4, SCRATCH)),
+        Table::learned("header", MapKind::PerCpuArray, 1, (4, size_of::<Header>())),
+        Table::learned("work", MapKind::PerCpuArray, 1, (4, size_of::<Work>())),
+    ]
+}

@@ -1,0 +1,228 @@
+//! Rules on a firewall's own fields.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Action, Chain, MAX_PREFIXES, MAX_RANGES, MAX_RULES, MAX_SETS, PortRange, Ports, Protocol, Rule,
+    Spec, State, TCP_FLAGS, Target, shadow,
+};
+use crate::cube::CubeContext;
+use crate::diagnostic::Diagnostic;
+use crate::name::Name;
+use crate::path::Path;
+use crate::validate::Checker;
+
+pub(crate) fn check(spec: &Spec, checker: &mut Checker<'_>, cube: &CubeContext<'_>) {
+    check_sets(spec, checker, cube);
+    for (field, chain) in spec.chains() {
+        let path = cube.path.key(field).key("rules");
+        checker.limit("rules", chain.rules.len(), MAX_RULES, &path);
+        check_names(chain, checker, &path);
+        for (index, rule) in chain.rules.iter().enumerate() {
+            let place = Place {
+                path: path.index(index),
+                cube,
+            };
+            check_addresses(spec, rule, checker, &place);
+            check_protocol(rule, checker, &place);
+            check_state(spec, rule, checker, &place);
+        }
+        shadow::check(spec, chain, checker, &path);
+    }
+}
+
+/// Where a rule is.
+struct Place<'a> {
+    path: Path,
+    cube: &'a CubeContext<'a>,
+}
+
+fn check_sets(spec: &Spec, checker: &mut Checker<'_>, cube: &CubeContext<'_>) {
+    let path = cube.path.key("sets");
+    checker.limit("sets", spec.sets.len(), MAX_SETS, &path);
+    let count = spec.sets.values().map(Vec::len).sum();
+    checker.limit("networks in sets", count, MAX_PREFIXES, &path);
+    for (name, prefixes) in &spec.sets {
+        let path = path.key(name.as_str());
+        let mut seen = BTreeSet::new();
+        for (index, prefix) in prefixes.iter().enumerate() {
+            if !seen.insert(prefix) {
+                checker.report(Diagnostic::error(
+                    "duplicate-prefix",
+                    &path.index(index),
+                    format!("{prefix} is listed already"),
+                ));
+            }
+        }
+        let is_named = |rule: &Rule| {
+            let addresses = [&rule.source, &rule.destination].into_iter().flatten();
+            let mut sets = addresses.filter_map(|address| address.target().set());
+            sets.any(|set| set == name)
+        };
+        let mut rules = spec
+            .chains()
+            .into_iter()
+            .flat_map(|(_, chain)| &chain.rules);
+        if !rules.any(is_named) {
+            let message = format!("no rule names the set `{name}`");
+            let diagnostic = Diagnostic::warning("unused-set", &path, message);
+            checker.absent(
+                &[&cube.path],
+                diagnostic.help(format!("write `source: \"@{name}\"`")),
+            );
+        }
+    }
+}
+
+/// A name stands for one rule in plans and outputs.
+fn check_names(chain: &Chain, checker: &mut Checker<'_>, path: &Path) {
+    let mut seen: BTreeMap<&Name, usize> = BTreeMap::new();
+    for (index, rule) in chain.rules.iter().enumerate() {
+        let Some(name) = &rule.name else { continue };
+        let place = path.index(index).key("name");
+        let first = *seen.entry(name).or_insert(index);
+        if first != index {
+            let other = checker.refer_to(&path.index(first));
+            let message = format!("there is a rule `{name}` already");
+            let diagnostic = Diagnostic::error("duplicate-entry", &place, message);
+            checker.report(diagnostic.help(format!("the other one is {other}")));
+        }
+        if name.as_str().bytes().all(|byte| byte.is_ascii_digit()) {
+            let message = format!("`{name}` would be mistaken for a rule's place in the list");
+            let diagnostic = Diagnostic::error("invalid-name", &place, message);
+            checker.report(diagnostic.help("a rule's name needs a letter"));
+        }
+    }
+}
+
+fn check_addresses(spec: &Spec, rule: &Rule, checker: &mut Checker<'_>, place: &Place<'_>) {
+    for (field, address) in [("source", &rule.source), ("destination", &rule.destination)] {
+        let Some(Target::Set(name)) = address.as_ref().map(|address| address.target()) else {
+            continue;
+        };
+        if !spec.sets.contains_key(name) {
+            let near = checker.closest(name.as_str(), spec.sets.keys().map(Name::as_str));
+            let help = near.map(|near| format!("did you mean `@{near}`?"));
+            let message = format!("`{}` has no set `{name}`", place.cube.name);
+            let path = place.path.key(field);
+            let diagnostic = Diagnostic::error("unknown-set", &path, message).maybe_help(help);
+            checker.absent(&[&place.cube.path.key("sets")], diagnostic);
+        }
+    }
+    let families = rule.families();
+    if !families.v4 && !families.v6 {
+        let message = "the rule matches nothing: its fields are about different families of IP";
+        let diagnostic = Diagnostic::error("mixed-families", &place.path, message);
+        checker.report(diagnostic.help("write a rule for IPv4 and one for IPv6"));
+    }
+}
+
+fn check_protocol(rule: &Rule, checker: &mut Checker<'_>, place: &Place<'_>) {
+    let conflict = |checker: &mut Checker<'_>, field: &str, message: String, help: &str| {
+        let path = place.path.key(field);
+        checker.report(Diagnostic::error("conflicting-fields", &path, message).help(help));
+    };
+    let protocol = rule.protocol;
+    for (field, ports) in [
+        ("sourcePort", &rule.source_port),
+        ("destinationPort", &rule.destination_port),
+    ] {
+        let Some(ports) = ports else { continue };
+        if !protocol.has_ports() {
+            let message = match protocol {
+                Protocol::ALL => "a port needs a protocol that has ports".to_owned(),
+                _ => format!("{protocol} has no ports"),
+            };
+            conflict(checker, field, message, "write `protocol: tcp` or `udp`");
+        }
+        for (index, range) in ports.ranges().iter().enumerate() {
+            if range.last() < range.first() {
+                let path = place.path.key(field);
+                let path = if ports.is_list() {
+                    path.index(index)
+                } else {
+                    path
+                };
+                let message =
+                    format!("there is no port in {range}: the first number is the larger");
+                let help = format!(
+                    "write it as {}",
+                    PortRange::new(range.last(), range.first())
+                );
+                checker.report(Diagnostic::error("empty-range", &path, message).help(help));
+            }
+        }
+    }
+    let count = merged(rule.source_port.as_ref()) + merged(rule.destination_port.as_ref());
+    if count > MAX_RANGES {
+        let message = format!("the rule has {count} separate ports and ranges of ports");
+        let diagnostic = Diagnostic::error("limit-exceeded", &place.path, message);
+        let help = format!("at most {MAX_RANGES}, those of both sides together: write two rules");
+        checker.report(diagnostic.help(help));
+    }
+    if let Some(kind) = rule.icmp_type {
+        let help = "write `protocol: icmp` or `icmpv6`";
+        if !matches!(protocol, Protocol::ICMP | Protocol::ICMPV6) {
+            let message = "a type of ICMP message needs `protocol: icmp` or `icmpv6`".to_owned();
+            conflict(checker, "icmpType", message, help);
+        } else if kind.number_for(protocol).is_none() {
+            let message = format!("{protocol} has no message `{kind}`");
+            conflict(
+                checker,
+                "icmpType",
+                message,
+                "the other version of ICMP has it",
+            );
+        }
+    }
+    if let Some(flags) = rule.tcp_flags {
+        if protocol != Protocol::TCP {
+            let message = "TCP flags need `protocol: tcp`".to_owned();
+            conflict(checker, "tcpFlags", message, "write `protocol: tcp`");
+        }
+        let both = flags.set & flags.clear;
+        if both != 0 {
+            let name = TCP_FLAGS[both.trailing_zeros() as usize];
+            let message = format!("{name} cannot be set and not be set");
+            conflict(checker, "tcpFlags", message, "the rule would match nothing");
+        }
+    }
+}
+
+/// How many ranges there are when those that touch are put together.
+fn merged(ports: Option<&Ports>) -> usize {
+    let Some(ports) = ports else { return 0 };
+    let mut ranges = ports.ranges().to_vec();
+    ranges.sort();
+    let mut count = 0;
+    let mut end = None;
+    for range in ranges {
+        if end.is_none_or(|end| u32::from(range.first()) > u32::from(end) + 1) {
+            count += 1;
+        }
+        end = end.max(Some(range.last()));
+    }
+    count
+}
+
+fn check_state(spec: &Spec, rule: &Rule, checker: &mut Checker<'_>, place: &Place<'_>) {
+    if let Some(states) = &rule.state {
+        let path = place.path.key("state");
+        if !spec.conntrack {
+            let message = "without connection tracking no packet has a state";
+            let diagnostic = Diagnostic::error("conflicting-fields", &path, message);
+            checker.report(diagnostic.help("remove `conntrack: false`"));
+        }
+        let skips = |state| matches!(state, State::Established | State::Related);
+        if spec.conntrack && spec.accept_established && states.iter().all(skips) {
+            let message = "no packet in these states meets the rules: they pass before";
+            let diagnostic = Diagnostic::warning("unreachable-rule", &path, message);
+            checker.report(diagnostic.help("write `acceptEstablished: false` to filter them"));
+        }
+    }
+    if rule.limit.is_some() && rule.action == Action::Drop {
+        let message = "a rule that drops needs no limit: what exceeds a limit is dropped";
+        let diagnostic = Diagnostic::error("conflicting-fields", &place.path.key("limit"), message);
+        checker.report(diagnostic.help("use it with `action: accept` or `action: reject`"));
+    }
+}
