@@ -44,6 +44,7 @@ examples! {
     hello "hello" nothing, hello_traffic;
     hello_transparent "hello-transparent" nothing, hello_transparent_traffic;
     nat "nat" nothing, crate::nat::home_and_remote;
+    home_gateway "home-gateway" nothing, home_gateway_traffic;
     protected_host "protected-host" uplink, protected_host_traffic;
     quickstart "quickstart" nothing, quickstart_traffic;
     router "router" nothing, router_traffic;
@@ -255,6 +256,37 @@ fn dmz_traffic(lab: &Lab) {
     drop(listeners);
     tcp(&lan, &world, ip("203.0.113.7"), 1 << 20);
     tcp(&lan, &world, ip("fd00:113::7"), 1 << 20);
+}
+
+fn home_gateway_traffic(lab: &Lab) {
+    let [laptop, server, internet] = ["laptop", "server", "internet"].map(|name| lab.space(name));
+    for address in ["203.0.113.1", "2001:db8:113::1"] {
+        assert_eq!(ping(&laptop, ip(address)), 63);
+        tcp(&laptop, &internet, ip(address), 1 << 20);
+    }
+    let way = [ip("10.37.0.1"), ip("203.0.113.1")];
+    assert_eq!(traceroute(&laptop, ip("203.0.113.1")), way);
+    for address in ["10.37.0.10", "2001:db8:37::10"] {
+        no_ping(&internet, ip(address));
+    }
+    assert_eq!(ping(&internet, ip("203.0.113.37")), 64);
+    // What is forwarded comes from whom it came from; the server's own address is not known outside.
+    let listener = listen(&server, ip("10.37.0.20"), 80);
+    let outside = ip("203.0.113.37");
+    let connection = attempt(&internet, outside, 8080).expect("the port is forwarded");
+    let (_, peer) = listener.accept().expect("it was accepted");
+    assert_eq!(peer, connection.local_addr().expect("it is connected"));
+    assert!(attempt(&internet, outside, 80).is_err());
+    // Hosts inside share one address.
+    let listener = listen(&internet, ip("203.0.113.1"), 443);
+    let _connection = attempt(&laptop, ip("203.0.113.1"), 443).expect("it may begin");
+    let (_, peer) = listener.accept().expect("it was accepted");
+    assert_eq!(peer.ip(), outside);
+    let shown = lab.show("home-gateway")["cubes"].clone();
+    for cube in ["fw", "nat"] {
+        let sessions = shown[cube]["sessions"].as_array().expect("a list");
+        assert!(!sessions.is_empty(), "{cube}: {shown}");
+    }
 }
 
 fn listen(space: &Space, address: IpAddr, port: u16) -> TcpListener {
