@@ -6,7 +6,8 @@ use std::{
 };
 
 use integration_tests::{
-    lab::{Lab, run_test},
+    command::run,
+    lab::{Lab, Station, run_test},
     traffic::{ping, tcp, traceroute},
     wait,
 };
@@ -180,5 +181,64 @@ fn sessions_are_shown_and_flushed() {
         lab.assert_converged(&example("nat"));
         ping(&lab.space("home"), ip("198.51.100.7"));
         assert_eq!(sessions(lab).len(), 1);
+    });
+}
+
+/// On an interface of the host: its own address, also after that has become another one.
+#[test]
+fn an_interface_of_the_host_gives_the_address_it_has() {
+    run_test(|lab| {
+        let home = Station::new("home", "lan0", &["10.36.0.10/24", "fd00:36::10/64"]);
+        let far = ["192.0.2.2/24", "2001:db8:1::2/64"];
+        let remote = Station::new("remote", "wan0", &far);
+        for line in [
+            "ip address add 10.36.0.1/24 dev lan0",
+            "ip address add fd00:36::1/64 dev lan0 nodad",
+            "ip address add 192.0.2.1/24 dev wan0",
+            "ip address add 2001:db8:1::1/64 dev wan0 nodad",
+            // Who forwards asks for neighbours from a link-local address.
+            "ip address add fe80::1/64 dev lan0 nodad",
+            "ip address add fe80::1/64 dev wan0 nodad",
+            "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1",
+        ] {
+            run(line).expect(0);
+        }
+        home.run("ip route add default via 10.36.0.1").expect(0);
+        home.run("ip route add default via fd00:36::1").expect(0);
+        lab.apply(
+            "apiVersion: pcn.dev/v1alpha1
+kind: Topology
+metadata: { name: nat }
+spec:
+  interfaces:
+    wan0: { through: [nat] }
+  cubes:
+    nat: { nat: { masquerade: [10.36.0.0/24, 'fd00:36::/64'] } }
+",
+        );
+        ping(&home, ip("192.0.2.2"));
+        ping(&home, ip("2001:db8:1::2"));
+        let seen = |far: &str, near: &str, port| {
+            let server = remote.udp(ip(far), 5300);
+            let client = home.udp(ip(near), port);
+            client.send_to(b"hello", (ip(far), 5300)).expect("sent");
+            let mut buffer = [0; 64];
+            let (_, from) = server.recv_from(&mut buffer).expect("it arrives");
+            server.send_to(b"hello", from).expect("sent");
+            client.recv_from(&mut buffer).expect("it comes back");
+            from.ip()
+        };
+        assert_eq!(seen("192.0.2.2", "10.36.0.10", 4000), ip("192.0.2.1"));
+        assert_eq!(
+            seen("2001:db8:1::2", "fd00:36::10", 4000),
+            ip("2001:db8:1::1")
+        );
+        run("ip address del 192.0.2.1/24 dev wan0").expect(0);
+        run("ip address add 192.0.2.77/24 dev wan0").expect(0);
+        // Nobody told pcn. A session of before follows within a second.
+        wait::within(wait::PATIENCE, || {
+            (seen("192.0.2.2", "10.36.0.10", 4000) == ip("192.0.2.77")).then_some(())
+        })
+        .expect("the new address");
     });
 }
