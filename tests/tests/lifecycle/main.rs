@@ -19,6 +19,7 @@ mod privilege;
 mod queue;
 mod race;
 mod refused;
+mod rule_sets;
 mod saved_plan;
 mod seeing;
 mod watch;
