@@ -16,6 +16,8 @@ use crate::{
 
 /// Entries that are read or written with one call.
 const BATCH: u32 = 4096;
+/// Bytes of entries that are read at a time, unless one is larger.
+const BATCH_BYTES: usize = 64 << 10;
 
 /// CPUs there may ever be: a value of a map per CPU has a part for each.
 static POSSIBLE_CPUS: LazyLock<usize> = LazyLock::new(|| {
@@ -155,6 +157,12 @@ pub fn read(map: BorrowedFd<'_>, shape: &MapShape) -> io::Result<Vec<Entry>> {
     Ok(entries)
 }
 
+/// Entries that are read at a time: fewer of large ones, since room for all of them is zeroed first.
+fn batch_of(shape: &MapShape, entry_size: usize) -> u32 {
+    let fit = (BATCH_BYTES / entry_size.max(1)) as u32;
+    shape.max_entries.min(fit).clamp(1, BATCH)
+}
+
 /// How many entries there are. The kernel does not know: they are gone through.
 pub fn count(map: BorrowedFd<'_>, shape: &MapShape) -> io::Result<u64> {
     // A table in shared memory has no entries of this sort.
@@ -165,7 +173,7 @@ pub fn count(map: BorrowedFd<'_>, shape: &MapShape) -> io::Result<u64> {
         return Ok(fib_maps::read(map, shape)?.len() as u64);
     }
     let (key_size, value_size) = (shape.key_size as usize, user_value_size(shape));
-    let batch = shape.max_entries.clamp(1, BATCH);
+    let batch = batch_of(shape, key_size + value_size);
     let (mut position, mut count) = (None, 0);
     loop {
         match bpf::lookup_batch(map, &mut position, key_size, value_size, batch) {
@@ -194,7 +202,7 @@ fn read_raw(
     if matches!(shape.kind, MapKind::FibV4 | MapKind::FibV6) {
         return fib_maps::read(map, shape);
     }
-    let count = shape.max_entries.clamp(1, BATCH);
+    let count = batch_of(shape, key_size + value_size);
     let mut position = None;
     let mut entries = Vec::new();
     loop {
