@@ -8,7 +8,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::text::{ValueCode, ValueError, quote};
 
-/// One port or several that follow one another: `80`, `8000-8010`. Never 0 (RFC 6335, 6).
+/// 0 to 65535.
+const PORT: &str = r"(0|[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d{2}|655[0-2]\d|6553[0-5])";
+
+/// One port or several that follow one another: `80`, `8000-8010`. 0 is among them: packets may have it, though nobody may
+/// use it (RFC 6335, 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortRange {
     first: u16,
@@ -16,10 +20,10 @@ pub struct PortRange {
 }
 
 impl PortRange {
-    /// The ports from `first` to `last`, both included; `None` if there are none or 0 is among them.
+    /// The ports from `first` to `last`, both included; `None` if there are none.
     #[must_use]
     pub const fn new(first: u16, last: u16) -> Option<Self> {
-        if first == 0 || first > last {
+        if first > last {
             None
         } else {
             Some(Self { first, last })
@@ -59,23 +63,30 @@ impl FromStr for PortRange {
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let port = |text: &str| {
-            let digits = !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
-            text.parse::<u16>().ok().filter(|_| digits)
+            let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            let plain = digits && (text == "0" || !text.starts_with('0'));
+            text.parse::<u16>().ok().filter(|_| plain)
         };
         let (first, last) = text.split_once('-').unwrap_or((text, text));
-        port(first)
-            .zip(port(last))
-            .and_then(|(first, last)| Self::new(first, last))
-            .ok_or_else(|| invalid(&quote(text)))
+        let (first, last) = port(first).zip(port(last)).ok_or_else(|| invalid(text))?;
+        Self::new(first, last).ok_or_else(|| {
+            let message = format!("there is no port in {text}: the first number is the larger");
+            ValueError::new(ValueCode::EmptyRange, message)
+                .help(format!("write it as {last}-{first}"))
+        })
     }
 }
 
-fn invalid(what: &str) -> ValueError {
-    ValueError::new(
-        ValueCode::OutOfRange,
-        format!("{what} is no port and no range of ports"),
-    )
-    .help("write a port from 1 to 65535, or two with the lower one first: 8000-8010")
+fn invalid(text: &str) -> ValueError {
+    let message = format!("{} is no port and no range of ports", quote(text));
+    ValueError::new(ValueCode::OutOfRange, message)
+        .help("write it like 80 or \"80-90\", with numbers from 0 to 65535")
+}
+
+/// The same as an error of a deserializer.
+pub(crate) fn parse<E: de::Error>(text: &str) -> Result<PortRange, E> {
+    text.parse()
+        .map_err(|error: ValueError| E::custom(format_args!("{error:#}")))
 }
 
 impl Serialize for PortRange {
@@ -96,26 +107,19 @@ impl<'de> Deserialize<'de> for PortRange {
             type Value = PortRange;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a port or a range of ports such as `8000-8010`")
+                f.write_str("a port, or a range such as \"80-90\"")
             }
 
             fn visit_u64<E: de::Error>(self, number: u64) -> Result<PortRange, E> {
-                u16::try_from(number)
-                    .ok()
-                    .and_then(|port| PortRange::new(port, port))
-                    .ok_or_else(|| E::custom(format_args!("{:#}", invalid(&number.to_string()))))
+                parse(&number.to_string())
             }
 
             fn visit_i64<E: de::Error>(self, number: i64) -> Result<PortRange, E> {
-                Err(E::custom(format_args!(
-                    "{:#}",
-                    invalid(&number.to_string())
-                )))
+                parse(&number.to_string())
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<PortRange, E> {
-                text.parse()
-                    .map_err(|error| E::custom(format_args!("{error:#}")))
+                parse(text)
             }
         }
 
@@ -130,10 +134,10 @@ impl JsonSchema for PortRange {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "A port, 1 to 65535, or a range of ports such as `8000-8010`.",
+            "description": "Port from 0 to 65535, or a range of them: `80`, `\"80-90\"`.",
             "anyOf": [
-                { "type": "integer", "minimum": 1, "maximum": 65535 },
-                { "type": "string", "pattern": "^[1-9][0-9]{0,4}(-[1-9][0-9]{0,4})?$" }
+                { "type": "integer", "minimum": 0, "maximum": 65535 },
+                { "type": "string", "pattern": format!("^{PORT}(-{PORT})?$") },
             ]
         })
     }

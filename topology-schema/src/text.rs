@@ -45,6 +45,8 @@ pub enum ValueCode {
     InvalidEndpoint,
     /// A number outside of its range.
     OutOfRange,
+    /// A range whose end is before its beginning.
+    EmptyRange,
     /// A list without items where one is needed.
     EmptyList,
     /// A value of the wrong type.
@@ -52,7 +54,7 @@ pub enum ValueCode {
 }
 
 impl ValueCode {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::InvalidName,
         Self::InvalidInterfaceName,
         Self::InvalidMac,
@@ -66,6 +68,7 @@ impl ValueCode {
         Self::ConflictingFields,
         Self::MissingField,
         Self::OutOfRange,
+        Self::EmptyRange,
         Self::EmptyList,
         Self::WrongType,
     ];
@@ -87,6 +90,7 @@ impl ValueCode {
             Self::ConflictingFields => "conflicting-fields",
             Self::MissingField => "missing-field",
             Self::OutOfRange => "out-of-range",
+            Self::EmptyRange => "empty-range",
             Self::EmptyList => "empty-list",
             Self::WrongType => "wrong-type",
         }

@@ -31,7 +31,7 @@ const ABOUT_TEXT: [&str; 10] = [
 ];
 
 /// What no pattern can say.
-const BEYOND_PATTERNS: [&str; 1] = ["host-bits-set"];
+const BEYOND_PATTERNS: [&str; 2] = ["host-bits-set", "empty-range"];
 
 fn validator() -> Validator {
     let schema = json_schema();

@@ -49,14 +49,22 @@ impl Args {
             return Err(Failure::new(ExitCode::Error, message));
         };
         let kind = instance.kind();
-        let Some((table, key, value)) = driver_for(kind).flush(list, kernel.now()) else {
+        let driver = driver_for(kind);
+        let (table, put, delete) = if let Some(table) = driver.flushed_table(list) {
+            let entries = kernel.read(&wiring::table(name, table))?;
+            let keys = entries.into_iter().map(|(key, _)| key).collect();
+            (table, BTreeMap::new(), keys)
+        } else if let Some((table, key, value)) = driver.flush(list, kernel.now()) {
+            let put = BTreeMap::from([(key, Template::plain(value))]);
+            (table, put, BTreeSet::new())
+        } else {
             let message = format!("cube/{name}: a {kind} has no `{list}` that can be flushed");
             return Err(Failure::new(ExitCode::Error, message));
         };
         kernel.apply(&Op::WriteEntries {
             map: wiring::table(name, table),
-            put: BTreeMap::from([(key, Template::plain(value))]),
-            delete: BTreeSet::new(),
+            put,
+            delete,
         })?;
         output::print(&format!("Flushed {} of {}.\n", self.what, self.name))?;
         Ok(ExitCode::Done)

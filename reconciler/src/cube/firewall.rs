@@ -112,6 +112,11 @@ impl CubeDriver for Driver {
         }
     }
 
+    /// A packet that has found its connection meanwhile goes on; the next one does not find it.
+    fn flushed_table(&self, list: &str) -> Option<&'static str> {
+        (list == "sessions").then_some("connections")
+    }
+
     fn report(&self, context: &Context<'_>, record: &[u8]) -> Option<Report> {
         match context.cube {
             Cube::Firewall(spec) => report::report(spec, context, record),

@@ -147,6 +147,11 @@ pub trait CubeDriver: Sync {
         None
     }
 
+    /// The same for a list that is a table, of which removing the entries is all it takes.
+    fn flushed_table(&self, _list: &str) -> Option<&'static str> {
+        None
+    }
+
     /// What there is to show of a port beyond its link and counters.
     fn port_details(&self, _cube: &Cube, _port: &Name) -> serde_json::Map<String, Value> {
         serde_json::Map::new()

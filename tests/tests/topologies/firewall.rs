@@ -298,3 +298,45 @@ fn packets_are_reported_while_somebody_follows() {
         events.end();
     });
 }
+
+/// `pcn flush` ends connections: what is in the middle of one is invalid afterwards.
+#[test]
+fn connections_are_flushed() {
+    run_test(|lab| {
+        let topology = behind_router(
+            "{ egress: { default: drop, rules: [{ protocol: tcp, state: new, action: accept }, { protocol: icmp, action: accept }] } }",
+        );
+        lab.apply(&topology);
+        let (a, b) = (lab.space("a"), lab.space("b"));
+        let server = listen(&b, ip("10.0.2.1"), 80);
+        let mut stream = a.connect(server.local_addr().expect("an address"));
+        let (mut inside, _) = server.accept().expect("a connection");
+        stream.write_all(b"one").expect("it is established");
+        inside.read_exact(&mut [0; 3]).expect("it is");
+        let sessions = |lab: &Lab| {
+            let sessions = lab.show("t")["cubes"]["fw"]["sessions"].clone();
+            sessions.as_array().expect("a list").len()
+        };
+        assert!(sessions(lab) >= 1);
+        let run = lab.pcn("flush t fw/sessions").expect(0);
+        assert_eq!(run.stdout, "Flushed fw/sessions of t.\n");
+        assert_eq!(sessions(lab), 0);
+        lab.pcn("flush t fw/rules").expect(1);
+        // Nothing gets through, though it is sent again and again,.
+        let invalid = packets(&lab.show("t"), "egress", "default");
+        stream.write_all(b"two").expect("there is room to wait");
+        wait::until("a segment that is dropped", || {
+            (packets(&lab.show("t"), "egress", "default") > invalid).then_some(())
+        });
+        inside.set_nonblocking(true).expect("a socket");
+        assert_eq!(
+            inside.read(&mut [0; 3]).map_err(|error| error.kind()),
+            Err(ErrorKind::WouldBlock)
+        );
+        assert_eq!(sessions(lab), 0);
+        // A new one may begin, and nothing else has changed.
+        assert!(attempt(&a, ip("10.0.2.1"), 80).is_ok());
+        assert_eq!(sessions(lab), 1);
+        lab.assert_converged(&topology);
+    });
+}

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::address::{AddressMatch, Target};
 pub(crate) use self::check::check;
-pub use self::ports::{PortRange, Ports};
+pub use self::ports::Ports;
 pub use self::protocol::{IcmpType, Protocol, TCP_FLAGS, TcpFlags};
 pub use self::rule::{Action, Families, Limit, LimitRange, Rule, State, States};
 pub use self::timeouts::Timeouts;

@@ -280,8 +280,8 @@ fn firewall_rule() -> impl Strategy<Value = firewall::Rule> {
     };
     let range = || {
         prop_oneof![
-            any::<u16>().prop_map(|port| firewall::PortRange::new(port, port)),
-            any::<[u16; 2]>().prop_map(|[first, last]| firewall::PortRange::new(first, last))
+            any::<u16>().prop_map(|port| PortRange::new(port, port).unwrap()),
+            any::<[u16; 2]>().prop_map(|[a, b]| PortRange::new(a.min(b), a.max(b)).unwrap())
         ]
     };
     let ports =

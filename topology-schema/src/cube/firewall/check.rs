@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Action, Chain, MAX_PREFIXES, MAX_RANGES, MAX_RULES, MAX_SETS, PortRange, Ports, Protocol, Rule,
-    Spec, State, TCP_FLAGS, Target, shadow,
+    Action, Chain, MAX_PREFIXES, MAX_RANGES, MAX_RULES, MAX_SETS, Ports, Protocol, Rule, Spec,
+    State, TCP_FLAGS, Target, shadow,
 };
 use crate::cube::CubeContext;
 use crate::diagnostic::Diagnostic;
 use crate::name::Name;
 use crate::path::Path;
+use crate::suggest;
 use crate::validate::Checker;
 
 pub(crate) fn check(spec: &Spec, checker: &mut Checker<'_>, cube: &CubeContext<'_>) {
@@ -102,19 +103,68 @@ fn check_addresses(spec: &Spec, rule: &Rule, checker: &mut Checker<'_>, place: &
         };
         if !spec.sets.contains_key(name) {
             let near = checker.closest(name.as_str(), spec.sets.keys().map(Name::as_str));
-            let help = near.map(|near| format!("did you mean `@{near}`?"));
+            let help = known_sets(spec, near);
             let message = format!("`{}` has no set `{name}`", place.cube.name);
             let path = place.path.key(field);
-            let diagnostic = Diagnostic::error("unknown-set", &path, message).maybe_help(help);
+            let diagnostic = Diagnostic::error("unknown-set", &path, message).help(help);
             checker.absent(&[&place.cube.path.key("sets")], diagnostic);
         }
     }
     let families = rule.families();
     if !families.v4 && !families.v6 {
-        let message = "the rule matches nothing: its fields are about different families of IP";
+        let message = format!(
+            "the rule matches nothing: {} is about IPv4, and {} about IPv6",
+            list(&fields_about(rule, true)),
+            list(&fields_about(rule, false))
+        );
         let diagnostic = Diagnostic::error("mixed-families", &place.path, message);
-        checker.report(diagnostic.help("write a rule for IPv4 and one for IPv6"));
+        checker.report(diagnostic.help(
+            "write a rule for IPv4 and one for IPv6; a set (`@name`) may have networks of both",
+        ));
     }
+}
+
+/// Which sets could have been meant.
+fn known_sets(spec: &Spec, near: Option<&str>) -> String {
+    let names: Vec<_> = spec.sets.keys().map(|name| format!("@{name}")).collect();
+    let known = match names.as_slice() {
+        [] => "there are no sets: write `sets: { NAME: [10.0.0.0/8] }`".to_owned(),
+        names => format!("the sets are {}", list(names)),
+    };
+    match (near, names.len()) {
+        (Some(near), 1) => format!("did you mean `@{near}`?"),
+        (Some(near), _) => format!("did you mean `@{near}`? {}", capital(&known)),
+        (None, _) => known,
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_ascii_uppercase());
+    first.into_iter().chain(letters).collect()
+}
+
+fn list(items: &[String]) -> String {
+    suggest::list(items.iter().map(String::as_str))
+}
+
+/// What of a rule is about a family of IP: `source: 10.0.0.0/8`.
+fn fields_about(rule: &Rule, v4: bool) -> Vec<String> {
+    let mut fields = Vec::new();
+    for (field, address) in [("source", &rule.source), ("destination", &rule.destination)] {
+        let prefix = address
+            .as_ref()
+            .and_then(|address| address.target().prefix());
+        if let Some(prefix) = prefix.filter(|prefix| prefix.address().is_ipv4() == v4) {
+            fields.push(format!("{field}: {prefix}"));
+        }
+    }
+    match rule.protocol {
+        Protocol::ICMP if v4 => fields.push("protocol: icmp".to_owned()),
+        Protocol::ICMPV6 if !v4 => fields.push("protocol: icmpv6".to_owned()),
+        _ => {}
+    }
+    fields
 }
 
 fn check_protocol(rule: &Rule, checker: &mut Checker<'_>, place: &Place<'_>) {
@@ -127,30 +177,12 @@ fn check_protocol(rule: &Rule, checker: &mut Checker<'_>, place: &Place<'_>) {
         ("sourcePort", &rule.source_port),
         ("destinationPort", &rule.destination_port),
     ] {
-        let Some(ports) = ports else { continue };
-        if !protocol.has_ports() {
+        if ports.is_some() && !protocol.has_ports() {
             let message = match protocol {
                 Protocol::ALL => "a port needs a protocol that has ports".to_owned(),
                 _ => format!("{protocol} has no ports"),
             };
             conflict(checker, field, message, "write `protocol: tcp` or `udp`");
-        }
-        for (index, range) in ports.ranges().iter().enumerate() {
-            if range.last() < range.first() {
-                let path = place.path.key(field);
-                let path = if ports.is_list() {
-                    path.index(index)
-                } else {
-                    path
-                };
-                let message =
-                    format!("there is no port in {range}: the first number is the larger");
-                let help = format!(
-                    "write it as {}",
-                    PortRange::new(range.last(), range.first())
-                );
-                checker.report(Diagnostic::error("empty-range", &path, message).help(help));
-            }
         }
     }
     let count = merged(rule.source_port.as_ref()) + merged(rule.destination_port.as_ref());

@@ -94,6 +94,11 @@ fn port_forward(entries: &[PortForward], checker: &mut Checker<'_>, path: &Path)
     for (index, entry) in entries.iter().enumerate() {
         let path = path.index(index);
         ends(checker, (entry.destination, entry.to), &path);
+        if entry.port.first() == 0 {
+            let message = "nobody can be reached at port 0";
+            let diagnostic = Diagnostic::error("out-of-range", &path.key("port"), message);
+            checker.report(diagnostic.help("write a port from 1 to 65535, or a range of them"));
+        }
         let last = entry.to_port.map_or(0, |port| {
             port.get() + u32::from(entry.port.last() - entry.port.first())
         });
