@@ -7,6 +7,7 @@ use crate::{
     assert_size,
     flow::{Flow, FlowKey, ICMP, ICMPV6, TCP, UDP},
     tcp,
+    window::{Segment, Windows},
 };
 
 /// Read-only global `SETTINGS`.
@@ -42,6 +43,8 @@ pub const FEATURE_RULES: u32 = 1 << 6;
 pub const FEATURE_LOG_DEFAULT: u32 = 1 << 8;
 /// A rule asks for a set.
 pub const FEATURE_SETS: u32 = 1 << 10;
+/// TCP segments must be in the windows that the ends have told each other.
+pub const FEATURE_WINDOWS: u32 = 1 << 11;
 
 /// The packet goes on.
 pub const VERDICT_ACCEPT: u32 = 0;
@@ -132,13 +135,17 @@ pub struct Connection {
     pub direction: u8,
     /// 0
     pub padding: [u8; 5],
+    /// With [`CONNECTION_WINDOWS`], what is known of the windows; else it means nothing, and is not touched.
+    pub windows: Windows,
 }
-assert_size!(Connection, 64);
+assert_size!(Connection, 120);
 
 /// The side that began is the destination of the key.
 pub const CONNECTION_TURNED: u8 = 1 << 0;
 /// The other side has sent something.
 pub const CONNECTION_REPLIED: u8 = 1 << 1;
+/// Windows are known: all segments were looked at.
+pub const CONNECTION_WINDOWS: u8 = 1 << 2;
 
 /// What is known of the packet that a CPU handles: the only entry of the table `work`, per CPU.
 ///
@@ -155,14 +162,34 @@ pub struct Work {
     pub state: u8,
     /// `WORK_*`
     pub facts: u8,
-    /// State of TCP in a connection that it begins.
+    /// State of TCP after it, in the connection that it begins or belongs to.
     pub tcp_state: u8,
+    /// What it does to the state: `STEP_*`.
+    pub step: u8,
     /// 0
-    pub padding: [u8; 5],
+    pub padding: [u8; 4],
     /// The connection that it begins.
     pub fresh: Connection,
+    /// What is compared with windows.
+    pub segment: Segment,
+    /// Where among its options the walk over them is, in bytes.
+    pub option: u32,
+    /// Where they end.
+    pub options_end: u32,
+    /// Options of a TCP header, and room for what follows them where they are read.
+    pub options: [u64; OPTIONS / 8],
 }
-assert_size!(Work, 168);
+assert_size!(Work, 320);
+
+/// Bytes for the options of a TCP header, of which there are 40 at most: a power of two.
+pub const OPTIONS: usize = 64;
+
+/// The segment changes nothing, and belongs to nothing.
+pub const STEP_INVALID: u8 = 0;
+/// It changes nothing.
+pub const STEP_IGNORED: u8 = 1;
+/// It leads to the state, and shows that the connection lives.
+pub const STEP_COUNTS: u8 = 2;
 
 /// If it is accepted, it begins a connection.
 pub const WORK_BEGINS: u8 = 1 << 0;

@@ -32,6 +32,7 @@ pub mod router;
 pub mod stp;
 pub mod tcp;
 pub mod transparent;
+pub mod window;
 
 /// Version of everything in this crate. A pinned object with a newer one is refused, one with
 /// an older one is replaced.

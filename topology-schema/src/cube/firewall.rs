@@ -55,6 +55,10 @@ pub struct Spec {
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     #[schemars(extend("default" = true))]
     pub accept_established: bool,
+    /// Whether TCP segments must be in the windows that the two ends have told each other; others are `invalid`. Needs
+    /// `conntrack`. Default: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tcp_window_check: bool,
     /// Whether ARP and IPv6 neighbour discovery (ICMPv6 133 to 136) pass without meeting the rules, or are filtered like
     /// everything else. Default: `pass`.
     #[serde(default, skip_serializing_if = "NeighborDiscovery::is_default")]
@@ -86,6 +90,7 @@ impl Default for Spec {
         Self {
             conntrack: true,
             accept_established: true,
+            tcp_window_check: false,
             neighbor_discovery: NeighborDiscovery::default(),
             sets: BTreeMap::new(),
             ingress: Chain::default(),

@@ -369,20 +369,21 @@ fn firewall() -> impl Strategy<Value = firewall::Spec> {
             ..firewall::Timeouts::default()
         });
     (
-        (any::<bool>(), any::<bool>(), neighbor_discovery),
+        (any::<[bool; 3]>(), neighbor_discovery),
         btree_map(name(), vec(prefix(), 0..3), 0..3),
         (chain(), chain()),
         (timeouts, bounded()),
     )
         .prop_map(
             |(
-                (conntrack, accept_established, neighbor_discovery),
+                ([conntrack, accept_established, tcp_window_check], neighbor_discovery),
                 sets,
                 (ingress, egress),
                 (timeouts, sessions),
             )| firewall::Spec {
                 conntrack,
                 accept_established,
+                tcp_window_check,
                 neighbor_discovery,
                 sets,
                 ingress,

@@ -3,8 +3,9 @@
 use ebpf_abi::{
     firewall::{
         FEATURE_ACCEPT_ESTABLISHED, FEATURE_CONNTRACK, FEATURE_FILTER_DISCOVERY, FEATURE_LIMIT,
-        FEATURE_LOG, FEATURE_LOG_DEFAULT, FEATURE_REJECT, FEATURE_RULES, FEATURE_SETS, Settings,
-        TIMEOUT_ICMP, TIMEOUT_OTHER, TIMEOUT_UDP, TIMEOUT_UDP_STREAM, TIMEOUTS,
+        FEATURE_LOG, FEATURE_LOG_DEFAULT, FEATURE_REJECT, FEATURE_RULES, FEATURE_SETS,
+        FEATURE_WINDOWS, Settings, TIMEOUT_ICMP, TIMEOUT_OTHER, TIMEOUT_UDP, TIMEOUT_UDP_STREAM,
+        TIMEOUTS,
     },
     tcp,
 };
@@ -31,6 +32,7 @@ pub(super) fn settings(spec: &Spec) -> Settings {
         (spec.ingress.log, FEATURE_LOG_DEFAULT),
         (spec.egress.log, FEATURE_LOG_DEFAULT << 1),
         (asks_for_sets(spec), FEATURE_SETS),
+        (spec.tcp_window_check, FEATURE_WINDOWS),
     ];
     Settings {
         features: features

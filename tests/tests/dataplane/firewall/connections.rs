@@ -1,7 +1,7 @@
 //! Connections: who began, who answered, and when they are forgotten.
 
 use ebpf_abi::{
-    firewall::{CONNECTION_REPLIED, Connection},
+    firewall::{CONNECTION_REPLIED, CONNECTION_WINDOWS, Connection},
     flow::FlowKey,
     tcp as states,
 };
@@ -271,5 +271,101 @@ fn the_rule_that_began_it_is_noted() {
         let connection = the_connection(&firewall);
         assert_eq!(connection.identity, identity("ingress/dns"));
         assert_eq!(connection.direction, Direction::Ingress as u8);
+    });
+}
+
+/// Nothing but what connections are made of goes out.
+const CHECKED: &str = "{ tcpWindowCheck: true, ingress: { default: drop }, egress: { default: drop, rules: [{ state: new, action: accept }] } }";
+
+#[test]
+fn segments_must_be_in_the_window() {
+    on_both(|hook| {
+        let firewall = Firewall::new(hook, CHECKED);
+        // A window of 1000 bytes, scaled by two bits.
+        let syn = [2, 4, 5, 180, 1, 3, 3, 2];
+        let out = |flags, sequence, acknowledgment| {
+            let header = tcp(1000, 80).flags(flags).sequence(sequence);
+            header.acknowledgment(acknowledgment).window(1000)
+        };
+        let back = |flags, sequence, acknowledgment| {
+            let header = tcp(80, 1000).flags(flags).sequence(sequence);
+            header.acknowledgment(acknowledgment).window(1000)
+        };
+        let begin = from_b(out(SYN, 9999, 0).options(&syn));
+        assert_eq!(firewall.egress(&begin), PASSED);
+        let answer = from_a(back(SYN | ACK, 4999, 10_000).options(&syn));
+        assert_eq!(firewall.ingress(&answer), PASSED);
+        assert_eq!(firewall.egress(&from_b(out(ACK, 10_000, 5000))), PASSED);
+        // 1000 bytes before the server has said how it scales its window: of the SYN it is not scaled.
+        let data = |sequence, length| from_b(out(ACK, sequence, 5000)) / payload(length);
+        assert_eq!(firewall.egress(&data(20_000, 10)), POLICY);
+        assert_eq!(firewall.egress(&data(10_000, 1000)), PASSED);
+        assert_eq!(firewall.ingress(&from_a(back(ACK, 5000, 11_000))), PASSED);
+        assert_eq!(firewall.egress(&data(15_000, 10)), PASSED);
+        assert_eq!(firewall.egress(&data(30_000, 10)), POLICY);
+        assert_eq!(the_connection(&firewall).windows.sides[0].end, 15_010);
+        // What was not sent is not acknowledged; padding is no data.
+        assert_eq!(firewall.ingress(&from_a(back(ACK, 5000, 15_011))), POLICY);
+        let padded = from_a(back(ACK, 5000, 15_010)).padded(60);
+        assert_eq!(firewall.ingress(&padded), PASSED);
+        assert_eq!(the_connection(&firewall).windows.sides[1].end, 5000);
+        assert_eq!(firewall.ingress(&from_a(back(RST, 5001, 0))), PASSED);
+        assert_eq!(the_connection(&firewall).state, states::ESTABLISHED);
+        assert_eq!(firewall.ingress(&from_a(back(RST, 4999, 0))), POLICY);
+        assert_eq!(firewall.ingress(&from_a(back(RST, 5000, 0))), PASSED);
+        assert_eq!(the_connection(&firewall).state, states::CLOSE);
+    });
+}
+
+#[test]
+fn a_buffer_of_segments_counts_whole() {
+    if !require::root() {
+        return;
+    }
+    private_net::run(|_| {
+        let firewall = Firewall::new(Hook::Tc, CHECKED);
+        let syn = from_b(tcp(1000, 80).flags(SYN).sequence(99).acknowledgment(0));
+        assert_eq!(firewall.egress(&syn), PASSED);
+        let answer = from_a(
+            tcp(80, 1000)
+                .flags(SYN | ACK)
+                .sequence(9)
+                .acknowledgment(100),
+        );
+        assert_eq!(firewall.ingress(&answer), PASSED);
+        let data = from_b(tcp(1000, 80).flags(ACK).sequence(100).acknowledgment(10));
+        let data = (data / payload(3000)).bytes();
+        let gso = Gso {
+            segments: 3,
+            size: 1000,
+        };
+        assert_eq!(
+            firewall.meet_segments(Direction::Egress, &data, gso),
+            PASSED
+        );
+        assert_eq!(the_connection(&firewall).windows.sides[0].end, 3100);
+    });
+}
+
+/// Windows that nobody has looked after mean nothing.
+#[test]
+fn what_began_unchecked_is_not_refused() {
+    on_both(|hook| {
+        let firewall = Firewall::new(hook, CHECKED);
+        assert_eq!(firewall.egress(&out(SYN)), PASSED);
+        assert_eq!(firewall.ingress(&back(SYN | ACK)), PASSED);
+        let entries: Vec<(FlowKey, Connection)> = firewall.cube().entries("connections");
+        let (key, mut connection) = entries[0];
+        connection.flags &= !CONNECTION_WINDOWS;
+        firewall.cube().write("connections", key, connection);
+        let far = from_b(
+            tcp(1000, 80)
+                .flags(ACK)
+                .sequence(1 << 30)
+                .acknowledgment(1 << 31),
+        );
+        assert_eq!(firewall.egress(&far), PASSED);
+        assert_eq!(the_connection(&firewall).state, states::ESTABLISHED);
+        assert_ne!(the_connection(&firewall).flags & CONNECTION_WINDOWS, 0);
     });
 }

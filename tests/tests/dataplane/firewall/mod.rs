@@ -6,6 +6,7 @@
 mod answers;
 mod connections;
 mod limits;
+mod linux;
 mod rules;
 
 use std::{
@@ -210,4 +211,48 @@ fn identity(key: &str) -> u32 {
         ..Default::default()
     };
     rule.identity()
+}
+
+/// What the verifier has to walk, of programs that do more and more.
+#[test]
+fn programs_stay_small() {
+    on_both(|hook| {
+        let rules = "rules: [{ source: \"@s\", protocol: tcp, destinationPort: 80, action: reject, log: true, limit: 10/s }]";
+        for (name, settings, most) in [
+            (
+                "rules, no tracking",
+                format!(
+                    "{{ conntrack: false, sets: {{ s: [10.0.0.0/8] }}, ingress: {{ {rules} }} }}"
+                ),
+                40_000,
+            ),
+            (
+                "tracking",
+                "{ ingress: { default: drop } }".to_owned(),
+                30_000,
+            ),
+            (
+                "tracking with windows",
+                "{ tcpWindowCheck: true, ingress: { default: drop } }".to_owned(),
+                60_000,
+            ),
+            (
+                "everything",
+                format!("{{ sets: {{ s: [10.0.0.0/8] }}, ingress: {{ {rules} }} }}"),
+                60_000,
+            ),
+            (
+                "everything with windows",
+                format!(
+                    "{{ tcpWindowCheck: true, sets: {{ s: [10.0.0.0/8] }}, ingress: {{ {rules} }} }}"
+                ),
+                90_000,
+            ),
+        ] {
+            let firewall = Firewall::new(hook, &settings);
+            let walked = firewall.cube().verified_instructions();
+            println!("{hook:?}, {name}: {walked} instructions");
+            assert!(walked < most, "{hook:?}, {name}: {walked}");
+        }
+    });
 }

@@ -15,6 +15,12 @@ use crate::validate::Checker;
 
 pub(crate) fn check(spec: &Spec, checker: &mut Checker<'_>, cube: &CubeContext<'_>) {
     check_sets(spec, checker, cube);
+    if spec.tcp_window_check && !spec.conntrack {
+        let message = "without connection tracking nobody knows the windows of a connection";
+        let path = cube.path.key("tcpWindowCheck");
+        let diagnostic = Diagnostic::error("conflicting-fields", &path, message);
+        checker.report(diagnostic.help("remove `conntrack: false`"));
+    }
     for (field, chain) in spec.chains() {
         let path = cube.path.key(field).key("rules");
         checker.limit("rules", chain.rules.len(), MAX_RULES, &path);

@@ -14,16 +14,18 @@ use ebpf_abi::{
     classifier::{STATE_ESTABLISHED, STATE_INVALID, STATE_NEW, STATE_RELATED, STATE_UNTRACKED},
     counters::DropReason,
     firewall::{
-        CONNECTION_REPLIED, CONNECTION_TURNED, Connection, REFRESH_INTERVAL, SWEEP_INTERVAL, State,
-        UNANSWERED, WORK_BEGINS, WORK_KNOWN, WORK_REPLY, WORK_TURNED, Work, connection, is_answer,
-        is_request, timeout,
+        CONNECTION_REPLIED, CONNECTION_TURNED, CONNECTION_WINDOWS, Connection, FEATURE_WINDOWS,
+        REFRESH_INTERVAL, STEP_COUNTS, STEP_INVALID, SWEEP_INTERVAL, State, UNANSWERED,
+        WORK_BEGINS, WORK_KNOWN, WORK_REPLY, WORK_TURNED, Work, connection, is_answer, is_request,
+        timeout,
     },
-    flow::{FlowKey, ICMP, ICMPV6, LATER, TCP},
+    flow::{Flow, FlowKey, ICMP, ICMPV6, LATER, TCP, WHOLE},
     tcp,
+    window::Windows,
 };
 use ebpf_programs::{Packet, Result, atomic, clock, flow, packet::bounded};
 
-use crate::{LONGEST_HEADERS, SETTINGS, Seen, rules::Decided};
+use crate::{LONGEST_HEADERS, SETTINGS, Seen, has, rules::Decided, window};
 
 #[map(name = "connections")]
 static CONNECTIONS: HashMap<FlowKey, Connection> =
@@ -39,6 +41,11 @@ pub fn track<P: Packet>(packet: &P, seen: &mut Seen) {
         return about(packet, seen);
     }
     let work = &mut *seen.work;
+    if has(FEATURE_WINDOWS) && has_windows(work) && window::read(packet, work).is_err() {
+        work.facts = 0;
+        work.state = STATE_INVALID;
+        return;
+    }
     let (key, is_turned) = connection(&work.flow);
     work.key = key;
     work.facts = if is_turned { WORK_TURNED } else { 0 };
@@ -63,19 +70,23 @@ fn go_on(known: &mut Connection, work: &mut Work, is_turned: bool, now: u64) -> 
     let mut state = known.state;
     // A later fragment is part of a segment that was looked at.
     if protocol == TCP && work.flow.fragment != LATER {
-        let step = tcp::step(known.state, is_reply, work.flow.tcp_flags);
-        if !step.valid {
+        step(known, work, is_reply);
+        if work.step == STEP_INVALID {
             work.state = STATE_INVALID;
             return true;
         }
-        let was_closed = matches!(known.state, tcp::TIME_WAIT | tcp::CLOSE);
-        if was_closed && step.state == tcp::SYN_SENT {
+        if reopens(known, work) {
+            // What was is over, also if no rule accepts the new one.
+            known.expires = 0;
             return false;
         }
-        counts = step.counts;
-        state = step.state;
+        counts = work.step == STEP_COUNTS;
+        state = work.tcp_state;
     }
     let replied = is_reply || known.flags & CONNECTION_REPLIED != 0;
+    let is_reset = protocol == TCP && work.flow.tcp_flags & tcp::RST != 0;
+    // Then nothing has come about that must be remembered for a while.
+    let is_refused = is_reset && known.flags & CONNECTION_REPLIED == 0;
     work.facts |= WORK_KNOWN;
     if is_reply {
         work.facts |= WORK_REPLY;
@@ -85,22 +96,57 @@ fn go_on(known: &mut Connection, work: &mut Work, is_turned: bool, now: u64) -> 
     } else {
         STATE_NEW
     };
+    if is_reply && known.flags & CONNECTION_REPLIED == 0 {
+        known.flags |= CONNECTION_REPLIED;
+    }
     if counts {
-        if is_reply && known.flags & CONNECTION_REPLIED == 0 {
-            known.flags |= CONNECTION_REPLIED;
-        }
         let moved = known.state != state;
         if moved {
             known.state = state;
         }
-        let expires = now + life(protocol, state, replied);
+        let expires = match is_refused {
+            true => 0,
+            // One that its receiver may doubt: it asks, and what is answered makes up for it.
+            false if is_reset => now + life(protocol, tcp::CLOSE, replied),
+            false => now + life(protocol, state, replied),
+        };
         // What changed counts at once, else a second more or less does not matter: a store less
         // for most packets.
         if moved || expires.abs_diff(known.expires) > REFRESH_INTERVAL {
             known.expires = expires;
+            if !has(FEATURE_WINDOWS) && known.flags & CONNECTION_WINDOWS != 0 {
+                // Nobody looks after them any more.
+                known.flags &= !CONNECTION_WINDOWS;
+            }
         }
     }
     true
+}
+
+/// True if a packet has windows. A fragment does not say how long its segment is.
+#[inline(always)]
+fn has_windows(work: &Work) -> bool {
+    work.flow.key.protocol == TCP && work.flow.fragment == WHOLE
+}
+
+/// What a segment does to its connection: `work.step` and `work.tcp_state`.
+#[inline(always)]
+fn step(known: &mut Connection, work: &mut Work, is_reply: bool) {
+    window::note(work, tcp::step(known.state, is_reply, work.flow.tcp_flags));
+    let is_whole = work.flow.fragment == WHOLE && work.step != STEP_INVALID;
+    if has(FEATURE_WINDOWS) && is_whole && !reopens(known, work) {
+        if is_reply {
+            window::step::<1>(known, work);
+        } else {
+            window::step::<0>(known, work);
+        }
+    }
+}
+
+/// One that is over may be followed by any other one.
+#[inline(always)]
+fn reopens(known: &Connection, work: &Work) -> bool {
+    matches!(known.state, tcp::TIME_WAIT | tcp::CLOSE) && work.tcp_state == tcp::SYN_SENT
 }
 
 /// A packet of no connection that is known.
@@ -142,12 +188,16 @@ fn begin(work: &mut Work) {
 fn about<P: Packet>(packet: &P, seen: &mut Seen) {
     seen.work.facts = 0;
     seen.work.state = STATE_INVALID;
-    let mut error = seen.work.flow;
-    if u32::from(error.transport) > LONGEST_HEADERS {
+    let transport = seen.work.flow.transport.into();
+    if transport > LONGEST_HEADERS {
         return;
     }
     // The verifier knows nothing of what was in a table.
-    error.transport = bounded::<LONGEST_HEADERS>(error.transport.into()) as u16;
+    let error = Flow {
+        transport: bounded::<LONGEST_HEADERS>(transport) as u16,
+        family: seen.work.flow.family,
+        ..Flow::default()
+    };
     let Ok(quoted) = flow::read_quoted(packet, &error) else {
         return;
     };
@@ -198,22 +248,23 @@ pub fn accept(seen: &mut Seen, decided: &Decided) -> Result<()> {
     }
     let now = clock::now();
     let work = &mut *seen.work;
-    work.fresh = Connection {
-        expires: now + life(work.flow.key.protocol, work.tcp_state, false),
-        created: now,
-        packets: [seen.size.packets(), 0],
-        bytes: [seen.size.bytes(), 0],
-        rule: decided.rule,
-        identity: decided.identity,
-        state: work.tcp_state,
-        flags: if work.facts & WORK_TURNED != 0 {
-            CONNECTION_TURNED
-        } else {
-            0
-        },
-        direction: seen.direction as u8,
-        padding: [0; 5],
-    };
+    let is_turned = work.facts & WORK_TURNED != 0;
+    let has_windows = has(FEATURE_WINDOWS) && has_windows(work);
+    // Field by field: windows that nobody reads stay what they were.
+    let fresh = &mut work.fresh;
+    fresh.expires = now + life(work.flow.key.protocol, work.tcp_state, false);
+    fresh.created = now;
+    fresh.packets = [seen.size.packets(), 0];
+    fresh.bytes = [seen.size.bytes(), 0];
+    fresh.rule = decided.rule;
+    fresh.identity = decided.identity;
+    fresh.state = work.tcp_state;
+    fresh.flags = if is_turned { CONNECTION_TURNED } else { 0 };
+    fresh.direction = seen.direction as u8;
+    if has_windows {
+        fresh.flags |= CONNECTION_WINDOWS;
+        fresh.windows = Windows::begin(&work.segment);
+    }
     if CONNECTIONS.insert(&work.key, &work.fresh, 0).is_ok() {
         return Ok(());
     }

@@ -11,6 +11,7 @@ mod limit;
 mod reject;
 mod report;
 mod rules;
+mod window;
 
 use aya_ebpf::{
     Global,
