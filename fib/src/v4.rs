@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::Ordering,
 };
 
 use ebpf_abi::{
@@ -389,27 +389,64 @@ impl Blocks {
 /// Whether lookups find what the list says, and nothing else.
 pub fn is_sound_v4(words: &Words, stride: u32) -> bool {
     let mut routes: Vec<_> = routes_v4(words).collect();
-    routes.sort_unstable_by_key(|(address, entry)| (entry.length(), *address));
-    let expected: Vec<AtomicU64> = words.iter().map(|_| AtomicU64::new(0)).collect();
-    if words.len() <= V4_BLOCKS as usize || load_v4(&expected, stride, &routes).is_err() {
-        return false;
-    }
-    let mut open = vec![(0, 0, fib::ROOT)];
-    while let Some((there, wanted, size)) = open.pop() {
-        for index in 0..size as usize {
-            // A block outside the memory is none of ours.
-            let Some(there) = words.get(there as usize + index) else {
+    let key = |(address, entry): &Listed| (*address, entry.length());
+    routes.sort_unstable_by_key(key);
+    let is_once = routes.windows(2).all(|pair| key(&pair[0]) != key(&pair[1]));
+    words.len() > V4_BLOCKS as usize && is_once && Blocks::new(stride).hold(words, 0, 16, &routes)
+}
+
+/// A route of the list.
+type Listed = (u32, RouteEntry);
+
+impl Blocks {
+    /// Whether a block that decides the bits before `end`, and those below it, hold these routes
+    /// and nothing else. They are sorted by address, then length.
+    fn hold(&self, words: &Words, block: u32, end: u8, mut routes: &[Listed]) -> bool {
+        let bits = if end == 16 { 16 } else { self.stride };
+        let first = block as usize;
+        // A block outside the memory is none of ours.
+        let Some(nodes) = words.get(first..first + (1 << bits)) else {
+            return false;
+        };
+        let place = |address: u32| (address >> (32 - end)) as usize & ((1 << bits) - 1);
+        let mut wanted = vec![RouteEntry::NONE; nodes.len()];
+        for (address, entry) in routes {
+            let Some(more) = u32::from(end).checked_sub(entry.length()) else {
+                continue;
+            };
+            let place = place(*address);
+            let Some(span) = wanted.get_mut(place..place + (1 << more)) else {
                 return false;
             };
-            let there = Node(there.load(Ordering::Relaxed));
-            let wanted = Node(expected[wanted as usize + index].load(Ordering::Relaxed));
-            if there.route() != wanted.route() || (there.block() == 0) != (wanted.block() == 0) {
-                return false;
-            }
-            if wanted.block() != 0 {
-                open.push((there.block(), wanted.block(), 1 << stride));
+            for node in span
+                .iter_mut()
+                .filter(|node| node.length() <= entry.length())
+            {
+                *node = *entry;
             }
         }
+        for (index, (node, wanted)) in nodes.iter().zip(wanted).enumerate() {
+            let node = Node(node.load(Ordering::Relaxed));
+            let count = routes
+                .iter()
+                .take_while(|(address, _)| place(*address) == index)
+                .count();
+            let (here, rest) = routes.split_at(count);
+            routes = rest;
+            // Those that end in this block come first.
+            let ends = here
+                .iter()
+                .take_while(|(_, entry)| entry.length() <= u32::from(end));
+            let below = &here[ends.count()..];
+            if node.route() != wanted || (node.block() == 0) != below.is_empty() {
+                return false;
+            }
+            if !below.is_empty()
+                && (end >= 32 || !self.hold(words, node.block(), end + self.stride, below))
+            {
+                return false;
+            }
+        }
+        routes.is_empty()
     }
-    true
 }

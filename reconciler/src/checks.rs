@@ -69,7 +69,7 @@ pub(crate) fn verdict(
 /// Goes from what a plan led to back to what was applied when it was made.
 fn take_back(kernel: &mut dyn Kernel, plan: &Plan) -> kernel::Result<Back> {
     let before = plan.observed.record.as_ref();
-    if before.map(|record| &record.topology) == plan.wanted() {
+    if before.map(|record| &*record.topology) == plan.wanted() {
         return Ok(Back::Nowhere);
     }
     let previous = before.map(reconcile::valid);

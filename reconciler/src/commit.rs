@@ -4,13 +4,12 @@
 //! machine. Whoever looks first after the deadline goes back: the guardian process that `apply` left behind, or, if that
 //! was killed, the next command.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use topology_schema::{ApiVersion, Kind, Locations, Metadata, Name, Spec, Topology, validate};
 
 use crate::{
-    allocation::Allocation,
     digest::Digest,
     execute::Outcome,
     interrupt::Interrupt,
@@ -33,7 +32,7 @@ pub struct PendingCommit {
     /// How long it was given, in seconds.
     pub seconds: u64,
     /// What comes back; `None` if nothing was applied before.
-    pub previous: Option<Topology>,
+    pub previous: Option<Arc<Topology>>,
     /// False until the apply has come to its end: one that was killed in the middle cannot be confirmed.
     pub complete: bool,
     /// The user who applied it.
@@ -199,7 +198,7 @@ pub fn begin(kernel: &mut dyn Kernel, timeout: Duration, by: &str) -> kernel::Re
     // Where nothing is recorded there may be what an apply left that was killed.
     let record = before.clone().unwrap_or_else(|| Record {
         unfinished: true,
-        ..Record::new(empty(kernel.topology()), Allocation::default())
+        ..Record::new(Arc::new(empty(kernel.topology())), Arc::default())
     });
     write(kernel, record, Some(pending.clone()))?;
     Ok(Begun { pending, before })
@@ -260,7 +259,7 @@ pub fn confirm(
         )),
         Resolved::Waiting(_) => {
             let record = kernel.record()?;
-            let wanted = record.as_ref().map(|record| &record.topology);
+            let wanted = record.as_ref().map(|record| &*record.topology);
             let operation =
                 journal.begin(&kernel.topology().clone(), Command::Confirm, None, wanted);
             write_over(kernel, record, None)?;

@@ -24,6 +24,7 @@ pub mod graph;
 pub mod interrupt;
 pub mod journal;
 pub mod kernel;
+mod lowered;
 pub mod metrics;
 pub mod objects;
 pub mod observed;

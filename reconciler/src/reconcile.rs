@@ -1,26 +1,26 @@
 //! One round: read, compare, plan, execute, read again.
 
-mod lowered;
+mod unexplained;
 
-use std::{borrow::Cow, collections::BTreeSet};
+use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
 use topology_schema::{Drift, Locations, Name, Spec, Topology, ValidTopology, validate};
 
-use self::lowered::Lowered;
+use self::unexplained::unexplained;
 use crate::{
-    address::Address,
     announce::announce,
-    change::{self, Action, Changes},
+    change::{self, Changes},
     checks::{self, Back, FailedCheck},
     commit::PendingCommit,
     desired::Desired,
     down::{Down, down},
     drift::{self, Applied, Policy},
     execute::{Outcome, execute},
-    facts::{Facts, facts},
+    facts::facts_of_both,
     graph::TopologyGraph,
     interrupt::Interrupt,
     kernel::{self, Kernel},
+    lowered::{Host, Lowerings},
     observed::{Interest, Observed},
     plan::{self, Step},
     record::Record,
@@ -43,6 +43,8 @@ pub struct Plan {
     pub(crate) observed: Observed,
     /// Links that nothing passed then.
     pub(crate) down: Down,
+    /// What topologies came to when it was made.
+    lowerings: Lowerings,
 }
 
 impl Plan {
@@ -53,7 +55,10 @@ impl Plan {
 
     /// What was applied when the plan was made.
     pub fn applied(&self) -> Option<&Topology> {
-        self.observed.record.as_ref().map(|record| &record.topology)
+        self.observed
+            .record
+            .as_ref()
+            .map(|record| &*record.topology)
     }
 
     /// What will be applied; `None` to remove the topology.
@@ -127,47 +132,56 @@ pub(crate) fn plan_after(
     commit: Commit,
     unfinished: bool,
 ) -> kernel::Result<Plan> {
-    plan_where(kernel, wanted, commit, unfinished, None)
+    plan_where(kernel, wanted, commit, unfinished, Known::default())
 }
 
-/// The same, where these links are down, whatever has become of them: for looking whether a plan
-/// was carried out.
+/// What is known before the kernel is read.
+#[derive(Default)]
+struct Known<'a> {
+    /// Links that count as down, whatever has become of them.
+    down: Option<&'a Down>,
+    lowerings: Lowerings,
+}
+
+/// The same with more known: for looking whether a plan was carried out.
 fn plan_where(
     kernel: &mut dyn Kernel,
     wanted: Option<&ValidTopology>,
     commit: Commit,
     unfinished: bool,
-    known_down: Option<&Down>,
+    known: Known<'_>,
 ) -> kernel::Result<Plan> {
     let record = kernel.record()?;
     record.as_ref().map_or(Ok(()), check_layout)?;
-    let applied = record.as_ref().and_then(valid);
-    let before = record
-        .as_ref()
-        .map(|record| record.allocation.clone())
-        .unwrap_or_default();
+    let applied = record.as_ref().and_then(|record| valid_as(record, wanted));
+    let before = record.as_ref().map(|record| Arc::clone(&record.allocation));
+    let before = before.unwrap_or_default();
+    let mut lowerings = known.lowerings;
     // What should be read follows from what was and what will be; which interfaces exist is not
     // known yet, so both are made as if all did.
+    let recorded_down = record.as_ref().map(|record| record.down.clone());
+    let recorded_down = recorded_down.unwrap_or_default();
     let mut interest = Interest {
         all_slots: unfinished || record.as_ref().is_none_or(|record| record.unfinished),
         ..Interest::default()
     };
     let other = applied.as_ref().filter(|applied| Some(*applied) != wanted);
     for topology in other.into_iter().chain(wanted) {
-        take_interest(
-            &mut interest,
-            &Lowered::new(topology, &before, None, &Down::new()).desired,
-        );
+        let everywhere = Host::everywhere(topology, &before, &recorded_down);
+        take_interest(&mut interest, &lowerings.of(topology, everywhere).desired);
     }
     let observed = kernel.observe(&interest)?;
     check_foreign(wanted, &observed)?;
     let present = observed.foreign_interfaces();
-    let down = match (known_down, wanted) {
+    let down = match (known.down, wanted) {
         (Some(known), _) => known.clone(),
         (None, Some(topology)) => down(&TopologyGraph::new(topology), &observed),
         (None, None) => Down::new(),
     };
-    let lowered = wanted.map(|topology| Lowered::new(topology, &before, Some(&present), &down));
+    let lowered = wanted.map(|topology| {
+        let here = Host::everywhere(topology, &before, &down).with(&present);
+        lowerings.of(topology, here)
+    });
     let pending = match &commit {
         Commit::Keep => record.as_ref().and_then(|record| record.pending.clone()),
         Commit::Set(pending) => pending.clone(),
@@ -177,18 +191,20 @@ fn plan_where(
         .map(|(topology, lowered)| Record {
             pending,
             down: down.clone(),
-            ..Record::new(topology.topology().clone(), lowered.allocation.clone())
+            ..Record::new(topology.shared(), Arc::clone(&lowered.allocation))
         });
-    let desired = lowered.map(|lowered| lowered.desired).unwrap_or_default();
+    let lowered = lowered.unwrap_or_default();
+    let desired = &lowered.desired;
     // Without its record, what runs is compared with what is wanted.
     let (old, applied) = match &record {
         None if !observed.is_empty() => (wanted.map(ValidTopology::topology), wanted.cloned()),
-        record => (record.as_ref().map(|record| &record.topology), applied),
+        record => (record.as_ref().map(|record| &*record.topology), applied),
     };
-    let (old, new) = facts_of(old, wanted.map(ValidTopology::topology));
-    let applied = applied.map(|topology| Applied::new(&topology, &before, &observed));
+    let (old, new) = facts_of_both(old, wanted.map(ValidTopology::topology));
+    let applied =
+        applied.map(|topology| Applied::new(&topology, &before, &observed, &mut lowerings));
     let plan_for = |observed: &Observed| {
-        plan::steps(&desired, observed, recorded(&applied), new_record.as_ref())
+        plan::steps(desired, observed, recorded(&applied), new_record.as_ref())
     };
     let (steps, drift) = match (&applied, wanted) {
         (Some(applied), Some(wanted)) => {
@@ -202,7 +218,7 @@ fn plan_where(
     let mut changes = Changes {
         changes: change::wanted(&old, &new, &steps),
         drift,
-        pending: desired.pending,
+        pending: desired.pending.clone(),
     };
     changes.drop_moot_drift();
     if wanted.is_none() {
@@ -223,16 +239,8 @@ fn plan_where(
         wanted: wanted.cloned(),
         observed,
         down,
+        lowerings,
     })
-}
-
-/// The facts of both, of which those that are equal may be missing.
-fn facts_of(old: Option<&Topology>, new: Option<&Topology>) -> (Facts, Facts) {
-    if old == new {
-        return <(Facts, Facts)>::default();
-    }
-    let facts_of = |topology: Option<&Topology>| topology.map(facts).unwrap_or_default();
-    (facts_of(old), facts_of(new))
 }
 
 /// What the file says of drift. Where an apply did not come to its end, what looks like drift is what it left, and
@@ -290,7 +298,11 @@ pub(crate) fn carry_out(
             take_routes(kernel);
             // A carrier that comes or goes meanwhile is the next plan's.
             let wanted = plan.wanted.as_ref();
-            let again = plan_where(kernel, wanted, Commit::Keep, false, Some(&plan.down))?;
+            let known = Known {
+                down: Some(&plan.down),
+                lowerings: plan.lowerings.clone(),
+            };
+            let again = plan_where(kernel, wanted, Commit::Keep, false, known)?;
             let unfinished = again
                 .steps
                 .iter()
@@ -330,9 +342,17 @@ pub(crate) fn take_interest(interest: &mut Interest, desired: &Desired) {
         .extend(config.map(|(path, _)| path.clone()));
 }
 
+/// The recorded topology, if this version still takes it; what is wanted is known to be valid.
+fn valid_as(record: &Record, wanted: Option<&ValidTopology>) -> Option<ValidTopology> {
+    match wanted {
+        Some(wanted) if *wanted.topology() == *record.topology => Some(wanted.clone()),
+        _ => valid(record),
+    }
+}
+
 /// The recorded topology, if this version still takes it.
 pub(crate) fn valid(record: &Record) -> Option<ValidTopology> {
-    validate(record.topology.clone(), &Locations::none())
+    validate(Arc::clone(&record.topology), &Locations::none())
         .ok()
         .map(|(topology, _)| topology)
 }
@@ -347,41 +367,6 @@ pub(crate) fn check_layout(record: &Record) -> kernel::Result<()> {
         version: record.pcn_version.clone(),
         layout: record.layout_version,
     })
-}
-
-/// Steps that neither the file nor drift explains are a change, too: no plan with steps looks
-/// like one without.
-fn unexplained(observed: &Observed, wanted: Option<&Record>) -> change::Change {
-    let (action, reason) = match (&observed.record, wanted) {
-        (_, None) => (Action::Delete, "what an interrupted apply left goes"),
-        (None, Some(_)) => (Action::Create, "in the file, not applied yet"),
-        (Some(_), _) if !observed.leftovers.is_empty() => {
-            (Action::Update, "leftovers of an interrupted apply go")
-        }
-        (Some(old), Some(new)) if old.build != new.build => {
-            (Action::Update, "applied by another version of pcn")
-        }
-        (Some(old), Some(new)) if old.topology != new.topology => {
-            (Action::Update, "the file says the same otherwise")
-        }
-        (Some(old), Some(new)) if old.down != new.down => {
-            (Action::Update, "a link has gone down or come up")
-        }
-        (Some(old), Some(new)) if old.pending != new.pending => (
-            Action::Update,
-            "a commit no longer waits for its confirmation",
-        ),
-        _ => (Action::Update, "the kernel holds more than was applied"),
-    };
-    change::Change {
-        address: Address::topology(),
-        action,
-        reason: reason.to_owned(),
-        disruption: "none".to_owned(),
-        before: serde_json::Value::Null,
-        after: serde_json::Value::Null,
-        mode: None,
-    }
 }
 
 /// Refuses before anything is touched: what exists and is not ours is never taken over.

@@ -1,11 +1,13 @@
 //! What was applied last: kept in a pinned map, with the numbers given out.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use topology_schema::Topology;
 
 use crate::{allocation::Allocation, commit::PendingCommit, down::Down};
 
-/// The record. It says what was asked for, never what is there: that is always read from the
+/// The record; copies are cheap. It says what was asked for, never what is there: that is always read from the
 /// kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -18,9 +20,9 @@ pub struct Record {
     #[serde(default)]
     pub build: String,
     /// The topology.
-    pub topology: Topology,
+    pub topology: Arc<Topology>,
     /// The numbers.
-    pub allocation: Allocation,
+    pub allocation: Arc<Allocation>,
     /// What was down when it was applied ([`crate::down`]).
     #[serde(default, skip_serializing_if = "Down::is_empty")]
     pub down: Down,
@@ -43,7 +45,7 @@ fn is_false(value: &bool) -> bool {
 
 impl Record {
     /// A record of this version of `pcn`.
-    pub fn new(topology: Topology, allocation: Allocation) -> Self {
+    pub fn new(topology: Arc<Topology>, allocation: Arc<Allocation>) -> Self {
         Self {
             layout_version: ebpf_abi::LAYOUT_VERSION,
             build: crate::objects::build(),

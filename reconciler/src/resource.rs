@@ -3,8 +3,9 @@
 //! A resource is one kernel object that a topology owns, or one slot of one. Pinned objects are
 //! identified by their path below the topology's directory in bpffs.
 
+mod content;
+
 use std::{
-    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     fmt,
     net::IpAddr,
@@ -14,6 +15,7 @@ use topology_schema::{InterfaceName, MacAddr, Name};
 
 use crate::{address::Address, digest::Digest};
 
+pub use self::content::{Content, Entries};
 pub use crate::template::Template;
 
 /// Path of a pinned object below the topology's directory.
@@ -220,6 +222,13 @@ impl Bank {
         [what, &self.place(u32::from_ne_bytes(*index)).to_ne_bytes()].concat()
     }
 
+    /// What [`Bank::key`] made a key of.
+    pub fn without(key: &[u8]) -> Option<Vec<u8>> {
+        let (what, place) = key.split_last_chunk::<4>()?;
+        let index = u32::from_ne_bytes(*place) / ebpf_abi::chain::BANKS;
+        Some([what, &index.to_ne_bytes()].concat())
+    }
+
     /// In which bank an entry of the kernel's map is, by its key; `None` for a key without a place.
     pub fn of_key(key: &[u8]) -> Option<Self> {
         let place = key.last_chunk::<4>()?;
@@ -229,38 +238,6 @@ impl Bank {
     /// In which bank the entry at this place of the kernel's map is.
     pub fn of_place(place: u32) -> Self {
         Self::ALL[(place % ebpf_abi::chain::BANKS) as usize]
-    }
-}
-
-/// Whose content a map has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Content {
-    /// Ours: compared with the kernel, repaired.
-    Config(BTreeMap<Vec<u8>, Template>),
-    /// Ours, with all entries once per bank. A key ends with an index, of which each bank has a
-    /// place of its own ([`Bank::key`]); an array's key is nothing else.
-    Banked(BTreeMap<Vec<u8>, Template>),
-    /// The data plane's: never compared, never cleared.
-    Learned,
-    /// Programs: each slot is a resource of its own.
-    Slots,
-}
-
-impl Content {
-    /// What the kernel's map should hold; `None` if that is not ours to say.
-    pub fn entries(&self) -> Option<Cow<'_, BTreeMap<Vec<u8>, Template>>> {
-        match self {
-            Self::Config(entries) => Some(Cow::Borrowed(entries)),
-            Self::Banked(entries) => {
-                let in_bank = |bank: Bank| {
-                    let entries = entries.iter();
-                    entries.map(move |(key, value)| (bank.key(key), value.clone()))
-                };
-                let entries = Bank::ALL.into_iter().flat_map(in_bank);
-                Some(Cow::Owned(entries.collect()))
-            }
-            Self::Learned | Self::Slots => None,
-        }
     }
 }
 

@@ -222,7 +222,7 @@ impl Basis {
             leftovers,
         } = &plan.observed;
         let wanted = plan.wanted.as_ref().map(|wanted| wanted.topology());
-        let applied = record.as_ref().map(|record| &record.topology);
+        let applied = record.as_ref().map(|record| &*record.topology);
         let used: Vec<&InterfaceName> = wanted.into_iter().chain(applied).flat_map(hosts).collect();
         let interfaces: Vec<_> = interfaces
             .iter()

@@ -8,7 +8,10 @@ mod reading;
 mod tables;
 mod unwatched;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -51,7 +54,7 @@ pub struct Status {
     pub pending: Vec<Pending>,
     /// What was applied.
     #[serde(skip)]
-    pub applied: Topology,
+    pub applied: Arc<Topology>,
     /// Objects that are not as they were applied.
     #[serde(skip)]
     drift: BTreeSet<Address>,

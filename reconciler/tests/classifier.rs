@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use reconciler::{
     classify::{Rule, RuleNumbers, host::Lookup, oracle, tables},
     cube::Table,
-    resource::Bank,
+    resource::{Bank, Entries},
 };
 use rules::{Random, any_header, any_rule, header_for, in_set, many_rules};
 
@@ -109,13 +109,13 @@ type Content = BTreeMap<(String, Vec<u8>), Vec<u8>>;
 
 fn content(tables: &[Table]) -> Content {
     let entries = tables.iter().flat_map(|table| {
-        let entries = table
-            .content
-            .entries()
-            .unwrap_or_default()
-            .into_owned()
-            .into_iter();
-        entries.map(|(key, value)| ((table.name.to_owned(), key), value.bytes))
+        let entries = table.content.entries().into_iter().flat_map(Entries::iter);
+        entries.map(|(key, value)| {
+            (
+                (table.name.to_owned(), key.into_owned()),
+                value.bytes.clone(),
+            )
+        })
     });
     entries.collect()
 }

@@ -179,8 +179,8 @@ fn cubes_have_limits() {
             "cubes: {{ r: {{ router: {{ ports: {ports}, routes: [{routes}] }} }} }}\nlinks: [[r:a, e]]"
         )
     };
-    assert!(load(&document(&routes(65_536))).is_ok());
-    assert_eq!(codes(&problems(&routes(65_537))), ["limit-exceeded"]);
+    assert!(load(&document(&routes(131_072))).is_ok());
+    assert_eq!(codes(&problems(&routes(131_073))), ["limit-exceeded"]);
 }
 
 #[test]

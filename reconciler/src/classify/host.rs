@@ -11,7 +11,7 @@ use ebpf_abi::{
 
 use crate::{
     cube::Table,
-    resource::{Bank, Content},
+    resource::{Bank, Content, Entries},
 };
 
 /// The tables in memory.
@@ -84,8 +84,9 @@ fn entries<K: AnyBitPattern + std::hash::Hash + Eq, V: AnyBitPattern>(
 ) -> HashMap<K, V> {
     let content = tables.iter().find(|table| table.name == name);
     let content = content.and_then(|table: &Table| Content::entries(&table.content));
-    let content = content.unwrap_or_default().into_owned().into_iter();
     content
+        .into_iter()
+        .flat_map(Entries::iter)
         .map(|(key, value)| (pod_read_unaligned(&key), pod_read_unaligned(&value.bytes)))
         .collect()
 }

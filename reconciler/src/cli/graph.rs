@@ -37,7 +37,7 @@ impl Args {
     pub(super) fn run(&self) -> CommandResult {
         let topologies: Vec<Topology> = match &self.name {
             Some(name) => match self.host.open(name)?.record()? {
-                Some(record) => vec![record.topology],
+                Some(record) => vec![Topology::clone(&record.topology)],
                 None => return Err(self.host.not_applied(name)?),
             },
             None => files::read(&self.files)?

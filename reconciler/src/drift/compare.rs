@@ -1,6 +1,6 @@
 //! The comparison, kind by kind of resource.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::{
     change::Action,
     observed::{self, Observed},
     plan,
-    resource::{Bank, Content, Map, PinPath, Template, Veth},
+    resource::{Bank, Content, Entries, Map, PinPath, Veth},
 };
 
 /// All differences but those that interfaces of the host explain.
@@ -38,7 +38,7 @@ struct Comparison<'a> {
 
 impl Comparison<'_> {
     fn namespaces(&mut self) {
-        for (name, namespace) in &self.applied.desired.namespaces {
+        for (name, namespace) in &self.applied.lowered.desired.namespaces {
             let reason = match self.observed.namespaces.get(name) {
                 Some(true) => continue,
                 Some(false) => "the namespace is not ours any more",
@@ -60,7 +60,7 @@ impl Comparison<'_> {
     }
 
     fn veths(&mut self) {
-        for (name, veth) in &self.applied.desired.veths {
+        for (name, veth) in &self.applied.lowered.desired.veths {
             if self.leads_nowhere(veth) {
                 continue;
             }
@@ -99,7 +99,7 @@ impl Comparison<'_> {
     }
 
     fn maps(&mut self) {
-        for (path, map) in &self.applied.desired.maps {
+        for (path, map) in &self.applied.lowered.desired.maps {
             let update = |reason| Finding::update(&map.owner, reason);
             let Some(running) = self.observed.maps.get(path) else {
                 self.findings
@@ -121,7 +121,7 @@ impl Comparison<'_> {
                 continue;
             }
             if let (Some(wanted), Some(entries)) = (map.content.entries(), &running.entries) {
-                self.entries(path, map, &wanted, entries);
+                self.entries(path, map, wanted, entries);
             }
         }
     }
@@ -130,13 +130,13 @@ impl Comparison<'_> {
         &mut self,
         path: &PinPath,
         map: &Map,
-        wanted: &BTreeMap<Vec<u8>, Template>,
+        wanted: Entries<'_>,
         running: &BTreeMap<Vec<u8>, Vec<u8>>,
     ) {
         let ifindex = |name: &_| self.applied.ifindex(self.observed, name);
         let mut found = Vec::new();
-        for (key, template) in wanted {
-            match running.get(key) {
+        for (key, template) in wanted.sorted() {
+            match running.get(&*key) {
                 Some(bytes) if matches(template, bytes, ifindex) => {}
                 bytes => {
                     let after = template
@@ -149,13 +149,13 @@ impl Comparison<'_> {
         for (key, bytes) in running {
             // An entry of an array that is not wanted is zero.
             let nothing = map.shape.is_array() && bytes.iter().all(|byte| *byte == 0);
-            if !wanted.contains_key(key) && !nothing {
-                found.push((key, Some(bytes.clone()), None));
+            if !nothing && wanted.get(key).is_none() {
+                found.push((Cow::Borrowed(&**key), Some(bytes.clone()), None));
             }
         }
         for (key, before, after) in found {
             self.findings
-                .push(self.entry(path, map, key, before, after));
+                .push(self.entry(path, map, &key, before, after));
         }
     }
 
@@ -198,7 +198,7 @@ impl Comparison<'_> {
     /// How people call an entry: as its driver says, or after its port.
     fn name_of(&self, map: &Map, table: &str, key: &[u8]) -> Option<Address> {
         let owner = &map.owner;
-        let describer = self.applied.desired.describers.get(owner);
+        let describer = self.applied.lowered.desired.describers.get(owner);
         if let Some(name) = describer.and_then(|describer| describer.describe(table, key)) {
             return Some(owner.below(&name));
         }
@@ -209,25 +209,25 @@ impl Comparison<'_> {
             _ => return None,
         };
         let cube = owner.as_str().strip_prefix("cube/")?.parse().ok()?;
-        let mut ports = self.applied.allocation.ports(&cube);
+        let mut ports = self.applied.lowered.allocation.ports(&cube);
         let (port, _) = ports.find(|(_, number)| *number == index)?;
         Some(owner.entry("ports", port))
     }
 
     fn decoded(&self, map: &Map, table: &str, value: &[u8]) -> Value {
-        let describer = self.applied.desired.describers.get(&map.owner);
+        let describer = self.applied.lowered.desired.describers.get(&map.owner);
         let decoded = describer.and_then(|describer| describer.value(table, value));
         decoded.unwrap_or_else(|| hex(value).into())
     }
 
     fn programs(&mut self) {
-        for (path, program) in &self.applied.desired.programs {
+        for (path, program) in &self.applied.lowered.desired.programs {
             let running = self.observed.programs.get(path);
             let expected = program.fingerprint(
                 |name| self.applied.ifindex(self.observed, name),
                 |map| {
                     let running = self.observed.maps.get(map)?;
-                    let shape = self.applied.desired.maps.get(map)?.shape;
+                    let shape = self.applied.lowered.desired.maps.get(map)?.shape;
                     (running.shape == Some(shape)).then_some(running.id)
                 },
             );
@@ -251,7 +251,7 @@ impl Comparison<'_> {
     }
 
     fn slots(&mut self) {
-        for (slot, program) in &self.applied.desired.slots {
+        for (slot, program) in &self.applied.lowered.desired.slots {
             let (Some(expected), true) = (
                 self.observed.programs.get(program),
                 self.observed.maps.contains_key(&slot.map),
@@ -262,7 +262,7 @@ impl Comparison<'_> {
             let Some(running) = banks.into_iter().find(|id| *id != Some(expected.id)) else {
                 continue;
             };
-            let owner = self.applied.desired.slot_owners.get(slot);
+            let owner = self.applied.lowered.desired.slot_owners.get(slot);
             let what = match running {
                 None => "is empty",
                 Some(_) => "leads to another program",
@@ -286,7 +286,7 @@ impl Comparison<'_> {
     }
 
     fn links(&mut self) {
-        for (path, attachment) in &self.applied.desired.links {
+        for (path, attachment) in &self.applied.lowered.desired.links {
             // Without the interface nothing can be attached: that is said of the interface.
             let Some(ifindex) = self.applied.ifindex(self.observed, &attachment.interface) else {
                 continue;
@@ -321,7 +321,7 @@ impl Comparison<'_> {
 
     /// What is in our place, or has our mark, and was not applied.
     fn strangers(&mut self) {
-        let Applied { desired, .. } = self.applied;
+        let desired = &self.applied.lowered.desired;
         let observed = self.observed;
         if self.applied.same_build && self.applied.recorded {
             let maps = observed

@@ -9,7 +9,7 @@ use crate::{
     address::Address,
     observed::{self, Observed},
     plan::{self, Op, Step},
-    resource::{PinPath, Slot, Template, Veth},
+    resource::{Entries, PinPath, Slot, Template, Veth},
     wiring,
 };
 
@@ -69,7 +69,7 @@ impl<'a> Mask<'a> {
     }
 
     fn namespaces(&mut self) {
-        for (name, namespace) in &self.applied.desired.namespaces {
+        for (name, namespace) in &self.applied.lowered.desired.namespaces {
             if self.stays(&namespace.owner) && self.observed.namespaces.get(name) != Some(&true) {
                 self.observed.namespaces.insert(name.clone(), true);
                 self.namespaces
@@ -79,7 +79,7 @@ impl<'a> Mask<'a> {
     }
 
     fn veths(&mut self) {
-        for (name, veth) in &self.applied.desired.veths {
+        for (name, veth) in &self.applied.lowered.desired.veths {
             if !self.stays(&veth.owner) {
                 continue;
             }
@@ -118,7 +118,7 @@ impl<'a> Mask<'a> {
     }
 
     fn maps(&mut self) {
-        for (path, map) in &self.applied.desired.maps {
+        for (path, map) in &self.applied.lowered.desired.maps {
             let shape = self.observed.maps.get(path).map(|map| map.shape);
             if self.stays(&map.owner) && self.observed.unpinned.remove(path).is_some() {
                 self.pins.insert(path.clone(), map.owner.clone());
@@ -137,7 +137,7 @@ impl<'a> Mask<'a> {
     }
 
     fn entries(&mut self) {
-        for (path, map) in &self.applied.desired.maps {
+        for (path, map) in &self.applied.lowered.desired.maps {
             let Some(wanted) = map.content.entries() else {
                 continue;
             };
@@ -150,8 +150,10 @@ impl<'a> Mask<'a> {
                 let running = entries.take().unwrap_or_default();
                 let believed = wanted.iter().filter_map(|(key, template)| {
                     // What an interface of the host does is followed, drift or not.
-                    let value = self.resolve(template).or_else(|| running.get(key).cloned());
-                    Some((key.clone(), value?))
+                    let value = self
+                        .resolve(template)
+                        .or_else(|| running.get(&*key).cloned());
+                    Some((key.into_owned(), value?))
                 });
                 entries = Some(believed.collect());
             } else {
@@ -160,7 +162,7 @@ impl<'a> Mask<'a> {
                     .filter(|(_, value)| self.refers(value).is_some())
                 {
                     if let (Some(value), Some(entries)) = (self.resolve(template), &mut entries) {
-                        entries.insert(key.clone(), value);
+                        entries.insert(key.into_owned(), value);
                     }
                 }
             }
@@ -171,7 +173,7 @@ impl<'a> Mask<'a> {
     }
 
     fn programs(&mut self) {
-        for (path, program) in &self.applied.desired.programs {
+        for (path, program) in &self.applied.lowered.desired.programs {
             let stays = self.stays(&program.owner);
             // A program on what is made believe runs on what was there before.
             let globals = program.globals.values();
@@ -206,8 +208,8 @@ impl<'a> Mask<'a> {
     }
 
     fn slots(&mut self) {
-        for (slot, program) in &self.applied.desired.slots {
-            let owner = self.applied.desired.slot_owners.get(slot);
+        for (slot, program) in &self.applied.lowered.desired.slots {
+            let owner = self.applied.lowered.desired.slot_owners.get(slot);
             let owner = owner.cloned().unwrap_or_else(Address::topology);
             let hangs = self
                 .pins
@@ -230,7 +232,7 @@ impl<'a> Mask<'a> {
     }
 
     fn links(&mut self) {
-        for (path, attachment) in &self.applied.desired.links {
+        for (path, attachment) in &self.applied.lowered.desired.links {
             let interface = self.interfaces.get(&attachment.interface);
             let hangs = interface
                 .or_else(|| self.pins.get(&attachment.program))
@@ -261,7 +263,7 @@ impl<'a> Mask<'a> {
 
     /// What others put into our place stays, too.
     fn strangers(&mut self) {
-        let desired = &self.applied.desired;
+        let desired = &self.applied.lowered.desired;
         let stays = |path: &PinPath| self.stays(&plan::owner_of(path));
         let mut observed = self.observed.clone();
         observed
@@ -302,9 +304,9 @@ impl<'a> Mask<'a> {
             |name: &InterfaceName| needed.extend(self.interfaces.get(name).cloned());
         match op {
             Op::CreateMap(_, map) => {
-                let entries = map.content.entries().unwrap_or_default();
+                let entries = map.content.entries().into_iter();
                 entries
-                    .values()
+                    .flat_map(Entries::values)
                     .for_each(|value| of_template(value, &mut interface));
             }
             Op::WriteEntries { put, .. } => {

@@ -10,7 +10,10 @@ mod interfaces;
 mod mask;
 mod policy;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde_json::{Map, Value};
 use topology_schema::{Endpoint, InterfaceName, ValidTopology};
@@ -19,10 +22,11 @@ use crate::{
     address::Address,
     allocation::Allocation,
     change::{self, Action, Change},
-    desired::{Desired, desired},
+    desired::Desired,
     down::down,
     facts::{self, Facts},
     graph::TopologyGraph,
+    lowered::{Host, Lowered, Lowerings},
     observed::Observed,
     plan::Step,
     resource::Template,
@@ -32,8 +36,8 @@ pub use self::policy::{Policy, followed};
 
 /// What was applied last.
 pub struct Applied {
-    /// Its resources, on the host as it was then.
-    pub(crate) desired: Desired,
+    /// Its resources and numbers, on the host as it was then.
+    lowered: Arc<Lowered>,
     /// What became of the host's interfaces since.
     events: BTreeMap<InterfaceName, Event>,
     /// Ends of links that something passes again, and those that nothing passes any more; true
@@ -41,8 +45,6 @@ pub struct Applied {
     carriers: BTreeMap<Endpoint, bool>,
     /// Its namespaces as facts: values for people.
     namespaces: Facts,
-    /// Numbers of ports.
-    allocation: Allocation,
     /// Made by the data planes of this `pcn`: others have other programs.
     same_build: bool,
     /// The record of it is there.
@@ -62,31 +64,36 @@ enum Event {
 
 impl Applied {
     /// Takes what was applied apart, for comparing it with `observed`.
-    pub fn new(topology: &ValidTopology, allocation: &Allocation, observed: &Observed) -> Self {
-        let graph = TopologyGraph::new(topology);
-        let allocation = Allocation::new(&graph, allocation);
-        let all = graph.host_interfaces().into_iter().cloned().collect();
-        let now_down = down(&graph, observed);
+    pub(crate) fn new(
+        topology: &ValidTopology,
+        allocation: &Arc<Allocation>,
+        observed: &Observed,
+        lowerings: &mut Lowerings,
+    ) -> Self {
+        let now_down = down(&TopologyGraph::new(topology), observed);
         let record = observed.record.as_ref();
         let then_down = record.map_or_else(|| now_down.clone(), |record| record.down.clone());
-        let everywhere = desired(&graph, &allocation, &all, &then_down);
-        let events = interfaces::events(&all, &everywhere, observed);
-        let then = all
-            .into_iter()
-            .filter(|name| match events.get(name) {
+        let everywhere = Host::everywhere(topology, allocation, &then_down);
+        let all = &everywhere.present;
+        let lowered = lowerings.of(topology, everywhere.clone());
+        let events = interfaces::events(all, &lowered.desired, observed);
+        let foreign = observed.foreign_interfaces();
+        let then: BTreeSet<_> = all
+            .iter()
+            .filter(|name| match events.get(*name) {
                 Some(event) => *event != Event::Appeared,
-                None => observed.foreign_interfaces().contains(name),
+                None => foreign.contains(*name),
             })
+            .cloned()
             .collect();
         let changed = then_down.symmetric_difference(&now_down);
         Self {
-            desired: desired(&graph, &allocation, &then, &then_down),
+            lowered: lowerings.of(topology, everywhere.with(&then)),
             events,
             carriers: changed
                 .map(|end| (end.clone(), now_down.contains(end)))
                 .collect(),
             namespaces: facts::namespaces(topology.topology()),
-            allocation,
             same_build: record.is_none_or(|record| record.build == crate::objects::build()),
             recorded: record.is_some(),
         }
@@ -94,7 +101,7 @@ impl Applied {
 
     /// What was desired last; `None` without a record of it.
     pub fn recorded(&self) -> Option<&Desired> {
-        self.recorded.then_some(&self.desired)
+        self.recorded.then_some(&self.lowered.desired)
     }
 
     /// The index of an interface; `None` if what refers to it refers to one that is no more.

@@ -10,7 +10,7 @@ use crate::{
     observed::{self, Interest, Observed},
     plan::Op,
     record::Record,
-    resource::{Attachment, Bank, PinPath, Program},
+    resource::{Attachment, Bank, Entries, PinPath, Program},
     wiring,
 };
 
@@ -186,11 +186,11 @@ impl FakeKernel {
             return refuse("pin", path, "File exists");
         }
         let mut entries = BTreeMap::new();
-        for (key, value) in map.content.entries().unwrap_or_default().iter() {
+        for (key, value) in map.content.entries().into_iter().flat_map(Entries::iter) {
             let Some(value) = value.resolve(|name| self.state.ifindex(name)) else {
                 return refuse("fill", path, "an interface is missing");
             };
-            entries.insert(key.clone(), value);
+            entries.insert(key.into_owned(), value);
         }
         let id = self.id();
         self.state.maps.insert(

@@ -1,7 +1,10 @@
 //! The wiring, in two banks: what differs is written in the bank that no packet is in, one write
 //! makes that bank active, and then the other one becomes like it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 use super::{
     Disruption, EntryDiff, Op, owner_of,
@@ -99,10 +102,10 @@ impl Planner<'_> {
             if !matches!(map.content, Content::Banked(_)) {
                 continue;
             }
-            let Some(mut diff) = self.diff(path) else {
+            let Some(diff) = self.diff(path) else {
                 continue;
             };
-            diff.retain(|key| Bank::of_key(key) == Some(bank));
+            let diff = diff.of(|key| Bank::of_key(key) == Some(bank));
             // What goes makes room for what comes.
             for (op, undo) in diff.deletes(path).into_iter().chain(diff.puts(path)) {
                 differences.push(Difference {
@@ -171,20 +174,24 @@ impl Planner<'_> {
     }
 
     /// How the content of a map of ours that stays differs from what is desired.
-    pub(super) fn diff(&self, path: &PinPath) -> Option<EntryDiff> {
+    pub(super) fn diff(&self, path: &PinPath) -> Option<Rc<EntryDiff>> {
         let map = self.desired.maps.get(path)?;
         let wanted = map.content.entries()?;
         if self.is_new(path) {
             return None;
         }
-        let running = self.observed.maps.get(path);
-        let running = running.and_then(|map| map.entries.as_ref());
-        Some(EntryDiff::new(
-            &wanted,
-            running.unwrap_or(&BTreeMap::new()),
-            map.shape.is_array(),
-            |name| self.ifindex(name),
-        ))
+        let mut diffs = self.diffs.borrow_mut();
+        let diff = diffs.entry(path.clone()).or_insert_with(|| {
+            let running = self.observed.maps.get(path);
+            let running = running.and_then(|map| map.entries.as_ref());
+            Rc::new(EntryDiff::new(
+                wanted,
+                running.unwrap_or(&BTreeMap::new()),
+                map.shape.is_array(),
+                |name| self.ifindex(name),
+            ))
+        });
+        Some(Rc::clone(diff))
     }
 
     /// Links whose entry program is to lead elsewhere.

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use topology_schema::InterfaceName;
 
 use super::Op;
-use crate::resource::{PinPath, Template};
+use crate::resource::{Entries, PinPath, Template};
 
 /// The difference between wanted and running entries of one map.
+#[derive(Clone, Debug)]
 pub struct EntryDiff {
     /// To write: new or other values.
     pub put: BTreeMap<Vec<u8>, Template>,
@@ -19,7 +20,7 @@ pub struct EntryDiff {
 impl EntryDiff {
     /// Compares. An array's entry that is not wanted is zero.
     pub fn new(
-        wanted: &BTreeMap<Vec<u8>, Template>,
+        wanted: Entries<'_>,
         running: &BTreeMap<Vec<u8>, Vec<u8>>,
         array: bool,
         ifindex: impl Fn(&InterfaceName) -> Option<u32>,
@@ -31,15 +32,16 @@ impl EntryDiff {
         };
         // Both are in order: one walk through them side by side. There may be a million of each.
         let mut left = running.iter().peekable();
-        for (key, value) in wanted {
-            while let Some((key, value)) = left.next_if(|(other, _)| *other < key) {
+        for (key, value) in wanted.sorted() {
+            let key = &*key;
+            while let Some((key, value)) = left.next_if(|(other, _)| other.as_slice() < key) {
                 diff.unwanted(key, value, array);
             }
-            let running = left.next_if(|(other, _)| *other == key);
+            let running = left.next_if(|(other, _)| other.as_slice() == key);
             if running.is_some_and(|(_, running)| value.is(running, &ifindex)) {
                 continue;
             }
-            diff.put.insert(key.clone(), value.clone());
+            diff.put.insert(key.to_owned(), value.clone());
             let before = running.map(|(key, running)| (key.clone(), running.clone()));
             diff.before.extend(before);
         }
@@ -67,10 +69,12 @@ impl EntryDiff {
         self.put.keys().any(|key| self.before.contains_key(key))
     }
 
-    /// Leaves out other keys.
-    pub(super) fn retain(&mut self, wanted: impl Fn(&[u8]) -> bool) {
-        self.put.retain(|key, _| wanted(key));
-        self.delete.retain(|key| wanted(key));
+    /// The difference for some keys.
+    pub(super) fn of(&self, wanted: impl Fn(&[u8]) -> bool) -> Self {
+        let mut part = self.clone();
+        part.put.retain(|key, _| wanted(key));
+        part.delete.retain(|key| wanted(key));
+        part
     }
 
     pub(super) fn puts(&self, map: &PinPath) -> Option<(Op, Op)> {

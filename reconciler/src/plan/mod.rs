@@ -6,7 +6,10 @@ mod entries;
 mod planner;
 mod tables;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use topology_schema::{InterfaceName, Name};
 
@@ -200,6 +203,7 @@ pub fn steps(
         replaced: BTreeSet::new(),
         remade: BTreeSet::new(),
         steps: Vec::new(),
+        diffs: RefCell::default(),
     };
     planner.leftovers();
     planner.namespaces();

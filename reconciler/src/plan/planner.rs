@@ -1,10 +1,14 @@
 //! The planner: objects that come and go.
 
-use std::collections::BTreeSet;
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 use topology_schema::InterfaceName;
 
-use super::{Disruption, Op, Phase, Step, owner_of};
+use super::{Disruption, EntryDiff, Op, Phase, Step, owner_of};
 use crate::{
     address::Address,
     desired::Desired,
@@ -62,6 +66,8 @@ pub(super) struct Planner<'a> {
     /// Interfaces of ours that get a new index.
     pub(super) remade: BTreeSet<InterfaceName>,
     pub(super) steps: Vec<(Phase, Order, Step)>,
+    /// How the content of maps differs, as far as somebody asked.
+    pub(super) diffs: RefCell<BTreeMap<PinPath, Rc<EntryDiff>>>,
 }
 
 impl Planner<'_> {

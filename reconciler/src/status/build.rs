@@ -3,6 +3,7 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
 };
 
 use ebpf_abi::{chain::Direction, transparent::counter_index};
@@ -81,8 +82,8 @@ fn build(kernel: &mut dyn Kernel, lists: bool) -> kernel::Result<Option<Status>>
         cubes,
         interfaces: builder.interfaces(),
         namespaces: builder.namespaces(),
-        pending: builder.reading.desired.pending.clone(),
-        applied: record.topology.clone(),
+        pending: builder.reading.lowered.desired.pending.clone(),
+        applied: Arc::clone(&record.topology),
         drift: builder.reading.drifted(),
     }))
 }
@@ -103,7 +104,8 @@ impl Builder<'_> {
 
     fn ready(&self) -> Condition {
         let list = |items: Vec<String>| items.join("; ");
-        let Reading { drift, desired, .. } = &self.reading;
+        let Reading { drift, lowered, .. } = &self.reading;
+        let desired = &lowered.desired;
         let (status, reason, message) = if self.record.unfinished {
             let message = "an apply began and did not come to its end (yet); see `Reconciling`";
             ("False", "Unfinished", message.to_owned())

@@ -1,15 +1,15 @@
 //! A reading of the kernel, compared with what was applied.
 
-use std::{collections::BTreeSet, thread, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, thread, time::Duration};
 
 use crate::{
     address::Address,
     change::Change,
-    desired::{Desired, desired},
     down::down,
     drift::{self, Applied, Policy},
     graph::TopologyGraph,
     kernel::{self, Kernel},
+    lowered::{Host, Lowered, Lowerings},
     observed::{Interest, Observed},
     plan, reconcile,
     record::Record,
@@ -33,7 +33,7 @@ pub(super) fn patiently<T>(mut read: impl FnMut() -> kernel::Result<T>) -> kerne
 
 /// What should be there, what is, and the difference.
 pub(super) struct Reading {
-    pub(super) desired: Desired,
+    pub(super) lowered: Arc<Lowered>,
     pub(super) observed: Observed,
     pub(super) drift: Vec<Change>,
 }
@@ -44,23 +44,26 @@ impl Reading {
         graph: &TopologyGraph<'_>,
         record: &Record,
     ) -> kernel::Result<Self> {
-        let all = graph.host_interfaces().into_iter().cloned().collect();
         let mut interest = Interest {
             all_slots: record.unfinished,
             ..Interest::default()
         };
-        let everywhere = desired(graph, &record.allocation, &all, &record.down);
-        reconcile::take_interest(&mut interest, &everywhere);
+        let topology = graph.topology();
+        let mut lowerings = Lowerings::default();
+        let on = |down| Host::everywhere(topology, &record.allocation, down);
+        let everywhere = lowerings.of(topology, on(&record.down));
+        reconcile::take_interest(&mut interest, &everywhere.desired);
         let observed = kernel.observe(&interest)?;
         let present = observed.foreign_interfaces();
-        let desired = desired(graph, &record.allocation, &present, &down(graph, &observed));
-        let applied = Applied::new(graph.topology(), &record.allocation, &observed);
+        let here = on(&down(graph, &observed)).with(&present);
+        let lowered = lowerings.of(topology, here);
+        let applied = Applied::new(topology, &record.allocation, &observed, &mut lowerings);
         let policy = Policy::new(&record.topology.spec, &[]);
         let (_, drift) = drift::followed(&applied, &observed, policy, |observed| {
-            plan::steps(&desired, observed, applied.recorded(), Some(record))
+            plan::steps(&lowered.desired, observed, applied.recorded(), Some(record))
         });
         Ok(Self {
-            desired,
+            lowered,
             observed,
             drift,
         })

@@ -218,7 +218,7 @@ fn begin(journal: &Journal, version: &Version) -> Operation {
 
 /// Whether that is what was applied last.
 fn is_for(record: Option<&Record>, version: &Version) -> bool {
-    record.is_some_and(|record| record.topology == *version.topology.topology())
+    record.is_some_and(|record| *record.topology == *version.topology.topology())
 }
 
 /// Compares and applies. The caller holds the topology's lock. What is changed is written to the
@@ -255,7 +255,10 @@ pub fn round(
         };
     }
     let mut operation = begin(journal, version);
-    operation.start(&plan.changes, before.map(|record| record.topology).as_ref());
+    operation.start(
+        &plan.changes,
+        before.as_ref().map(|record| &*record.topology),
+    );
     let outcome = outcome(&plan, reconcile::apply(kernel, &plan, interrupt, |_, _| {}));
     let (conclusion, message) = match &outcome {
         Outcome::InStep { .. } | Outcome::Waiting { .. } => (Conclusion::Applied, ""),

@@ -21,7 +21,7 @@ use crate::text::{ValueCode, ValueError};
 use crate::validate::{Checker, ConnectedNetworks, RouteCheck};
 
 /// Most routes of one router, without those of its own networks.
-pub const MAX_ROUTES: usize = 65_536;
+pub const MAX_ROUTES: usize = 131_072;
 
 /// Most addresses of one router, all ports together.
 pub const MAX_ADDRESSES: usize = 1024;
@@ -38,7 +38,7 @@ pub struct Spec {
     /// The ports, by name. No two of them may hold overlapping networks.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ports: BTreeMap<Name, Port>,
-    /// Static routes; the networks of the ports need none. At most 65536.
+    /// Static routes; the networks of the ports need none. At most 131072.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
     /// Route tables of the kernel that the router follows, one or a list: a routing daemon writes

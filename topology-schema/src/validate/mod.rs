@@ -9,6 +9,7 @@ mod through;
 
 use std::collections::BTreeSet;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use crate::addr::MacAddr;
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity, Source};
@@ -20,9 +21,9 @@ use crate::topology::Topology;
 pub(crate) use addresses::{ConnectedNetworks, RouteCheck};
 pub(crate) use cubes::CubeContext;
 
-/// A topology that holds all the rules.
+/// A topology that holds all the rules. Copies share it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ValidTopology(Topology);
+pub struct ValidTopology(Arc<Topology>);
 
 impl ValidTopology {
     /// The topology, to look at.
@@ -31,10 +32,16 @@ impl ValidTopology {
         &self.0
     }
 
-    /// The topology, to keep or to change; it has to be validated again before it is worth anything.
+    /// The topology, to keep.
+    #[must_use]
+    pub fn shared(&self) -> Arc<Topology> {
+        Arc::clone(&self.0)
+    }
+
+    /// The topology, to change; it has to be validated again before it is worth anything.
     #[must_use]
     pub fn into_inner(self) -> Topology {
-        self.0
+        Arc::unwrap_or_clone(self.0)
     }
 }
 
@@ -51,9 +58,10 @@ impl Deref for ValidTopology {
 /// # Errors
 /// All problems, warnings among them, if there is any error.
 pub fn validate(
-    topology: Topology,
+    topology: impl Into<Arc<Topology>>,
     locations: &Locations,
 ) -> Result<(ValidTopology, Diagnostics), Diagnostics> {
+    let topology = topology.into();
     let diagnostics = Diagnostics::new(check(&topology, locations, &[]));
     if diagnostics.has_errors() {
         Err(diagnostics)

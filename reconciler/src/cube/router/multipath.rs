@@ -15,7 +15,7 @@ use topology_schema::{
 };
 
 use super::{
-    routes::{NextHop, fixed},
+    routes::{NextHop, fixed, same_prefix},
     words,
 };
 use crate::cube::Context;
@@ -33,9 +33,10 @@ pub(super) fn ports(spec: &Spec) -> BTreeSet<&Name> {
     if prefixes.windows(2).all(|pair| pair[0] != pair[1]) {
         return BTreeSet::new();
     }
-    let several = fixed(spec).into_values();
-    let several = several.filter(|next_hops| next_hops.len() > 1).flatten();
-    several.filter_map(|next_hop| next_hop.port).collect()
+    let fixed = fixed(spec);
+    let routes = fixed.chunk_by(same_prefix);
+    let several = routes.filter(|route| route.len() > 1).flatten();
+    several.filter_map(|(_, next_hop)| next_hop.port).collect()
 }
 
 /// A group of next hops in the order of their costs, with their numbers. Active are those of the

@@ -62,33 +62,48 @@ pub(super) fn kind_name(kind: u32) -> &'static str {
     }
 }
 
-/// A prefix, and where it leads: several next hops are in the order of their costs.
-type Path<'a> = (Prefix, Vec<NextHop<'a>>);
-
-/// All routes of a router, in the order in which later ones win. Static routes first: where a
-/// connected network is the same, that one counts.
-fn paths(spec: &Spec) -> impl Iterator<Item = Path<'_>> {
-    let connected = spec.ports.iter().flat_map(|(port, settings)| {
+/// Looks at all routes of a router, in the order in which later ones win: a prefix, and where it
+/// leads; several next hops are in the order of their costs. Static routes first: where a connected
+/// network is the same, that one counts.
+fn each_route<'a>(spec: &'a Spec, mut look: impl FnMut(Prefix, &[NextHop<'a>])) {
+    let fixed = fixed(spec);
+    let mut next_hops = Vec::new();
+    for route in fixed.chunk_by(same_prefix) {
+        next_hops.clear();
+        next_hops.extend(route.iter().map(|(_, next_hop)| *next_hop));
+        look(route[0].0, &next_hops);
+    }
+    for (port, settings) in &spec.ports {
         // In reverse, so that the first address of a network is the one that speaks on it.
-        let connected = settings.addresses.iter().rev().map(move |address| {
+        for address in settings.addresses.iter().rev() {
             let next_hop = NextHop {
                 cost: 0,
                 kind: ROUTE_CONNECTED,
                 port: Some(port),
                 address: Some(address.address()),
             };
-            (address.network(), vec![next_hop])
-        });
-        let addresses = settings.addresses.iter();
-        connected.chain(addresses.flat_map(move |address| own(address, port)))
-    });
-    fixed(spec).into_iter().chain(connected)
+            look(address.network(), &[next_hop]);
+        }
+        for address in &settings.addresses {
+            for (prefix, next_hop) in own(address, port) {
+                look(prefix, &[next_hop]);
+            }
+        }
+    }
 }
 
-/// The static routes, by prefix.
-pub(super) fn fixed(spec: &Spec) -> BTreeMap<Prefix, Vec<NextHop<'_>>> {
+/// A prefix, and where it leads.
+pub(super) type Path<'a> = (Prefix, NextHop<'a>);
+
+/// For going through sorted paths prefix by prefix.
+pub(super) fn same_prefix(one: &Path<'_>, other: &Path<'_>) -> bool {
+    one.0 == other.0
+}
+
+/// The static routes, by prefix, those of one prefix in the order of their costs.
+pub(super) fn fixed(spec: &Spec) -> Vec<Path<'_>> {
     let mut behind: BTreeMap<IpAddr, Option<&Name>> = BTreeMap::new();
-    let mut fixed: BTreeMap<Prefix, Vec<NextHop<'_>>> = BTreeMap::new();
+    let mut fixed = Vec::with_capacity(spec.routes.len());
     for route in &spec.routes {
         let port = route.via.and_then(|via| {
             let port = behind.entry(via);
@@ -102,15 +117,16 @@ pub(super) fn fixed(spec: &Spec) -> BTreeMap<Prefix, Vec<NextHop<'_>>> {
         };
         let leads_somewhere = port.is_some() || kind != ROUTE_VIA;
         if let (Some(prefix), true) = (route.prefix(), leads_somewhere) {
-            fixed.entry(prefix).or_default().push(NextHop {
+            let next_hop = NextHop {
                 cost: route.cost.get(),
                 kind,
                 port,
                 address: route.via,
-            });
+            };
+            fixed.push((prefix, next_hop));
         }
     }
-    fixed.values_mut().for_each(|next_hops| next_hops.sort());
+    fixed.sort();
     fixed
 }
 
@@ -135,7 +151,7 @@ fn own<'a>(address: &InterfaceAddress, port: &'a Name) -> Vec<Path<'a>> {
             address: None,
         };
         let prefix = Prefix::containing(address, length);
-        paths.extend(prefix.map(|prefix| (prefix, vec![next_hop])));
+        paths.extend(prefix.map(|prefix| (prefix, next_hop)));
     };
     if let IpAddr::V4(v4) = address.address()
         && address.length() < 31
@@ -153,8 +169,12 @@ fn own<'a>(address: &InterfaceAddress, port: &'a Name) -> Vec<Path<'a>> {
 
 /// What the entries of `next_hops` are called that a router needs, each of one number.
 pub(super) fn next_hops(spec: &Spec) -> BTreeMap<String, u32> {
-    let different: BTreeSet<Vec<NextHop<'_>>> =
-        paths(spec).map(|(_, next_hops)| next_hops).collect();
+    let mut different: BTreeSet<Vec<NextHop<'_>>> = BTreeSet::new();
+    each_route(spec, |_, next_hops| {
+        if !different.contains(next_hops) {
+            different.insert(next_hops.to_vec());
+        }
+    });
     let mut named = BTreeMap::new();
     for next_hops in different {
         named.extend(next_hops.iter().map(|next_hop| (next_hop.to_string(), 1)));
@@ -177,20 +197,20 @@ pub(super) struct Routes {
 impl Routes {
     pub(super) fn of(context: &Context<'_>, spec: &Spec) -> Self {
         let mut routes = Self::default();
-        let mut numbers = BTreeMap::new();
-        for (to, next_hops) in paths(spec) {
-            let number = match numbers.get(&next_hops) {
+        let mut numbers: BTreeMap<Vec<NextHop<'_>>, Option<u32>> = BTreeMap::new();
+        each_route(spec, |to, next_hops| {
+            let number = match numbers.get(next_hops) {
                 Some(number) => *number,
                 None => {
-                    let number = routes.add_next_hops(context, &next_hops);
-                    numbers.insert(next_hops, number);
+                    let number = routes.add_next_hops(context, next_hops);
+                    numbers.insert(next_hops.to_vec(), number);
                     number
                 }
             };
             if let Some(number) = number {
                 routes.add(&to, number);
             }
-        }
+        });
         routes
     }
 

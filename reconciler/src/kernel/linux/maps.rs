@@ -138,23 +138,22 @@ pub fn delete(map: BorrowedFd<'_>, shape: &MapShape, keys: &BTreeSet<Vec<u8>>) -
 
 /// All entries. For maps per CPU, the values of all CPUs.
 pub fn read(map: BorrowedFd<'_>, shape: &MapShape) -> io::Result<Vec<Entry>> {
-    let (key_size, value_size) = (shape.key_size as usize, user_value_size(shape));
-    let split = |value: &[u8]| -> Vec<Vec<u8>> {
-        let part = if is_per_cpu(shape) {
-            per_cpu_size(shape)
-        } else {
-            value_size
-        };
+    let split = |value: Vec<u8>| -> Vec<Vec<u8>> {
+        if !is_per_cpu(shape) {
+            return vec![value];
+        }
         value
-            .chunks(part.max(1))
+            .chunks(per_cpu_size(shape).max(1))
             .map(|part| part[..shape.value_size as usize].to_vec())
             .collect()
     };
-    let mut entries = Vec::new();
-    for (key, value) in read_raw(map, shape, key_size, value_size)? {
-        entries.push((key, split(&value)));
-    }
-    Ok(entries)
+    let entries = read_whole(map, shape)?.into_iter();
+    Ok(entries.map(|(key, value)| (key, split(value))).collect())
+}
+
+/// All entries of a map that has one value each.
+pub fn read_whole(map: BorrowedFd<'_>, shape: &MapShape) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    read_raw(map, shape, shape.key_size as usize, user_value_size(shape))
 }
 
 /// Entries that are read at a time: fewer of large ones, since room for all of them is zeroed first.

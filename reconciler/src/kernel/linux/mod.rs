@@ -60,6 +60,7 @@ pub struct LinuxKernel {
     topology: Name,
     root: PathBuf,
     pins: Pins,
+    record: record::LastRead,
     /// Object files, parsed when they are first needed.
     templates: BTreeMap<&'static str, ObjectTemplate>,
     interfaces: interfaces::Interfaces,
@@ -83,6 +84,7 @@ impl LinuxKernel {
             topology,
             root: root.to_owned(),
             pins,
+            record: record::LastRead::default(),
             templates: BTreeMap::new(),
             interfaces: interfaces::Interfaces::default(),
             indices: BTreeMap::new(),
@@ -91,8 +93,8 @@ impl LinuxKernel {
 
     /// A `pcn` that was killed while it deleted a namespace may have left its file. Which are ours
     /// only the record says, so they go with it.
-    fn remove_leftover_names(&self) -> Result<()> {
-        if let Some(record) = record::read(&self.pins)? {
+    fn remove_leftover_names(&mut self) -> Result<()> {
+        if let Some(record) = self.record.read(&self.pins)? {
             for name in record.topology.spec.namespaces.keys() {
                 netns::remove_leftover(name.as_str());
             }
@@ -133,7 +135,7 @@ impl LinuxKernel {
         if let Some(entries) = map.content.entries() {
             let mut resolved = BTreeMap::new();
             for (key, value) in entries.iter() {
-                resolved.insert(key.clone(), self.resolve(value)?);
+                resolved.insert(key.into_owned(), self.resolve(value)?);
             }
             maps::put(fd.as_fd(), &map.shape, &resolved)
                 .map_err(|error| io("fill map", pin, &error))?;
@@ -153,12 +155,12 @@ impl Kernel for LinuxKernel {
     }
 
     fn record(&mut self) -> Result<Option<Record>> {
-        record::read(&self.pins)
+        self.record.read(&self.pins)
     }
 
     fn observe(&mut self, interest: &Interest) -> Result<Observed> {
         let mut observed = Observed {
-            record: record::read(&self.pins)?,
+            record: self.record.read(&self.pins)?,
             ..Observed::default()
         };
         self.interfaces.observe(&self.topology, &mut observed)?;
@@ -271,7 +273,7 @@ impl Kernel for LinuxKernel {
             Op::WriteRecord(record) => {
                 pins::ensure_mounted(&self.root)?;
                 self.remove_leftover_names()?;
-                record::write(&self.pins, record)
+                self.record.write(&self.pins, record)
             }
             Op::MarkRecord { unfinished } => record::mark(&self.pins, *unfinished),
             Op::RemoveDirectory => {

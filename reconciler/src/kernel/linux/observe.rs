@@ -174,14 +174,7 @@ fn read_map(
         None => None,
     };
     let entries = match shape.filter(|_| interest.contents.contains(path)) {
-        Some(shape) => {
-            let entries = maps::read(fd, &shape)?.into_iter();
-            Some(
-                entries
-                    .map(|(key, values)| (key, values.concat()))
-                    .collect(),
-            )
-        }
+        Some(shape) => Some(maps::read_whole(fd, &shape)?.into_iter().collect()),
         None => None,
     };
     Ok(observed::Map {

@@ -1,7 +1,11 @@
 //! The record of what was applied, as a pinned array: its length and [`UNFINISHED`] in eight bytes,
 //! then JSON.
 
-use std::{collections::BTreeMap, os::fd::AsFd};
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
+};
 
 use super::{bpf, call, maps, pins::Pins};
 use crate::{
@@ -20,38 +24,117 @@ pub fn path() -> PinPath {
     PinPath::new(&["record"])
 }
 
-/// Reads the record, if there is one.
-pub fn read(pins: &Pins) -> Result<Option<Record>> {
-    if !pins.exists(&path())? {
-        return Ok(None);
-    }
-    let map = pins.open(&path())?;
-    let path = pins.path(&path());
-    let info: bpf::MapInfo = bpf::info(map.as_fd())
-        .map_err(|error| Error::Call(format!("read {}: {error}", path.display())))?;
-    let broken = |why: &str| Error::Call(format!("record {}: {why}", path.display()));
-    let shape = maps::shape(&info).ok_or_else(|| broken("not a map of ours"))?;
-    let entries = maps::read(map.as_fd(), &shape).map_err(|error| broken(&error.to_string()))?;
-    let bytes: Vec<u8> = entries
-        .into_iter()
-        .flat_map(|(_, values)| values.into_iter().flatten())
-        .collect();
-    let (length, content) = bytes
-        .split_first_chunk::<8>()
-        .ok_or_else(|| broken("it is empty"))?;
-    let header = u64::from_le_bytes(*length);
-    let content = usize::try_from(header & !UNFINISHED)
-        .ok()
-        .and_then(|length| content.get(..length))
-        .ok_or_else(|| broken("it is cut off"))?;
-    // A newer record may not parse: its version decides what is said about it.
-    match serde_json::from_slice::<Record>(content) {
-        Ok(record) => Ok(Some(Record {
-            unfinished: header & UNFINISHED != 0,
+/// The record as it was read last. Each one that is written is an array of its own, in which only
+/// the mark of an unfinished apply changes: what was read once is not read again.
+#[derive(Debug, Default)]
+pub struct LastRead {
+    /// The kernel's id of the array.
+    id: u32,
+    record: Option<Record>,
+}
+
+impl LastRead {
+    /// Reads the record, if there is one.
+    pub fn read(&mut self, pins: &Pins) -> Result<Option<Record>> {
+        if !pins.exists(&path())? {
+            return Ok(None);
+        }
+        let array = Array::open(pins)?;
+        let record = match &self.record {
+            Some(record) if self.id == array.info.id => record.clone(),
+            _ => parse(pins, &array.content()?)?,
+        };
+        self.id = array.info.id;
+        self.record = Some(record.clone());
+        Ok(Some(Record {
+            unfinished: array.header()? & UNFINISHED != 0,
             ..record
-        })),
-        Err(error) => Err(newer(content).unwrap_or_else(|| broken(&error.to_string()))),
+        }))
     }
+
+    /// Writes the record beside the old one, then over it.
+    pub fn write(&mut self, pins: &Pins, record: &Record) -> Result<()> {
+        let path = path();
+        let content = serde_json::to_vec(record)
+            .map_err(|error| Error::Call(format!("write record: {error}")))?;
+        let mark = if record.unfinished { UNFINISHED } else { 0 };
+        let mut bytes = (content.len() as u64 | mark).to_le_bytes().to_vec();
+        bytes.extend(content);
+        let chunks: BTreeMap<Vec<u8>, Vec<u8>> = (0u32..)
+            .zip(bytes.chunks(CHUNK))
+            .map(|(index, chunk)| {
+                let mut chunk = chunk.to_vec();
+                chunk.resize(CHUNK, 0);
+                (index.to_ne_bytes().to_vec(), chunk)
+            })
+            .collect();
+        let shape = MapShape {
+            kind: MapKind::Array,
+            key_size: 4,
+            value_size: CHUNK as u32,
+            max_entries: chunks.len() as u32,
+        };
+        let map = maps::create("record", shape).map_err(call)?;
+        maps::put(map.as_fd(), &shape, &chunks)
+            .map_err(|error| Error::Call(format!("fill record: {error}")))?;
+        pins.remove(&path.staged())?;
+        pins.pin(map.as_fd(), &path.staged())?;
+        pins.rename(&path.staged(), &path)?;
+        // The next one to read it sees whether that is what was written.
+        *self = Self::default();
+        Ok(())
+    }
+}
+
+/// The array of a record.
+struct Array {
+    map: OwnedFd,
+    info: bpf::MapInfo,
+    path: PathBuf,
+}
+
+impl Array {
+    fn open(pins: &Pins) -> Result<Self> {
+        let map = pins.open(&path())?;
+        let path = pins.path(&path());
+        let info = bpf::info(map.as_fd())
+            .map_err(|error| Error::Call(format!("read {}: {error}", path.display())))?;
+        Ok(Self { map, info, path })
+    }
+
+    fn broken(&self, why: &str) -> Error {
+        Error::Call(format!("record {}: {why}", self.path.display()))
+    }
+
+    /// The length of the record, and [`UNFINISHED`].
+    fn header(&self) -> Result<u64> {
+        let first = bpf::lookup(self.map.as_fd(), &0u32.to_ne_bytes(), CHUNK)
+            .map_err(|error| self.broken(&error.to_string()))?;
+        let length = first.as_ref().and_then(|chunk| chunk.first_chunk::<8>());
+        let length = length.ok_or_else(|| self.broken("it is empty"))?;
+        Ok(u64::from_le_bytes(*length))
+    }
+
+    fn content(&self) -> Result<Vec<u8>> {
+        let shape = maps::shape(&self.info).filter(|shape| shape.value_size as usize == CHUNK);
+        let shape = shape.ok_or_else(|| self.broken("not a map of ours"))?;
+        let chunks = maps::read_whole(self.map.as_fd(), &shape)
+            .map_err(|error| self.broken(&error.to_string()))?;
+        let chunks: Vec<Vec<u8>> = chunks.into_iter().map(|(_, chunk)| chunk).collect();
+        let length = usize::try_from(self.header()? & !UNFINISHED).ok();
+        let content = chunks.concat();
+        let content = length.and_then(|length| content.get(8..length.checked_add(8)?));
+        let content = content.ok_or_else(|| self.broken("it is cut off"))?;
+        Ok(content.to_vec())
+    }
+}
+
+/// A newer record may not parse: its version decides what is said about it.
+fn parse(pins: &Pins, content: &[u8]) -> Result<Record> {
+    serde_json::from_slice(content).map_err(|error| {
+        let path = pins.path(&path());
+        newer(content).unwrap_or_else(|| Error::Call(format!("record {}: {error}", path.display())))
+    })
 }
 
 /// Notes that an apply is under way, or that none is.
@@ -67,36 +150,6 @@ pub fn mark(pins: &Pins, unfinished: bool) -> Result<()> {
     let length = u64::from_le_bytes(*header) & !UNFINISHED;
     *header = (length | if unfinished { UNFINISHED } else { 0 }).to_le_bytes();
     bpf::update(map.as_fd(), &first, &chunk).map_err(failed)
-}
-
-/// Writes the record beside the old one, then over it.
-pub fn write(pins: &Pins, record: &Record) -> Result<()> {
-    let path = path();
-    let content = serde_json::to_vec(record)
-        .map_err(|error| Error::Call(format!("write record: {error}")))?;
-    let mark = if record.unfinished { UNFINISHED } else { 0 };
-    let mut bytes = (content.len() as u64 | mark).to_le_bytes().to_vec();
-    bytes.extend(content);
-    let chunks: BTreeMap<Vec<u8>, Vec<u8>> = (0u32..)
-        .zip(bytes.chunks(CHUNK))
-        .map(|(index, chunk)| {
-            let mut chunk = chunk.to_vec();
-            chunk.resize(CHUNK, 0);
-            (index.to_ne_bytes().to_vec(), chunk)
-        })
-        .collect();
-    let shape = MapShape {
-        kind: MapKind::Array,
-        key_size: 4,
-        value_size: CHUNK as u32,
-        max_entries: chunks.len() as u32,
-    };
-    let map = maps::create("record", shape).map_err(call)?;
-    maps::put(map.as_fd(), &shape, &chunks)
-        .map_err(|error| Error::Call(format!("fill record: {error}")))?;
-    pins.remove(&path.staged())?;
-    pins.pin(map.as_fd(), &path.staged())?;
-    pins.rename(&path.staged(), &path)
 }
 
 /// The error for a record whose layout this version does not know.

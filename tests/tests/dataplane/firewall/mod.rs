@@ -28,7 +28,9 @@ use integration_tests::{
     require,
     test_run::{Gso, Hook, Verdict},
 };
-use reconciler::{allocation::Allocation, desired::desired, down::Down, graph::TopologyGraph};
+use reconciler::{
+    allocation::Allocation, desired::desired, down::Down, graph::TopologyGraph, resource::Entries,
+};
 use topology_schema::{Source, load};
 
 /// Outside, where ingress comes from.
@@ -123,8 +125,8 @@ impl Firewall {
         let ingress = kind.load(hook, &globals(Direction::Ingress), &capacities);
         let egress = ingress.twin(&kind, &globals(Direction::Egress));
         for (path, map) in tables {
-            for (key, value) in map.content.entries().unwrap_or_default().iter() {
-                ingress.write_bytes(path.name(), key, &value.bytes);
+            for (key, value) in map.content.entries().into_iter().flat_map(Entries::iter) {
+                ingress.write_bytes(path.name(), &key, &value.bytes);
             }
         }
         Self {

@@ -1,0 +1,76 @@
+//! What two versions have alike, and what not.
+
+use proptest::{collection::vec, prelude::*};
+use topology_schema::{Source, load};
+
+use super::*;
+use crate::change::wanted;
+
+/// Some rules and routes out of a few. Routes may share their network.
+fn topology(rules: &[usize], routes: &[usize]) -> Topology {
+    let rule = |rule: &usize| {
+        let name = format!("r{}", rule / 2);
+        let port = 1000 + rule;
+        format!("{{ name: {name}, protocol: tcp, destinationPort: {port}, action: drop }}")
+    };
+    let route = |route: &usize| {
+        let (network, next_hop) = (route / 3, route % 3 + 2);
+        format!("{{ to: 10.9.{network}.0/24, via: 10.0.0.{next_hop} }}")
+    };
+    let mut seen = BTreeSet::new();
+    let rules: Vec<String> = rules
+        .iter()
+        .filter(|rule| seen.insert(*rule / 2))
+        .map(rule)
+        .collect();
+    let mut seen = BTreeSet::new();
+    let routes: Vec<String> = routes
+        .iter()
+        .filter(|route| seen.insert(**route))
+        .map(route)
+        .collect();
+    let text = format!(
+        "apiVersion: pcn.dev/v1alpha1\nkind: Topology\nmetadata: {{ name: t }}\nspec:\n  cubes:\n    \
+         fw: {{ firewall: {{ ingress: {{ rules: [{}] }} }} }}\n    \
+         r: {{ router: {{ ports: {{ a: {{ addresses: [10.0.0.1/24], through: [fw] }} }}, routes: [{}] }} }}\n",
+        rules.join(", "),
+        routes.join(", ")
+    );
+    let source = Source {
+        name: "t.yaml".to_owned(),
+        text,
+    };
+    match load(&source) {
+        Ok((topology, _)) => topology.into_inner(),
+        Err(problems) => panic!("{}", problems.render(&source)),
+    }
+}
+
+proptest! {
+    /// What both have alike makes no difference, whether it is looked at or not.
+    #[test]
+    fn what_is_alike_makes_no_difference(
+        rules in [vec(0_usize..12, 0..8), vec(0_usize..12, 0..8)],
+        routes in [vec(0_usize..12, 0..8), vec(0_usize..12, 0..8)],
+    ) {
+        let old = topology(&rules[0], &routes[0]);
+        let new = topology(&rules[1], &routes[1]);
+        let (before, after) = facts_of_both(Some(&old), Some(&new));
+        prop_assert_eq!(wanted(&before, &after, &[]), wanted(&facts(&old), &facts(&new), &[]));
+    }
+}
+
+#[test]
+fn only_what_differs_is_looked_at() {
+    let many: Vec<usize> = (0..250).map(|route| route * 3).collect();
+    let mut fewer = many.clone();
+    fewer.remove(150);
+    let (before, after) = facts_of_both(Some(&topology(&[], &many)), Some(&topology(&[], &fewer)));
+    let routes = |facts: &Facts| {
+        facts
+            .keys()
+            .filter(|key| key.as_str().contains("routes/"))
+            .count()
+    };
+    assert_eq!((routes(&before), routes(&after)), (1, 0));
+}
