@@ -77,10 +77,17 @@ pub fn traceroute(from: &Space, to: IpAddr) -> Vec<IpAddr> {
 /// Sends a stream of bytes over TCP and insists that each arrives as it was sent.
 #[track_caller]
 pub fn tcp(from: &Space, to: &Space, address: IpAddr, length: usize) {
-    let listener = to.listen(address);
-    let target = listener
+    tcp_translated(from, to, (address, address), length);
+}
+
+/// The same, where the receiver's address is another one for the sender.
+#[track_caller]
+pub fn tcp_translated(from: &Space, to: &Space, (own, called): (IpAddr, IpAddr), length: usize) {
+    let listener = to.listen(own);
+    let bound = listener
         .local_addr()
         .expect("a bound socket has an address");
+    let target = SocketAddr::new(called, bound.port());
     thread::scope(|scope| {
         let mut stream = from.connect(target);
         let receiver = scope.spawn(|| receive(&listener));

@@ -1,10 +1,10 @@
 //! Addresses of the link layer and of IP, and network prefixes.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 
 use crate::suggest;
 use crate::text::{ValueCode, ValueError, quote, text_type};
@@ -71,6 +71,12 @@ text_type!(
 pub struct Prefix(IpNet);
 
 impl Prefix {
+    /// `64:ff9b::/96`: IPv6 addresses that stand for IPv4 addresses (RFC 6052, 2.1).
+    pub const WELL_KNOWN_NAT64: Self = Self(IpNet::V6(Ipv6Net::new_assert(
+        Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0),
+        96,
+    )));
+
     /// The network that holds `address` at this length; `None` if the length is too great for the family.
     #[must_use]
     pub fn containing(address: IpAddr, length: u8) -> Option<Self> {
@@ -253,7 +259,7 @@ impl RouteTarget {
         match (self, via) {
             (Self::Prefix(prefix), _) => *prefix,
             (Self::Default, IpAddr::V4(_)) => Prefix(IpNet::V4(ipnet::Ipv4Net::default())),
-            (Self::Default, IpAddr::V6(_)) => Prefix(IpNet::V6(ipnet::Ipv6Net::default())),
+            (Self::Default, IpAddr::V6(_)) => Prefix(IpNet::V6(Ipv6Net::default())),
         }
     }
 }

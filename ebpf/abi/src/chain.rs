@@ -84,9 +84,14 @@ impl CubeChain {
         2 * self.capacity + (port * 2 + direction as u32) * MAX_STACK + position
     }
 
+    /// The second program of the transparent cube at `position` of a stack, to which it leaves rare work.
+    pub const fn second(self, port: u32, direction: Direction, position: u32) -> u32 {
+        2 * self.capacity * MAX_STACK + self.after(port, direction, position)
+    }
+
     /// The cube's own program, past all stacks.
     pub const fn own(self) -> u32 {
-        2 * self.capacity * (1 + MAX_STACK)
+        2 * self.capacity * (1 + 2 * MAX_STACK)
     }
 
     /// The cube's program number `part`, below [`PARTS`]. Number 0 is its own.
@@ -111,12 +116,17 @@ pub struct InterfaceChain;
 
 impl InterfaceChain {
     /// Slots of one bank.
-    pub const LEN: u32 = 2 * (MAX_STACK + 1);
+    pub const LEN: u32 = 4 * (MAX_STACK + 1);
 
     /// The program at `position` of a direction's stack; the one after the last is what the
     /// interface leads to.
     pub const fn at(direction: Direction, position: u32) -> u32 {
         direction as u32 * (MAX_STACK + 1) + position
+    }
+
+    /// The second program of the cube at `position`, as in [`CubeChain::second`].
+    pub const fn second(direction: Direction, position: u32) -> u32 {
+        2 * (MAX_STACK + 1) + Self::at(direction, position)
     }
 }
 
@@ -138,6 +148,7 @@ mod tests {
                 for direction in [Direction::Ingress, Direction::Egress] {
                     for position in 0..MAX_STACK {
                         assert!(seen.insert(chain.after(port, direction, position)));
+                        assert!(seen.insert(chain.second(port, direction, position)));
                     }
                 }
             }
@@ -148,5 +159,18 @@ mod tests {
             assert_eq!(seen.len() as u32, chain.len());
             assert_eq!(seen.last(), Some(&(chain.len() - 1)));
         }
+    }
+
+    #[test]
+    fn slots_of_an_interface_are_distinct_and_inside() {
+        let mut seen = BTreeSet::new();
+        for direction in [Direction::Ingress, Direction::Egress] {
+            for position in 0..=MAX_STACK {
+                assert!(seen.insert(InterfaceChain::at(direction, position)));
+                assert!(seen.insert(InterfaceChain::second(direction, position)));
+            }
+        }
+        assert_eq!(seen.len() as u32, InterfaceChain::LEN);
+        assert_eq!(seen.last(), Some(&(InterfaceChain::LEN - 1)));
     }
 }

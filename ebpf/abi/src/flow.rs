@@ -140,8 +140,8 @@ pub struct Flow {
     pub icmp_code: u8,
     /// 1 if there are IPv4 options or IPv6 extension headers.
     pub has_options: u8,
-    /// 0
-    pub padding: [u8; 2],
+    /// Offset and flags of an IPv6 fragment header, as they are in the packet; 0 without one.
+    pub fragment_field: Be16,
 }
 assert_size!(Flow, 56);
 

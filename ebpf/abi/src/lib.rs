@@ -27,6 +27,7 @@ pub mod hello_transparent;
 pub mod lookup;
 pub mod multipath;
 pub mod nat;
+pub mod nat64;
 pub mod port;
 pub mod router;
 pub mod stp;

@@ -34,10 +34,12 @@ pub struct Settings {
     pub other: u64,
     /// Slots in the table `sessions`.
     pub sessions: u32,
-    /// 0
-    pub padding: u32,
+    /// Bits of [`Self::prefix`]: one of [`LENGTHS`](crate::nat64::LENGTHS), or 0 for none.
+    pub prefix_length: u32,
+    /// The prefix of IPv6 addresses that stand for IPv4 addresses.
+    pub prefix: V6,
 }
-assert_size!(Settings, 56);
+assert_size!(Settings, 72);
 
 /// There are source rules: `masquerade` or `snat`.
 pub const FEATURE_SOURCE: u64 = 1 << 0;
@@ -48,6 +50,13 @@ pub const FEATURE_PREFIX: u64 = 1 << 2;
 /// Whoever knows an external port may send to it: endpoint-independent filtering (RFC 4787,
 /// REQ-8). Without it, only who was sent to from exactly there to exactly there.
 pub const FEATURE_OPEN: u64 = 1 << 3;
+/// Whoever was sent to from an external port may send to it from any port of its own:
+/// address-dependent filtering.
+pub const FEATURE_KNOWN: u64 = 1 << 6;
+/// Packets are translated from one family to the other: `nat64` or `nat46`.
+pub const FEATURE_FAMILIES: u64 = 1 << 4;
+/// There are addresses that have one of the other family: `nat46`.
+pub const FEATURE_PAIRS: u64 = 1 << 5;
 
 /// Value of `flows`: the session a packet belongs to.
 #[repr(C)]
@@ -123,6 +132,8 @@ pub const RULE_SNAT: u8 = 2;
 pub const RULE_DNAT: u8 = 3;
 /// Made by an entry of `portForward`.
 pub const RULE_PORT_FORWARD: u8 = 4;
+/// Made by `nat64`.
+pub const RULE_NAT64: u8 = 5;
 
 /// Key of `mappings`.
 #[repr(C)]
@@ -146,6 +157,10 @@ assert_size!(MappingKey, 24);
 pub const SIDE_INSIDE: u8 = 0;
 /// The key is an external address: the value the inside one.
 pub const SIDE_OUTSIDE: u8 = 1;
+/// Of `prefixes`: the key is an IPv6 address, the value the IPv4 address of `nat46`.
+pub const SIDE_IPV6: u8 = 2;
+/// Of `prefixes`: the same the other way round.
+pub const SIDE_IPV4: u8 = 3;
 
 /// Value of `mappings`: the other side.
 #[repr(C)]
@@ -168,6 +183,38 @@ pub struct Mapping {
     pub pool: u32,
 }
 assert_size!(Mapping, 40);
+
+/// Key of `contacts`: who was sent to from an external port.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Pod, Zeroable)]
+pub struct ContactKey {
+    /// The external address, as in [`FlowKey`].
+    pub external: V6,
+    /// Who was sent to, likewise.
+    pub remote: V6,
+    /// The external port.
+    pub port: Be16,
+    /// Protocol.
+    pub protocol: u8,
+    /// 0
+    pub padding: u8,
+}
+assert_size!(ContactKey, 36);
+
+/// Value of `contacts`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Contact {
+    /// When, in nanoseconds of the monotonic clock.
+    pub seen: u64,
+    /// By whom: a port may be another host's by now.
+    pub inside: V6,
+    /// From which port.
+    pub port: Be16,
+    /// 0
+    pub padding: [u8; 6],
+}
+assert_size!(Contact, 32);
 
 /// Kinds of ports that an address has.
 pub const PORT_KINDS: u32 = 3;
@@ -246,6 +293,8 @@ assert_size!(SourceKey, 24);
 pub const LIST_SNAT: u32 = 0;
 /// The prefixes of `masquerade`.
 pub const LIST_MASQUERADE: u32 = 1;
+/// The prefixes of `nat64`.
+pub const LIST_NAT64: u32 = 2;
 
 /// Value of `sources`.
 #[repr(C)]
@@ -301,7 +350,7 @@ assert_size!(Forward, 24);
 pub struct PrefixKey {
     /// Bits: 32 for the side, and those of the address.
     pub length: u32,
-    /// [`SIDE_INSIDE`] or [`SIDE_OUTSIDE`].
+    /// One of the `SIDE_*` constants.
     pub side: u32,
     /// Address, as in [`FlowKey`].
     pub address: V6,

@@ -204,6 +204,8 @@ struct Walk<P> {
     /// Which one it is.
     next: u32,
     fragment: u32,
+    /// Offset and flags of the fragment header, as they are in the packet.
+    fragment_field: u32,
     identification: u32,
     failed: u32,
 }
@@ -217,6 +219,7 @@ fn skip_extensions<P: Packet>(packet: &P, flow: &mut Flow) -> Result<()> {
         offset: flow.transport.into(),
         next: flow.key.protocol.into(),
         fragment: WHOLE.into(),
+        fragment_field: 0,
         identification: 0,
         failed: 0,
     };
@@ -236,6 +239,7 @@ fn skip_extensions<P: Packet>(packet: &P, flow: &mut Flow) -> Result<()> {
         return Err(DropReason::Malformed);
     }
     flow.identification = walk.identification;
+    flow.fragment_field = Be16::from_word(walk.fragment_field as u16);
     flow.key.protocol = next;
     flow.transport = walk.offset as u16;
     Ok(())
@@ -258,6 +262,7 @@ extern "C" fn skip_extension<P: Packet>(_: u64, walk: *mut Walk<P>) -> i64 {
     let [following, length, _, _] = header[0].to_ne_bytes();
     if next == FRAGMENT {
         let offset_flags = u16::from_be((header[0] >> 16) as u16);
+        walk.fragment_field = header[0] >> 16;
         walk.fragment = kind_of_fragment(offset_flags >> 3, offset_flags & 1).into();
         walk.identification = header[1];
         // As in IPv4.

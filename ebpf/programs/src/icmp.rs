@@ -59,8 +59,17 @@ pub fn quotation_sum<P: Packet>(
     offset: usize,
     length: u32,
 ) -> Result<u64> {
+    if length > QUOTE_V6 as u32 {
+        return Err(DropReason::Malformed);
+    }
+    sum(scratch, packet, offset, length)
+}
+
+/// The same of what is no quotation: 2048 bytes at most.
+#[inline(always)]
+pub fn sum<P: Packet>(scratch: &Scratch, packet: &P, offset: usize, length: u32) -> Result<u64> {
     let scratch: *mut u8 = scratch.get_ptr_mut(0).ok_or(DropReason::NoMemory)?.cast();
-    if length == 0 || length > QUOTE_V6 as u32 {
+    if length == 0 || length > SCRATCH as u32 {
         return Err(DropReason::Malformed);
     }
     let length = bounded::<{ SCRATCH as u32 }>(length);

@@ -1,12 +1,18 @@
 //! What a sender on this machine left for later: checksums, and cutting into segments.
 
 use aya_ebpf::{
-    bindings::{BPF_F_ADJ_ROOM_FIXED_GSO, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC},
-    helpers::bpf_skb_adjust_room,
+    bindings::{
+        BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_RECOMPUTE_CSUM, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
+    },
+    helpers::{bpf_skb_adjust_room, bpf_skb_change_proto, bpf_skb_store_bytes},
 };
-use ebpf_abi::counters::DropReason;
+use ebpf_abi::{address::Be16, counters::DropReason, nat64::DIFFERENCE};
 
-use crate::{Result, tc::Tc};
+use crate::{
+    Packet, Result,
+    tc::Tc,
+    wire::{ETHERTYPE_IPV6, Ethernet},
+};
 
 /// Bytes that [`Tc::forget_checksum`] takes away: more than Ethernet and IP headers have, those
 /// of IPv6 with a few extensions. A multiple of 4.
@@ -69,6 +75,42 @@ impl Tc {
         match excess {
             0 => Ok(()),
             _ => Err(DropReason::TooBig),
+        }
+    }
+
+    /// [`Packet::exchange_family`]. The kernel exchanges the header, and makes segments
+    /// and checksums that are left for later those of the other family. What else changes its length is room
+    /// where the kernel believes the IP header to be. That may be further back, where a program has put headers
+    /// in front (`bpf_skb_change_head`), but not behind the transport header.
+    #[inline(always)]
+    pub fn change_family(&self, ethertype: Be16, difference: i32) -> Result<()> {
+        let (mode, keep) = (BPF_ADJ_ROOM_MAC as u32, u64::from(BPF_F_ADJ_ROOM_FIXED_GSO));
+        let changed = if ethertype == ETHERTYPE_IPV6 {
+            DIFFERENCE as i32
+        } else {
+            -(DIFFERENCE as i32)
+        };
+        let rest = difference - changed;
+        // SAFETY: see below.
+        unsafe {
+            if bpf_skb_change_proto(self.skb(), ethertype.word(), 0) != 0
+                || (rest != 0 && bpf_skb_adjust_room(self.skb(), rest, mode, keep) != 0)
+            {
+                return Err(DropReason::NoMemory);
+            }
+        }
+        self.store(core::mem::offset_of!(Ethernet, ethertype), ethertype)
+    }
+
+    /// Writes bytes, and what that makes of the sum over the packet that an interface has given.
+    #[inline(always)]
+    pub fn store_summed<T: Copy>(&self, offset: u32, value: &T) -> Result<()> {
+        let from = (&raw const *value).cast();
+        let (length, flags) = (size_of::<T>() as u32, u64::from(BPF_F_RECOMPUTE_CSUM));
+        // SAFETY: see below; the value is as long.
+        match unsafe { bpf_skb_store_bytes(self.skb(), offset, from, length, flags) } {
+            0 => Ok(()),
+            _ => Err(DropReason::NoMemory),
         }
     }
 }

@@ -118,6 +118,12 @@ pub trait Packet {
 
     /// Puts `length` bytes in front of the packet.
     fn prepend(&self, length: u32) -> Result<()>;
+    /// Makes room of another size in front of the transport header, and says which family the
+    /// packet is of. What is behind the Ethernet header there is undefined afterwards.
+    fn exchange_family(&self, ethertype: Be16, difference: i32) -> Result<()>;
+    /// Writes a header of a packet whose family was exchanged, with all that the kernel knows of
+    /// sums over the packet.
+    fn put<T: Copy>(&self, offset: usize, value: T) -> Result<()>;
     /// Cuts or extends the packet at its end.
     fn resize(&self, length: u32) -> Result<()>;
     /// Makes the packet one of zeros, `LENGTH` bytes or more (the rest is padding). Nothing of

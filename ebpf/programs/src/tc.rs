@@ -13,6 +13,7 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use ebpf_abi::{
+    address::Be16,
     chain::{CubeChain, in_bank},
     counters::DropReason,
     entry::{ANSWER_MARK, BANK_MARK, RETURNS_MARK},
@@ -361,6 +362,16 @@ impl Packet for Tc {
     fn noted_slot(&self) -> u32 {
         // SAFETY: see above.
         unsafe { (*self.skb).cb[SLOT] }
+    }
+
+    #[inline(always)]
+    fn exchange_family(&self, ethertype: Be16, difference: i32) -> Result<()> {
+        self.change_family(ethertype, difference)
+    }
+
+    #[inline(always)]
+    fn put<T: Copy>(&self, offset: usize, value: T) -> Result<()> {
+        self.store_summed(offset as u32, &value)
     }
 
     #[inline(always)]

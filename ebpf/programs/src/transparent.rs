@@ -35,6 +35,10 @@ static BACK: Global<Attachment> = Global::new(Attachment {
     },
 });
 
+/// The slot of the cube's second program, if it has one.
+#[unsafe(no_mangle)]
+static PART: Global<u32> = Global::new(0);
+
 /// A transparent cube. A type rather than a function, so that it can be inlined for each hook.
 pub trait TransparentCube {
     /// Looks at a packet: `Ok` lets it pass.
@@ -63,17 +67,45 @@ pub fn run<C: TransparentCube, P: Packet>(mut packet: P) -> i32 {
         0 => Direction::Ingress,
         _ => Direction::Egress,
     };
-    let size = counters::Size::of(&packet);
-    counters::received(size, attachment.counter);
-    let verdict = match C::handle(&mut packet, direction) {
-        Ok(()) => pass_on(&packet, &attachment),
+    counters::received(counters::Size::of(&packet), attachment.counter);
+    handle::<C, P>(&mut packet, direction, &attachment)
+}
+
+/// Runs the second program of a transparent cube, with a packet that was counted already.
+#[inline(always)]
+pub fn run_part<C: TransparentCube, P: Packet>(mut packet: P) -> i32 {
+    let attachment = ATTACHMENT.load();
+    let direction = match attachment.direction {
+        0 => Direction::Ingress,
+        _ => Direction::Egress,
+    };
+    handle::<C, P>(&mut packet, direction, &attachment)
+}
+
+/// Leaves the packet to the cube's second program, for rare work. What is known of it must be in a table of
+/// the cube. Returns only if there is no such program, or if the packet has been through 33.
+#[inline(always)]
+pub fn part<P: Packet>(packet: &P) -> DropReason {
+    packet.jump(PART.load());
+    DropReason::ChainBroken
+}
+
+#[inline(always)]
+fn handle<C: TransparentCube, P: Packet>(
+    packet: &mut P,
+    direction: Direction,
+    attachment: &Attachment,
+) -> i32 {
+    let size = counters::Size::of(packet);
+    let verdict = match C::handle(packet, direction) {
+        Ok(()) => pass_on(packet, attachment),
         Err(reason) => Err(reason),
     };
     match verdict {
         Ok(action) => action,
         Err(reason) => {
             counters::dropped(size, attachment.counter, reason);
-            C::refused(&mut packet, reason)
+            C::refused(packet, reason)
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Headers as they are on the wire, with the alignment the kernel gives them (`NET_IP_ALIGN`).
 
-use ebpf_abi::address::{Be16, Mac, V4, V6};
+use ebpf_abi::{
+    address::{Be16, Mac, V4, V6},
+    checksum,
+};
 
 /// Ethernet II header (IEEE 802.3).
 #[repr(C)]
@@ -137,6 +140,18 @@ impl Ipv4 {
     pub fn header_length(&self) -> usize {
         usize::from(self.version_ihl & 0xf) * 4
     }
+
+    /// The sum over a header without options, its checksum as zero.
+    #[inline(always)]
+    pub fn sum(&self) -> u64 {
+        let pair = |first, second| Be16::new(u16::from_be_bytes([first, second]));
+        let sum = checksum::add16(0, pair(self.version_ihl, self.tos));
+        let sum = checksum::add16(sum, self.total_length);
+        let sum = checksum::add16(sum, self.id);
+        let sum = checksum::add16(sum, self.fragment);
+        let sum = checksum::add16(sum, pair(self.ttl, self.protocol));
+        checksum::add_v4(checksum::add_v4(sum, self.source), self.destination)
+    }
 }
 
 /// IPv6 header (RFC 8200).
@@ -155,6 +170,16 @@ pub struct Ipv6 {
 impl Ipv6 {
     /// Version 6, no traffic class, as the upper half of the first word.
     pub const VERSION: Be16 = Be16::new(0x6000);
+
+    /// The sum over the header.
+    #[inline(always)]
+    pub fn sum(&self) -> u64 {
+        let last = Be16::new(u16::from_be_bytes([self.next_header, self.hop_limit]));
+        let sum = checksum::add16(0, self.version_class);
+        let sum = checksum::add16(checksum::add16(sum, self.flow), self.payload_length);
+        let sum = checksum::add16(sum, last);
+        checksum::add_v6(checksum::add_v6(sum, self.source), self.destination)
+    }
 }
 
 pub const PROTOCOL_ICMP: u8 = 1;

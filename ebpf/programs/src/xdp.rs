@@ -230,6 +230,27 @@ impl Packet for Xdp {
     }
 
     #[inline(always)]
+    fn exchange_family(&self, ethertype: Be16, difference: i32) -> Result<()> {
+        let ethernet = self.load::<Ethernet>(0)?;
+        // SAFETY: see above.
+        if unsafe { bpf_xdp_adjust_head(self.frame, -difference) } != 0 {
+            return Err(DropReason::NoMemory);
+        }
+        self.store(
+            0,
+            Ethernet {
+                ethertype,
+                ..ethernet
+            },
+        )
+    }
+
+    #[inline(always)]
+    fn put<T: Copy>(&self, offset: usize, value: T) -> Result<()> {
+        self.store(offset, value)
+    }
+
+    #[inline(always)]
     fn resize(&self, length: u32) -> Result<()> {
         let delta = length as i32 - self.len() as i32;
         // SAFETY: see above.

@@ -41,6 +41,12 @@ pub trait CubeDriver: Sync {
         1
     }
 
+    /// True if a transparent cube with these settings has a second program for each of its first ones,
+    /// told its slot as the global `PART`.
+    fn has_second(&self, _cube: &Cube) -> bool {
+        false
+    }
+
     /// The tables and read-only globals that a cube's settings come to. Pure.
     fn lower(&self, context: &Context<'_>) -> Lowered;
 

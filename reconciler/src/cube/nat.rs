@@ -11,7 +11,8 @@ use std::{
 use ebpf_abi::{
     address::V6,
     nat::{
-        FEATURE_DESTINATION, FEATURE_OPEN, FEATURE_PREFIX, FEATURE_SOURCE, FIRST_POOL, ForwardKey,
+        Contact, ContactKey, FEATURE_DESTINATION, FEATURE_FAMILIES, FEATURE_KNOWN, FEATURE_OPEN,
+        FEATURE_PAIRS, FEATURE_PREFIX, FEATURE_SOURCE, FIRST_POOL, ForwardKey, LIST_NAT64,
         LIST_SNAT, Mapping, MappingKey, PORT_KINDS, Place, Pool, Ports, PrefixKey, PrefixRule,
         Session, Settings, SourceKey, SourceRule, State, WORK_WORDS,
     },
@@ -30,11 +31,18 @@ const FRAGMENTS: u32 = 4096;
 /// Entries of a port range: one for each block of it that is a power of two, at most.
 const BLOCKS: usize = 30;
 
+/// Bytes in which the data plane sums a packet (`ebpf_programs::icmp`).
+const SCRATCH: usize = 2048;
+
 pub(super) struct Driver;
 
 impl CubeDriver for Driver {
     fn object(&self) -> &'static str {
         "nat"
+    }
+
+    fn has_second(&self, cube: &Cube) -> bool {
+        matches!(cube, Cube::Nat(spec) if spec.prefix().is_some())
     }
 
     fn lower(&self, context: &Context<'_>) -> Lowered {
@@ -105,8 +113,7 @@ impl CubeDriver for Driver {
         let Cube::Nat(spec) = cube else {
             return BTreeMap::new();
         };
-        let ranges = spec.snat.iter().map(|entry| entry.to);
-        ranges
+        spec.ranges()
             .map(|range| (range.to_string(), range.count() as u32))
             .collect()
     }
@@ -118,6 +125,8 @@ impl CubeDriver for Driver {
                 let prefix = prefix(key.address, key.length.checked_sub(32)?)?;
                 match key.list {
                     LIST_SNAT => Some(format!("snat/{prefix}")),
+                    LIST_NAT64 if prefix.length() == 0 => Some("nat64".to_owned()),
+                    LIST_NAT64 => Some(format!("nat64/source/{prefix}")),
                     _ if prefix.length() == 0 => Some("masquerade".to_owned()),
                     _ => Some(format!("masquerade/{prefix}")),
                 }
@@ -135,6 +144,8 @@ impl CubeDriver for Driver {
             ("portForward", "protocol destination port"),
             ("static", "internal"),
             ("nptv6", "internal"),
+            ("nat46", "internal"),
+            ("nat64/source", ""),
         ]
     }
 
@@ -177,9 +188,13 @@ fn settings(spec: &Spec, sessions: u32) -> Settings {
         ),
         (
             FEATURE_OPEN,
-            spec.filtering == Filtering::EndpointIndependent,
+            spec.filtering != Filtering::AddressAndPortDependent,
         ),
+        (FEATURE_KNOWN, spec.filtering == Filtering::AddressDependent),
+        (FEATURE_FAMILIES, spec.prefix().is_some()),
+        (FEATURE_PAIRS, !spec.nat46.is_empty()),
     ];
+    let prefix = spec.prefix();
     Settings {
         features: features
             .into_iter()
@@ -191,7 +206,8 @@ fn settings(spec: &Spec, sessions: u32) -> Settings {
         icmp: nanoseconds(timeouts.icmp),
         other: nanoseconds(timeouts.other),
         sessions,
-        padding: 0,
+        prefix_length: prefix.map_or(0, |prefix| prefix.length().into()),
+        prefix: prefix.map_or(V6::UNSPECIFIED, |prefix| words(prefix.address())),
     }
 }
 
@@ -201,13 +217,21 @@ fn settings(spec: &Spec, sessions: u32) -> Settings {
 struct Sizes {
     sessions: u32,
     pools: u32,
+    /// Entries of `contacts`: as many as sessions where somebody asks for them.
+    contacts: u32,
 }
 
 impl Sizes {
     fn of(context: &Context<'_>, spec: &Spec) -> Self {
         let addresses = context.allocation.number_limit(context.name);
+        let sessions = spec.sessions.get().next_power_of_two();
         Self {
-            sessions: spec.sessions.get().next_power_of_two(),
+            sessions,
+            contacts: if spec.filtering == Filtering::AddressDependent {
+                sessions
+            } else {
+                1
+            },
             pools: FIRST_POOL
                 + if addresses == 0 {
                     0
@@ -239,8 +263,15 @@ impl Sizes {
                 self.pools * PORT_KINDS + by_sessions,
                 size_of::<Ports>(),
             ),
+            Table::learned(
+                "contacts",
+                MapKind::LruHash,
+                self.contacts,
+                (size_of::<ContactKey>(), size_of::<Contact>()),
+            ),
             array("state", 1, size_of::<State>()),
             Table::learned("hands", MapKind::PerCpuArray, 1, (4, 4)),
+            Table::learned("scratch", MapKind::PerCpuArray, 1, (4, SCRATCH)),
             Table::learned("work", MapKind::PerCpuArray, 1, (4, 8 * WORK_WORDS)),
             Table::learned(
                 "fragments",

@@ -221,9 +221,13 @@ fn router_port(context: &Context<'_>, spec: &Spec, name: &Name) -> RouterPort {
     let topology = &context.graph.topology().topology().metadata.name;
     let mac = port_mac(topology, context.name, spec, name).0;
     let port = &spec.ports[name];
+    // A port without an address of the family sends errors from another port's: the router's identifier
+    // (RFC 1812, 4.3.2.4). Translated packets have a family that the link may not have.
+    let addresses = spec.ports.values().flat_map(|port| &port.addresses);
     let first = |v4: bool| {
         port.addresses
             .iter()
+            .chain(addresses.clone())
             .map(InterfaceAddress::address)
             .find(|address| address.is_ipv4() == v4)
     };

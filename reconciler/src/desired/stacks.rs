@@ -12,9 +12,15 @@ use super::Builder;
 use crate::{
     address::Address,
     cube::driver_for,
-    resource::{Hook, PinPath, Program},
+    resource::{Hook, PinPath, Program, Template},
     wiring::{self, Hop},
 };
+
+/// Slots of a stack's programs: of what follows one, and of its second one.
+struct Slots<'a> {
+    after: &'a dyn Fn(Direction, u32) -> u32,
+    second: &'a dyn Fn(Direction, u32) -> u32,
+}
 
 impl Builder<'_, '_> {
     /// The programs of stacks on ports: one per transparent cube, direction and hook.
@@ -32,7 +38,10 @@ impl Builder<'_, '_> {
                     let chain = wiring::chain_of(self.allocation, cube);
                     for hook in self.hooks(cube) {
                         let map = wiring::cube_chain(cube, *hook);
-                        let after = |direction, position| chain.after(index, direction, position);
+                        let slots = Slots {
+                            after: &|direction, position| chain.after(index, direction, position),
+                            second: &|direction, position| chain.second(index, direction, position),
+                        };
                         let inwards = wiring::own_program(cube, *hook);
                         let outwards = self.hop_out(&endpoint, *hook);
                         let behind = match outwards {
@@ -49,7 +58,7 @@ impl Builder<'_, '_> {
                                 *hook,
                                 direction,
                                 &map,
-                                &after,
+                                &slots,
                                 end,
                                 Some(back),
                             );
@@ -58,7 +67,10 @@ impl Builder<'_, '_> {
                 }
                 Endpoint::Host(interface) if self.present.contains(interface) => {
                     let hook = wiring::hook_of(graph.hook(interface));
-                    let after = InterfaceChain::at;
+                    let slots = Slots {
+                        after: &InterfaceChain::at,
+                        second: &InterfaceChain::second,
+                    };
                     let owner = Address::interface(interface);
                     for hook in BTreeSet::from([hook, Hook::Tc]) {
                         self.slots_map(
@@ -75,7 +87,7 @@ impl Builder<'_, '_> {
                         hook,
                         Direction::Ingress,
                         &map,
-                        &after,
+                        &slots,
                         &inwards,
                         None,
                     );
@@ -86,7 +98,7 @@ impl Builder<'_, '_> {
                         Hook::Tc,
                         Direction::Egress,
                         &map,
-                        &after,
+                        &slots,
                         &Hop::Pass,
                         None,
                     );
@@ -107,7 +119,7 @@ impl Builder<'_, '_> {
         hook: Hook,
         direction: Direction,
         chain: &PinPath,
-        after: &dyn Fn(Direction, u32) -> u32,
+        slots: &Slots<'_>,
         end: &Hop,
         back: Option<(&Hop, u32)>,
     ) {
@@ -131,7 +143,7 @@ impl Builder<'_, '_> {
                 }
                 None => end.clone(),
             };
-            let slot = after(direction, position);
+            let slot = (slots.after)(direction, position);
             let owner = Address::cube(name);
             if let Hop::Program(program, _) = &next {
                 self.slot(&owner, chain.clone(), slot, program.clone());
@@ -162,20 +174,33 @@ impl Builder<'_, '_> {
                 });
                 let port = way.as_ref().map_or(0, |(_, port)| *port);
                 let next = way.as_ref().map(|(next, _)| next);
-                globals.insert("BACK", wiring::back(after(other, position), next, port));
+                globals.insert(
+                    "BACK",
+                    wiring::back((slots.after)(other, position), next, port),
+                );
             }
-            let program = Program {
-                owner,
-                object: driver.object(),
-                hook,
-                part: 0,
-                globals,
-                maps: self.cube_maps(name, std::slice::from_ref(chain)),
-            };
-            self.desired.programs.insert(
-                wiring::stack_program(endpoint, name, direction, hook),
-                program,
-            );
+            let mut parts = 0..1;
+            if driver.has_second(cube) {
+                parts.end = 2;
+                let slot = (slots.second)(direction, position);
+                let second = wiring::stack_part(endpoint, name, direction, hook, 1);
+                self.slot(&owner, chain.clone(), slot, second);
+                globals.insert("PART", Template::plain(slot.to_ne_bytes()));
+            }
+            for part in parts {
+                let program = Program {
+                    owner: owner.clone(),
+                    object: driver.object(),
+                    hook,
+                    part,
+                    globals: globals.clone(),
+                    maps: self.cube_maps(name, std::slice::from_ref(chain)),
+                };
+                self.desired.programs.insert(
+                    wiring::stack_part(endpoint, name, direction, hook, part),
+                    program,
+                );
+            }
         }
     }
 

@@ -109,11 +109,25 @@ pub(crate) fn stack_program(
     direction: Direction,
     hook: Hook,
 ) -> PinPath {
+    stack_part(endpoint, cube, direction, hook, 0)
+}
+
+/// One of the programs that a transparent cube is made of.
+pub(crate) fn stack_part(
+    endpoint: &Endpoint,
+    cube: &Name,
+    direction: Direction,
+    hook: Hook,
+    part: u32,
+) -> PinPath {
     let direction = match direction {
         Direction::Ingress => "ingress",
         Direction::Egress => "egress",
     };
-    let file = format!("program-{cube}-{direction}-{}", hook.name());
+    let file = match part {
+        0 => format!("program-{cube}-{direction}-{}", hook.name()),
+        part => format!("program-{cube}-{direction}-{}-{part}", hook.name()),
+    };
     PinPath::new(&["stacks", &endpoint.to_string(), &file])
 }
 

@@ -27,6 +27,8 @@ pub use layers::*;
 pub struct Packet {
     layers: Vec<Layer>,
     length: Length,
+    /// As an expectation: the IPv4 header may have any identification.
+    any_identification: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -84,9 +86,30 @@ impl Packet {
         }
     }
 
+    /// As an expectation: the identification in the IPv4 header behind the Ethernet header does not matter.
+    pub fn any_identification(self) -> Self {
+        Self {
+            any_identification: true,
+            ..self
+        }
+    }
+
+    /// The same packet, with the identification of another one if that does not matter.
+    fn identified_as(&self, got: &[u8]) -> Self {
+        let mut packet = self.clone();
+        if let (true, Some(Layer::Ipv4(ip)), Some(id)) = (
+            self.any_identification,
+            packet.layers.get_mut(1),
+            got.get(ETHERNET_LENGTH + 4..ETHERNET_LENGTH + 6),
+        ) {
+            ip.id = u16::from_be_bytes([id[0], id[1]]);
+        }
+        packet
+    }
+
     /// Why `got` is not this packet; `None` if it is.
     pub fn compare(&self, got: &[u8]) -> Option<String> {
-        let mut expected = self.bytes();
+        let mut expected = self.identified_as(got).bytes();
         if matches!(self.length, Length::ZerosMayFollow) && expected.len() < got.len() {
             expected.resize(got.len(), 0);
         }
@@ -110,6 +133,7 @@ impl<L: Into<Layer>> Div<L> for Ethernet {
         Packet {
             layers: vec![self.into(), layer.into()],
             length: Length::Natural,
+            any_identification: false,
         }
     }
 }

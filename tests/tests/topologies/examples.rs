@@ -44,6 +44,7 @@ examples! {
     hello "hello" nothing, hello_traffic;
     hello_transparent "hello-transparent" nothing, hello_transparent_traffic;
     nat "nat" nothing, crate::nat::home_and_remote;
+    nat64 "nat64" nothing, crate::nat64::home_and_remote;
     home_gateway "home-gateway" nothing, home_gateway_traffic;
     protected_host "protected-host" uplink, protected_host_traffic;
     quickstart "quickstart" nothing, quickstart_traffic;

@@ -6,6 +6,7 @@ mod flood;
 mod multicast;
 mod multipath;
 mod nat;
+mod nat64;
 mod neighbors;
 mod random_pairs;
 mod router;

@@ -1,6 +1,7 @@
 //! `nat`: network address translation, for both families.
 
 mod check;
+mod families;
 mod masquerade;
 
 use std::net::IpAddr;
@@ -9,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::check::check;
+pub use self::families::Nat64;
 pub use self::masquerade::Masquerade;
 use crate::addr::{Prefix, ip_text};
 use crate::address_range::AddressRange;
@@ -49,6 +51,14 @@ pub struct Spec {
     /// The same for IPv6 in a way that leaves checksums as they are (RFC 6296). Prefixes of 64 bits at most.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nptv6: Vec<PrefixPair>,
+    /// IPv6 hosts that talk to IPv4 hosts (RFC 6146). The cube sits where their packets come in, and where the answers
+    /// do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nat64: Option<Nat64>,
+    /// IPv6 hosts that IPv4 hosts talk to: networks with as many hosts, one of each family. They know the IPv4 hosts by
+    /// the prefix of `nat64`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nat46: Vec<PrefixPair>,
     /// Who may send to an external port that an inside host has (RFC 4787, 5). Default: endpointIndependent.
     #[serde(default, skip_serializing_if = "Filtering::is_default")]
     pub filtering: Filtering,
@@ -174,7 +184,7 @@ impl ForwardProtocol {
     }
 }
 
-/// Two networks of the same length and family.
+/// Two networks with as many hosts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     rename_all = "camelCase",
@@ -195,15 +205,34 @@ pub struct PrefixPair {
 )]
 #[serde(
     rename_all = "camelCase",
-    expecting = "`endpointIndependent` or `addressAndPortDependent`"
+    expecting = "`endpointIndependent`, `addressDependent` or `addressAndPortDependent`"
 )]
 #[schemars(rename = "NatFiltering")]
 pub enum Filtering {
     /// Everybody, as long as the inside host uses it.
     #[default]
     EndpointIndependent,
+    /// Whom the inside host has sent to, from any port.
+    AddressDependent,
     /// Whom the inside host has sent to, from exactly there to exactly there.
     AddressAndPortDependent,
+}
+
+impl Spec {
+    /// Ranges of external addresses that have ports: those of `snat` and `nat64`.
+    pub fn ranges(&self) -> impl Iterator<Item = AddressRange> {
+        let snat = self.snat.iter().map(|entry| entry.to);
+        snat.chain(self.nat64.as_ref().and_then(|nat64| nat64.to))
+    }
+
+    /// The addresses that stand for IPv4 addresses, if packets are translated from one family to the other.
+    #[must_use]
+    pub fn prefix(&self) -> Option<Prefix> {
+        match &self.nat64 {
+            Some(nat64) => Some(nat64.prefix),
+            None => (!self.nat46.is_empty()).then_some(Prefix::WELL_KNOWN_NAT64),
+        }
+    }
 }
 
 impl Filtering {

@@ -408,14 +408,16 @@ fn nat() -> impl Strategy<Value = nat::Spec> {
         any::<bool>().prop_map(nat::Masquerade::Switch),
         vec(prefix(), 1..3).prop_map(nat::Masquerade::Prefixes),
     ];
-    let range = (ip(), 0..3_u8).prop_map(|(first, more)| {
-        let last = match first {
-            IpAddr::V4(ip) => IpAddr::V4(u32::from(ip).saturating_add(more.into()).into()),
-            IpAddr::V6(ip) => IpAddr::V6(u128::from(ip).saturating_add(more.into()).into()),
-        };
-        AddressRange::new(first, last).unwrap()
-    });
-    let snat = (prefix(), range).prop_map(|(source, to)| nat::Snat { source, to });
+    let range = || {
+        (ip(), 0..3_u8).prop_map(|(first, more)| {
+            let last = match first {
+                IpAddr::V4(ip) => IpAddr::V4(u32::from(ip).saturating_add(more.into()).into()),
+                IpAddr::V6(ip) => IpAddr::V6(u128::from(ip).saturating_add(more.into()).into()),
+            };
+            AddressRange::new(first, last).unwrap()
+        })
+    };
+    let snat = (prefix(), range()).prop_map(|(source, to)| nat::Snat { source, to });
     let dnat = (ip(), ip()).prop_map(|(destination, to)| nat::Dnat { destination, to });
     let protocol = prop::sample::select(vec![
         nat::ForwardProtocol::Tcp,
@@ -438,6 +440,7 @@ fn nat() -> impl Strategy<Value = nat::Spec> {
     };
     let filtering = prop::sample::select(vec![
         nat::Filtering::EndpointIndependent,
+        nat::Filtering::AddressDependent,
         nat::Filtering::AddressAndPortDependent,
     ]);
     let timeouts = (seconds(), seconds()).prop_map(|(udp, tcp_established)| nat::Timeouts {
@@ -446,12 +449,15 @@ fn nat() -> impl Strategy<Value = nat::Spec> {
         ..nat::Timeouts::default()
     });
     let rules = (vec(snat, 0..3), vec(dnat, 0..3), vec(forward, 0..3));
-    let prefixes = (vec(pair(), 0..2), vec(pair(), 0..2));
+    let nat64 = (prefix(), vec(prefix(), 0..2), option::of(range()));
+    let nat64 = nat64.prop_map(|(prefix, source, to)| nat::Nat64 { prefix, source, to });
+    let families = (option::of(nat64), vec(pair(), 0..2));
+    let prefixes = (vec(pair(), 0..2), vec(pair(), 0..2), families);
     (masquerade, rules, prefixes, filtering, timeouts, bounded()).prop_map(
         |(
             masquerade,
             (snat, dnat, port_forward),
-            (static_prefixes, nptv6),
+            (static_prefixes, nptv6, (nat64, nat46)),
             filtering,
             timeouts,
             sessions,
@@ -463,6 +469,8 @@ fn nat() -> impl Strategy<Value = nat::Spec> {
                 port_forward,
                 static_prefixes,
                 nptv6,
+                nat64,
+                nat46,
                 filtering,
                 timeouts,
                 sessions,

@@ -6,8 +6,8 @@ use ebpf_abi::{
     chain::Direction,
     flow::{FlowKey, ICMP, ICMPV6, TCP, UDP, has_ports},
     nat::{
-        Forward, ForwardKey, RULE_DNAT, RULE_MASQUERADE, RULE_PORT_FORWARD, RULE_SNAT, SLOT_LIVE,
-        SLOT_STATE, Session, Settings, State,
+        Forward, ForwardKey, RULE_DNAT, RULE_MASQUERADE, RULE_NAT64, RULE_PORT_FORWARD, RULE_SNAT,
+        SLOT_LIVE, SLOT_STATE, Session, Settings, State,
     },
     tcp,
 };
@@ -133,6 +133,10 @@ fn rule(session: &Session, forwards: &Forwards) -> String {
                 _ => "masquerade".to_owned(),
             }
         }
+        RULE_NAT64 => match Prefix::containing(address(egress.source), session.rule_length) {
+            Some(prefix) if prefix.length() > 0 => format!("nat64/source/{prefix}"),
+            _ => "nat64".to_owned(),
+        },
         RULE_DNAT => format!("dnat/{}", address(ingress.destination)),
         RULE_PORT_FORWARD => port_forward(ingress, forwards),
         _ => String::new(),

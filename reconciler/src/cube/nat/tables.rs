@@ -10,13 +10,14 @@ use ebpf_abi::{
     checksum,
     flow::{TCP, UDP},
     nat::{
-        FORWARD_BITS, Forward, ForwardKey, LIST_MASQUERADE, LIST_SNAT, MASQUERADES, POOL_DYNAMIC,
-        PORT_WORDS, Pool, Ports, PrefixKey, PrefixRule, RULE_DNAT, RULE_PORT_FORWARD, SIDE_INSIDE,
-        SIDE_OUTSIDE, SourceKey, SourceRule, masquerade_pool, port_kind, ports_index,
+        FORWARD_BITS, Forward, ForwardKey, LIST_MASQUERADE, LIST_NAT64, LIST_SNAT, MASQUERADES,
+        POOL_DYNAMIC, PORT_WORDS, Pool, Ports, PrefixKey, PrefixRule, RULE_DNAT, RULE_PORT_FORWARD,
+        SIDE_INSIDE, SIDE_IPV4, SIDE_IPV6, SIDE_OUTSIDE, SourceKey, SourceRule, masquerade_pool,
+        port_kind, ports_index,
     },
 };
 use topology_schema::{
-    Cube, Endpoint, InterfaceAddress, PortRange, Prefix,
+    AddressRange, Cube, Endpoint, InterfaceAddress, PortRange, Prefix,
     cube::nat::{ForwardProtocol, Masquerade, PrefixPair, Spec},
 };
 
@@ -79,9 +80,9 @@ pub(super) fn pools(context: &Context<'_>, spec: &Spec) -> BTreeMap<u32, Pool> {
             }
         }
     }
-    for entry in &spec.snat {
-        if let Some(first) = pool_number(context, entry.to) {
-            pools.extend((first..).zip(entry.to.addresses().map(plain)));
+    for range in spec.ranges() {
+        if let Some(first) = pool_number(context, range) {
+            pools.extend((first..).zip(range.addresses().map(plain)));
         }
     }
     pools
@@ -114,7 +115,31 @@ pub(super) fn sources(context: &Context<'_>, spec: &Spec) -> Entries {
         let count = entry.to.count() as u32;
         Some(source(LIST_SNAT, &entry.source, (pool, count)))
     });
-    masqueraded.chain(snat).collect()
+    masqueraded
+        .chain(snat)
+        .chain(nat64(context, spec))
+        .collect()
+}
+
+/// Those who get an address of `nat64`.
+fn nat64(context: &Context<'_>, spec: &Spec) -> Entries {
+    let Some((nat64, range)) = spec
+        .nat64
+        .as_ref()
+        .and_then(|nat64| Some((nat64, nat64.to?)))
+    else {
+        return Entries::new();
+    };
+    let Some(pool) = pool_number(context, range) else {
+        return Entries::new();
+    };
+    let everybody = Prefix::containing(Ipv6Addr::UNSPECIFIED.into(), 0);
+    let everybody = everybody.filter(|_| nat64.source.is_empty());
+    let sources = nat64.source.iter().chain(&everybody);
+    let pool = (pool, range.count() as u32);
+    sources
+        .map(|prefix| source(LIST_NAT64, prefix, pool))
+        .collect()
 }
 
 fn source(list: u32, prefix: &Prefix, (pool, count): (u32, u32)) -> (Vec<u8>, Vec<u8>) {
@@ -254,7 +279,7 @@ pub(super) fn externals(context: &Context<'_>, spec: &Spec) -> Entries {
     }
     let rules = spec.dnat.iter().map(|entry| entry.destination);
     let rules = rules.chain(spec.port_forward.iter().map(|entry| entry.destination));
-    let rules = rules.chain(spec.snat.iter().flat_map(|entry| entry.to.addresses()));
+    let rules = rules.chain(spec.ranges().flat_map(AddressRange::addresses));
     rules
         .filter(|address| !own.contains(address))
         .map(|address| (bytes(&words(address)), bytes(&1u32)))
@@ -263,14 +288,15 @@ pub(super) fn externals(context: &Context<'_>, spec: &Spec) -> Entries {
 
 /// Networks that are translated one to one.
 pub(super) fn prefixes(spec: &Spec) -> Entries {
-    let pairs = spec.static_prefixes.iter().map(|pair| (pair, false));
-    let pairs = pairs.chain(spec.nptv6.iter().map(|pair| (pair, true)));
+    const ONE_FAMILY: (u8, u8) = (SIDE_INSIDE, SIDE_OUTSIDE);
+    let pairs = spec.static_prefixes.iter();
+    let pairs = pairs.map(|pair| (pair, false, ONE_FAMILY));
+    let pairs = pairs.chain(spec.nptv6.iter().map(|pair| (pair, true, ONE_FAMILY)));
+    let both = spec.nat46.iter();
+    let pairs = pairs.chain(both.map(|pair| (pair, false, (SIDE_IPV6, SIDE_IPV4))));
     let mut entries = Entries::new();
-    for (PrefixPair { internal, external }, neutral) in pairs {
-        for (side, from, to) in [
-            (SIDE_INSIDE, internal, external),
-            (SIDE_OUTSIDE, external, internal),
-        ] {
+    for (PrefixPair { internal, external }, neutral, (inside, outside)) in pairs {
+        for (side, from, to) in [(inside, internal, external), (outside, external, internal)] {
             let key = PrefixKey {
                 length: 32 + bits(from),
                 side: side.into(),

@@ -1,6 +1,9 @@
 //! `nat`: what becomes of packets in both directions, with the sessions that they make.
 
 mod errors;
+mod families;
+mod family_errors;
+mod filtering;
 mod forwards;
 mod ports;
 mod prefixes;
@@ -77,7 +80,8 @@ const SETTINGS: Settings = Settings {
     icmp: 60 * SECOND,
     other: 600 * SECOND,
     sessions: 1024,
-    padding: 0,
+    prefix_length: 0,
+    prefix: V6::UNSPECIFIED,
 };
 
 fn words(address: impl Into<IpAddr>) -> V6 {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::{MAX_ADDRESSES, MAX_RULES, Masquerade, PortForward, PrefixPair, Spec};
+use super::families::LENGTHS;
+use super::{MAX_ADDRESSES, MAX_RULES, Masquerade, Nat64, PortForward, PrefixPair, Spec};
 use crate::addr::Prefix;
 use crate::address_range::AddressRange;
 use crate::cube::CubeContext;
@@ -37,6 +38,75 @@ pub(crate) fn check(spec: &Spec, checker: &mut Checker<'_>, cube: &CubeContext<'
         }
     }
     across(spec, checker, cube);
+    if let Some(nat64) = &spec.nat64 {
+        families(nat64, checker, &cube.path.key("nat64"));
+    }
+    nat46(&spec.nat46, checker, &cube.path.key("nat46"));
+    ranges(spec, checker, cube);
+}
+
+/// The settings of `nat64`.
+fn families(nat64: &Nat64, checker: &mut Checker<'_>, path: &Path) {
+    let (prefix, at) = (nat64.prefix, path.key("prefix"));
+    if prefix.address().is_ipv4() || !LENGTHS.contains(&prefix.length()) {
+        let message = format!("{prefix} is no IPv6 network of 32, 40, 48, 56, 64 or 96 bits");
+        let diagnostic = Diagnostic::error("translation-prefix", &at, message);
+        checker.report(diagnostic.help("leave it out for 64:ff9b::/96"));
+    } else if Nat64::has_reserved_bits(prefix) {
+        let message = format!("bits 64 to 71 of {prefix} are not zero");
+        checker.report(Diagnostic::error("translation-prefix", &at, message));
+    }
+    let at = path.key("source");
+    checker.limit("prefixes", nat64.source.len(), MAX_RULES, &at);
+    let sources = nat64.source.iter();
+    duplicates(
+        checker,
+        &at,
+        sources.map(|source| (source.to_string(), "source")),
+    );
+    for (index, source) in nat64.source.iter().enumerate() {
+        if source.address().is_ipv4() {
+            let message = format!("{source} is no IPv6 network");
+            checker.report(Diagnostic::error(
+                "family-mismatch",
+                &at.index(index),
+                message,
+            ));
+        }
+    }
+    if let Some(to) = nat64.to {
+        let at = path.key("to");
+        if !to.first().is_ipv4() {
+            let message = format!("{to} is no IPv4 address");
+            checker.report(Diagnostic::error("family-mismatch", &at, message));
+        }
+        for address in [to.first(), to.last()] {
+            usable(checker, address, &at);
+        }
+    }
+}
+
+fn nat46(pairs: &[PrefixPair], checker: &mut Checker<'_>, path: &Path) {
+    checker.limit("entries", pairs.len(), MAX_RULES, path);
+    let mut sides: [BTreeMap<(bool, IpAddr), (Prefix, Path)>; 2] = Default::default();
+    for (index, pair) in pairs.iter().enumerate() {
+        let path = path.index(index);
+        let (internal, external) = (pair.internal, pair.external);
+        if internal.address().is_ipv4() || !external.address().is_ipv4() {
+            let message = format!("{internal} is no IPv6 network, or {external} no IPv4 network");
+            checker.report(Diagnostic::error("family-mismatch", &path, message));
+        } else if 128 - internal.length() != 32 - external.length() {
+            let message = format!("{internal} and {external} do not have as many hosts");
+            let diagnostic = Diagnostic::error("length-mismatch", &path.key("external"), message);
+            checker.report(diagnostic.help("a /120 goes with a /24, one address with one address"));
+        }
+        for (side, (name, prefix)) in [("internal", internal), ("external", external)]
+            .into_iter()
+            .enumerate()
+        {
+            overlap(checker, &mut sides[side], prefix, path.key(name));
+        }
+    }
 }
 
 fn snat(spec: &Spec, checker: &mut Checker<'_>, cube: &CubeContext<'_>) {
@@ -44,35 +114,41 @@ fn snat(spec: &Spec, checker: &mut Checker<'_>, cube: &CubeContext<'_>) {
     checker.limit("entries", spec.snat.len(), MAX_RULES, &path);
     let sources = spec.snat.iter().map(|entry| entry.source.to_string());
     duplicates(checker, &path, sources.map(|source| (source, "source")));
-    let mut addresses = 0_usize;
     for (index, entry) in spec.snat.iter().enumerate() {
         let path = path.index(index);
-        addresses = addresses.saturating_add(entry.to.count());
         let source = entry.source.address();
         same_family(checker, (source, entry.to.first()), &path.key("to"));
         for address in [entry.to.first(), entry.to.last()] {
             usable(checker, address, &path.key("to"));
         }
     }
-    checker.limit("external addresses", addresses, MAX_ADDRESSES, &path);
-    // An address has one set of ports, so two ranges are the same or apart.
-    let mut ranges: BTreeMap<IpAddr, (usize, AddressRange)> = BTreeMap::new();
-    for (index, entry) in spec.snat.iter().enumerate() {
-        let range = entry.to;
+}
+
+/// External addresses that have ports: an address has one set of them, so two ranges are the same or apart.
+fn ranges(spec: &Spec, checker: &mut Checker<'_>, cube: &CubeContext<'_>) {
+    let snat = cube.path.key("snat");
+    let addresses = spec.ranges().map(AddressRange::count);
+    let addresses = addresses.fold(0, usize::saturating_add);
+    checker.limit("external addresses", addresses, MAX_ADDRESSES, &snat);
+    let mut ranges: BTreeMap<IpAddr, (Path, AddressRange)> = BTreeMap::new();
+    for (index, range) in spec.ranges().enumerate() {
+        let path = if index < spec.snat.len() {
+            snat.index(index).key("to")
+        } else {
+            cube.path.key("nat64").key("to")
+        };
         let other = ranges
             .range(..=range.last())
             .next_back()
-            .filter(|(_, (_, other))| other.last() >= range.first() && *other != range)
-            .map(|(_, (first, other))| (*first, *other));
-        if let Some((first, other)) = other {
-            let message = format!("{range} overlaps {other} of entry {first}");
-            let diagnostic =
-                Diagnostic::error("overlapping-ranges", &path.index(index).key("to"), message);
+            .filter(|(_, (_, other))| other.last() >= range.first() && *other != range);
+        if let Some((_, (first, other))) = other {
+            let message = format!("{range} overlaps {other} at `{first}`");
+            let diagnostic = Diagnostic::error("overlapping-ranges", &path, message);
             checker.report(
                 diagnostic.help("write the same range, or ranges without a common address"),
             );
         } else {
-            ranges.insert(range.first(), (index, range));
+            ranges.insert(range.first(), (path, range));
         }
     }
 }

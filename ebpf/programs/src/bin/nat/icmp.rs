@@ -8,7 +8,7 @@ use ebpf_abi::{
     chain::Direction,
     checksum,
     flow::{DCCP, Flow, FlowKey, ICMP, ICMPV6, LATER, TCP, UDP, UDP_LITE},
-    nat::{FEATURE_PREFIX, keyed},
+    nat::{FEATURE_FAMILIES, FEATURE_PAIRS, FEATURE_PREFIX, Session, keyed},
 };
 use ebpf_programs::{
     Packet, Result, clock,
@@ -16,9 +16,9 @@ use ebpf_programs::{
 };
 
 use crate::{
-    has, prefix, rule, session,
+    has, nat64, prefix, rule, session,
     translate::{self, replaced},
-    work::{Answer, DONE, Work, answer, copy, result},
+    work::{Answer, DONE, OTHER_FAMILY, Work, answer, copy, result},
 };
 
 /// Translates an ICMP error.
@@ -30,8 +30,8 @@ pub fn error<P: Packet>(packet: &P, work: &mut Work, direction: Direction) -> An
 #[inline(always)]
 fn try_error<P: Packet>(packet: &P, work: &mut Work, direction: Direction) -> Result<Answer> {
     result(read(packet, work))?;
-    work.reverse = keyed(work.quoted.key.reversed(), direction);
-    if let Some(session) = session::peek(&work.reverse, clock::now()) {
+    let (direction, session) = session_of_quoted(work, direction);
+    if let Some(session) = session {
         // SAFETY: the kernel keeps the entry while the program runs.
         unsafe {
             copy(
@@ -43,11 +43,36 @@ fn try_error<P: Packet>(packet: &P, work: &mut Work, direction: Direction) -> Re
         // The quoted packet, as it is on this side.
         // SAFETY: both are in the same entry, apart.
         unsafe { copy(&mut work.reverse, &raw const work.quoted.key) };
-        if !has(FEATURE_PREFIX) || !prefix::translate(&mut work.reverse, direction)? {
+        let is_known = has(FEATURE_PAIRS) && nat64::pair_of_quoted(work)?
+            || has(FEATURE_PREFIX) && prefix::translate(&mut work.reverse, direction)?;
+        if !is_known {
             return rule::orphan(packet, work, direction);
         }
     }
+    if has(FEATURE_FAMILIES) && nat64::is_other(&work.quoted, &work.reverse) {
+        return Ok(OTHER_FAMILY);
+    }
     result(translate(packet, work))
+}
+
+/// The session of the packet that is quoted, and the side that the error is on.
+#[inline(always)]
+fn session_of_quoted(work: &mut Work, direction: Direction) -> (Direction, Option<*mut Session>) {
+    let now = clock::now();
+    work.reverse = keyed(work.quoted.key.reversed(), direction);
+    let session = session::peek(&work.reverse, now);
+    if !has(FEATURE_FAMILIES)
+        || session.is_some()
+        || direction == Direction::Ingress
+        || work.flow.family == 6
+    {
+        return (direction, session);
+    }
+    // What a router next to the cube says of an IPv4 packet that was an IPv6 packet goes back where
+    // that came from.
+    work.reverse.padding[0] = Direction::Ingress as u8;
+    let session = session::peek(&work.reverse, now);
+    (Direction::Ingress, session)
 }
 
 /// Reads what is quoted. A function of its own, as in `main`.

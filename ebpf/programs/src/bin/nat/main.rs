@@ -1,11 +1,17 @@
 //! `nat`: network address translation, for both families. What leaves (egress) is inside, what
 //! comes in (ingress) is outside.
+//!
+//! Two programs: the first one knows sessions and rules, and translates within a family. It leaves
+//! packets that become those of the other family to the second one, with what is in `work`.
 
 #![no_std]
 #![no_main]
 
+mod contact;
 mod icmp;
 mod mapping;
+mod nat64;
+mod pool;
 mod ports;
 mod prefix;
 mod rule;
@@ -19,10 +25,11 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 use ebpf_abi::{
+    address::V6,
     chain::Direction,
     counters::DropReason,
     flow::{Flow, ICMPV6},
-    nat::{FEATURE_PREFIX, Session, Settings},
+    nat::{FEATURE_FAMILIES, FEATURE_PAIRS, FEATURE_PREFIX, Session, Settings},
 };
 use ebpf_programs::{
     Packet, Result, clock,
@@ -33,7 +40,7 @@ use ebpf_programs::{
     xdp::Xdp,
 };
 
-use crate::work::{Answer, DONE, PASS, Work, answer, result, work};
+use crate::work::{Answer, DONE, OTHER_FAMILY, PASS, Work, answer, copy, result, work};
 
 #[unsafe(no_mangle)]
 static SETTINGS: Global<Settings> = Global::new(Settings {
@@ -44,7 +51,8 @@ static SETTINGS: Global<Settings> = Global::new(Settings {
     icmp: 0,
     other: 0,
     sessions: 0,
-    padding: 0,
+    prefix_length: 0,
+    prefix: V6::UNSPECIFIED,
 });
 
 #[map(name = "fragments")]
@@ -60,11 +68,31 @@ pub fn on_xdp(context: XdpContext) -> u32 {
     transparent::run::<Nat, _>(Xdp::new(&context)) as u32
 }
 
+#[classifier]
+pub fn on_tc_1(context: TcContext) -> i32 {
+    transparent::run_part::<nat64::OtherFamily, _>(Tc::new(&context))
+}
+
+#[xdp]
+pub fn on_xdp_1(context: XdpContext) -> u32 {
+    transparent::run_part::<nat64::OtherFamily, _>(Xdp::new(&context)) as u32
+}
+
 /// True if the settings ask for something (`FEATURE_*`). A constant to the verifier, which removes
 /// what is behind one that is off.
 #[inline(always)]
 fn has(feature: u64) -> bool {
     SETTINGS.load().features & feature != 0
+}
+
+/// Where the packet comes from: what is for the other family is from inside, wherever it is met.
+#[inline(always)]
+fn side(flow: &Flow, direction: Direction) -> Direction {
+    if has(FEATURE_FAMILIES) && nat64::concerns(flow) {
+        Direction::Egress
+    } else {
+        direction
+    }
 }
 
 struct Nat;
@@ -73,12 +101,20 @@ impl TransparentCube for Nat {
     #[inline(always)]
     fn handle<P: Packet>(packet: &mut P, direction: Direction) -> Result<()> {
         let work = work()?;
-        if result(read(packet, work, direction))? == PASS {
+        if result(read(packet, work))? == PASS {
             return Ok(());
         }
+        let direction = side(&work.flow, direction);
+        work.flow.key.padding[0] = direction as u8;
         if work.flow.is_error() {
-            result(icmp::error(packet, work, direction))?;
+            let done = result(icmp::error(packet, work, direction))?;
+            if has(FEATURE_FAMILIES) && done == OTHER_FAMILY {
+                return Err(transparent::part(packet));
+            }
             return Ok(());
+        }
+        if has(FEATURE_PAIRS) && result(nat64::pair(work, direction))? == OTHER_FAMILY {
+            return Err(transparent::part(packet));
         }
         let now = clock::now();
         if let Some(session) = session::find(packet, work, now) {
@@ -109,6 +145,11 @@ fn translate<P: Packet>(
     session::note(session, work, direction, Size::of(packet), now);
     // SAFETY: the kernel keeps the entry while the program runs.
     let reverse = unsafe { &(*session).keys[direction.other() as usize] };
+    if has(FEATURE_FAMILIES) && nat64::is_other(&work.flow, reverse) {
+        // SAFETY: as above.
+        unsafe { copy(&mut work.reverse, reverse) };
+        return Err(transparent::part(packet));
+    }
     result(translate::rewrite(packet, &work.flow, reverse))?;
     Ok(())
 }
@@ -116,18 +157,17 @@ fn translate<P: Packet>(
 /// Reads the packet's headers. A function of its own, so that the verifier forgets how it came to
 /// what it has read.
 #[inline(never)]
-fn read<P: Packet>(packet: &P, work: &mut Work, direction: Direction) -> Answer {
-    answer(try_read(packet, work, direction))
+fn read<P: Packet>(packet: &P, work: &mut Work) -> Answer {
+    answer(try_read(packet, work))
 }
 
 #[inline(always)]
-fn try_read<P: Packet>(packet: &P, work: &mut Work, direction: Direction) -> Result<Answer> {
+fn try_read<P: Packet>(packet: &P, work: &mut Work) -> Result<Answer> {
     work.flow = flow::read(packet)?;
     if work.flow.family == 0 || stays_on_link(&work.flow) {
         return Ok(PASS);
     }
     flow::follow_fragments(&FRAGMENTS, &mut work.flow)?;
-    work.flow.key.padding[0] = direction as u8;
     Ok(DONE)
 }
 

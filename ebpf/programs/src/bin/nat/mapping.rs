@@ -9,14 +9,16 @@ use ebpf_abi::{
     address::{Be16, V6},
     chain::Direction,
     counters::DropReason,
+    flow::{ICMP, ICMPV6, is_mapped},
     nat::{
-        Mapping, MappingKey, NO_POOL, SIDE_INSIDE, SIDE_OUTSIDE, Session, port_kind, ports_index,
+        FEATURE_FAMILIES, Mapping, MappingKey, NO_POOL, SIDE_INSIDE, SIDE_OUTSIDE, Session,
+        port_kind, ports_index,
     },
 };
 use ebpf_programs::{Result, atomic};
 
 use crate::{
-    ports, session,
+    has, ports, session,
     work::{Answer, DONE, Work, answer},
 };
 
@@ -43,7 +45,7 @@ fn try_obtain(work: &mut Work, now: u64) -> Result<Be16> {
         side: SIDE_INSIDE,
         pool: work.wanted.pool,
     };
-    let protocol = key.protocol;
+    let protocol = external_protocol(key.protocol, work.wanted.address);
     // SAFETY: the value is only read.
     let known = unsafe { MAPPINGS.get(&work.inside) };
     let mut how = BPF_NOEXIST;
@@ -122,7 +124,7 @@ fn put_outside(work: &mut Work, port: u32) -> bool {
     work.outside = outside(
         work.wanted.address,
         Be16::new(port as u16),
-        work.inside.protocol,
+        external_protocol(work.inside.protocol, work.wanted.address),
     );
     MAPPINGS
         .insert(&work.outside, &work.mapping, BPF_NOEXIST.into())
@@ -192,6 +194,16 @@ fn drop_outside(key: &MappingKey, pool: u32) {
     let _gone = MAPPINGS.remove(key);
     if let Some(kind) = port_kind(key.protocol) {
         ports::give_back(ports_index(pool, kind), key.port.get().into());
+    }
+}
+
+/// What a protocol is called outside: ICMP has another number in the other family.
+#[inline(always)]
+pub fn external_protocol(protocol: u8, external: V6) -> u8 {
+    if has(FEATURE_FAMILIES) && protocol == ICMPV6 && is_mapped(external) {
+        ICMP
+    } else {
+        protocol
     }
 }
 

@@ -14,7 +14,7 @@ use ebpf_programs::{Result, lpm::Lpm};
 use crate::work::Work;
 
 #[map(name = "prefixes")]
-static PREFIXES: Lpm<PrefixKey, PrefixRule> = Lpm::with_max_entries(1);
+pub static PREFIXES: Lpm<PrefixKey, PrefixRule> = Lpm::with_max_entries(1);
 
 /// Finds out what the other direction's packets look like on the other side, if a prefix says so.
 /// The key is that of the packet, or the reverse of what an ICMP error quotes.
@@ -44,7 +44,7 @@ pub fn translate(reverse: &mut FlowKey, direction: Direction) -> Result<bool> {
 
 /// An address as the other side knows it.
 #[inline(always)]
-fn other_side(address: V6, rule: &PrefixRule) -> Result<V6> {
+pub fn other_side(address: V6, rule: &PrefixRule) -> Result<V6> {
     let ([a, b, c, d], [e, f, g, h]) = (address.0, rule.address.0);
     let [i, j, k, l] = rule.host.0;
     let translated = V6([a & i | e, b & j | f, c & k | g, d & l | h]);

@@ -1,30 +1,23 @@
 //! The rules: what becomes of the first packet of a flow.
 
-use aya_ebpf::{
-    bindings::{
-        BPF_F_NO_PREALLOC, BPF_FIB_LOOKUP_OUTPUT, BPF_FIB_LOOKUP_SKIP_NEIGH, BPF_FIB_LOOKUP_SRC,
-        bpf_fib_lookup as FibLookup,
-    },
-    helpers::bpf_fib_lookup,
-    macros::map,
-    maps::{Array, HashMap},
-};
+use aya_ebpf::{bindings::BPF_F_NO_PREALLOC, macros::map, maps::HashMap};
 use ebpf_abi::{
-    address::{Be16, V4, V6},
+    address::{Be16, V6},
     chain::Direction,
     counters::DropReason,
-    flow::{DCCP, Flow, FlowKey, ICMP, ICMPV6, SCTP, TCP, UDP, UDP_LITE, mapped, unmapped},
+    flow::{DCCP, Flow, FlowKey, ICMP, ICMPV6, SCTP, TCP, UDP, UDP_LITE, is_mapped},
     nat::{
-        FEATURE_DESTINATION, FEATURE_OPEN, FEATURE_SOURCE, FIRST_POOL, FORWARD_BITS, Forward,
-        ForwardKey, LIST_MASQUERADE, LIST_SNAT, Mapping, NO_POOL, POOL_DYNAMIC, Pool,
-        RULE_MASQUERADE, RULE_SNAT, SourceKey, SourceRule, keyed, masquerade_pool, port_kind,
+        FEATURE_DESTINATION, FEATURE_FAMILIES, FEATURE_KNOWN, FEATURE_OPEN, FEATURE_SOURCE,
+        FORWARD_BITS, Forward, ForwardKey, LIST_MASQUERADE, LIST_NAT64, LIST_SNAT, Mapping,
+        NO_POOL, RULE_MASQUERADE, RULE_NAT64, RULE_SNAT, SourceKey, SourceRule, keyed,
+        masquerade_pool, port_kind,
     },
     tcp::{ACK, FIN, RST, SYN},
 };
 use ebpf_programs::{Packet, Result, clock, lpm::Lpm, transparent};
 
 use crate::{
-    SETTINGS, has, mapping, session,
+    SETTINGS, contact, has, mapping, nat64, pool, session,
     work::{Answer, DONE, PASS, Work, answer, copy, result},
 };
 
@@ -35,10 +28,6 @@ static SOURCES: Lpm<SourceKey, SourceRule> = Lpm::with_max_entries(1);
 /// By external address, protocol and port: to whom inside.
 #[map(name = "forwards")]
 static FORWARDS: Lpm<ForwardKey, Forward> = Lpm::with_max_entries(1);
-
-/// External addresses.
-#[map(name = "pools")]
-static POOLS: Array<Pool> = Array::with_max_entries(FIRST_POOL + 8, 0);
 
 /// External addresses that are nobody's but the NAT's: what comes for them and belongs to nothing
 /// must not pass, or routers would send it back and forth.
@@ -55,6 +44,9 @@ const L2TP: u8 = 115;
 #[inline(never)]
 pub fn begin<P: Packet>(packet: &P, work: &mut Work, direction: Direction, now: u64) -> Answer {
     answer(match direction {
+        Direction::Egress if has(FEATURE_FAMILIES) && nat64::concerns(&work.flow) => {
+            outwards_to_ipv4(work, now)
+        }
         Direction::Egress if has(FEATURE_SOURCE) => outwards(packet, work, now),
         Direction::Egress => Ok(PASS),
         Direction::Ingress => inwards(work, now),
@@ -66,7 +58,7 @@ fn outwards<P: Packet>(packet: &P, work: &mut Work, now: u64) -> Result<Answer> 
     let Some(source) = source(&work.flow) else {
         return Ok(PASS);
     };
-    let external = address(packet, work, source.pool);
+    let external = pool::address(packet, work, source.pool);
     if external == V6::UNSPECIFIED {
         return Err(DropReason::NoExternalAddress);
     }
@@ -76,6 +68,38 @@ fn outwards<P: Packet>(packet: &P, work: &mut Work, now: u64) -> Result<Answer> 
         return Ok(PASS);
     }
     starts?;
+    let remote = work.flow.key.destination;
+    establish(work, &source, external, remote, now)
+}
+
+/// From an IPv6 host to an IPv4 host (RFC 6146, 3.5).
+#[inline(always)]
+fn outwards_to_ipv4(work: &mut Work, now: u64) -> Result<Answer> {
+    let Some(source) = listed(&work.flow, LIST_NAT64) else {
+        return Ok(PASS);
+    };
+    starts(&work.flow)?;
+    // What has no ports or identifier that could be told apart is not translated (3.1).
+    if port_kind(work.flow.key.protocol).is_none() {
+        return Err(DropReason::Unsupported);
+    }
+    let remote = nat64::remote(work.flow.key.destination)?;
+    let external = pool::fixed(source.pool);
+    if external == V6::UNSPECIFIED {
+        return Err(DropReason::NoExternalAddress);
+    }
+    establish(work, &source, external, remote, now)
+}
+
+/// Makes the session of a packet that leaves: whom it is from and for outside.
+#[inline(always)]
+fn establish(
+    work: &mut Work,
+    source: &Source,
+    external: V6,
+    remote: V6,
+    now: u64,
+) -> Result<Answer> {
     let claimed = session::claim(now)?;
     let mut port = work.flow.key.source_port;
     let mut pool = NO_POOL;
@@ -105,8 +129,10 @@ fn outwards<P: Packet>(packet: &P, work: &mut Work, now: u64) -> Result<Answer> 
         );
         let back = &mut (*session).keys[Direction::Ingress as usize];
         *back = keyed(work.flow.key.reversed(), Direction::Ingress);
+        back.source = remote;
         back.destination = external;
         back.destination_port = port;
+        back.protocol = mapping::external_protocol(back.protocol, external);
         // A query's identifier is in both places.
         if is_icmp(&work.flow) {
             back.source_port = port;
@@ -115,7 +141,11 @@ fn outwards<P: Packet>(packet: &P, work: &mut Work, now: u64) -> Result<Answer> 
         (*session).rule = source.rule;
         (*session).rule_length = source.length;
     }
+    let session = claimed.session;
     claimed.publish(work, Direction::Egress, now)?;
+    if has(FEATURE_KNOWN) {
+        contact::note(session, now);
+    }
     Ok(DONE)
 }
 
@@ -124,11 +154,12 @@ fn inwards(work: &mut Work, now: u64) -> Result<Answer> {
     let starts = starts(&work.flow);
     let is_icmp = is_icmp(&work.flow);
     if starts.is_ok()
-        && has(FEATURE_SOURCE)
+        && (has(FEATURE_SOURCE) || has(FEATURE_FAMILIES))
         && has(FEATURE_OPEN)
         && !is_icmp
         && let Some(mapping) = mapping::find(work)
         && is_in_use(mapping, work.flow.key.protocol, now)
+        && (!has(FEATURE_KNOWN) || contact::is_known(&work.flow.key, mapping, now))
     {
         return inwards_mapped(work, mapping, now);
     }
@@ -149,7 +180,12 @@ fn inwards(work: &mut Work, now: u64) -> Result<Answer> {
 #[inline(always)]
 fn is_in_use(mapping: *const Mapping, protocol: u8, now: u64) -> bool {
     // SAFETY: the kernel keeps the entry while the program runs.
-    let seen = unsafe { (*mapping).seen };
+    is_recent(unsafe { (*mapping).seen }, protocol, now)
+}
+
+/// True if what was used then still is.
+#[inline(always)]
+pub fn is_recent(seen: u64, protocol: u8, now: u64) -> bool {
     let settings = SETTINGS.load();
     let timeout = match protocol {
         TCP => settings.tcp_established,
@@ -176,6 +212,9 @@ fn inwards_mapped(work: &mut Work, mapping: *mut Mapping, now: u64) -> Result<An
         let out = &mut (*session).keys[Direction::Egress as usize];
         *out = keyed(work.flow.key.reversed(), Direction::Egress);
         out.source = (*mapping).address;
+        if has(FEATURE_FAMILIES) && !is_mapped(out.source) && is_mapped(out.destination) {
+            out.destination = nat64::embedded(out.destination);
+        }
         out.source_port = (*mapping).port;
         (*session).pool = (*mapping).pool;
         (*session).rule = (*mapping).rule;
@@ -215,8 +254,10 @@ fn inwards_forwarded(work: &mut Work, forward: &Forward, now: u64) -> Result<Ans
 #[inline(always)]
 pub fn orphan<P: Packet>(packet: &P, work: &mut Work, direction: Direction) -> Result<Answer> {
     let is_lost = match direction {
+        // Nobody else has an address with the prefix.
+        Direction::Egress if has(FEATURE_FAMILIES) && nat64::concerns(&work.flow) => true,
         Direction::Egress if has(FEATURE_SOURCE) => match source(&work.flow) {
-            Some(source) => address(packet, work, source.pool) != work.flow.key.source,
+            Some(source) => pool::address(packet, work, source.pool) != work.flow.key.source,
             None => false,
         },
         Direction::Egress => false,
@@ -239,27 +280,40 @@ struct Source {
 /// The rule for a source: `snat` first, of its entries the one with the longest prefix.
 #[inline(always)]
 fn source(flow: &Flow) -> Option<Source> {
-    let mut key = SourceKey {
-        length: 32 + 128,
-        list: LIST_SNAT,
-        address: flow.key.source,
-    };
-    if let Some(rule) = SOURCES.get(&key) {
-        // One external address for all that an inside one sends (RFC 4787, REQ-2).
-        let [a, b, c, d] = flow.key.source.0;
-        let hash = (a ^ b ^ c ^ d).wrapping_mul(0x9e37_79b1) >> 8;
-        let turn = if rule.count > 1 { hash % rule.count } else { 0 };
-        return Some(Source {
-            pool: rule.pool + turn,
-            rule: RULE_SNAT,
-            length: rule.length as u8,
-        });
+    if let Some(source) = listed(flow, LIST_SNAT) {
+        return Some(source);
     }
-    key.list = LIST_MASQUERADE;
-    let rule = SOURCES.get(&key)?;
+    let rule = SOURCES.get(&SourceKey {
+        length: 32 + 128,
+        list: LIST_MASQUERADE,
+        address: flow.key.source,
+    })?;
     Some(Source {
         pool: masquerade_pool(transparent::attachment(), flow.family),
         rule: RULE_MASQUERADE,
+        length: rule.length as u8,
+    })
+}
+
+/// The rule for a source in a list of those that have external addresses of their own.
+#[inline(always)]
+fn listed(flow: &Flow, list: u32) -> Option<Source> {
+    let rule = SOURCES.get(&SourceKey {
+        length: 32 + 128,
+        list,
+        address: flow.key.source,
+    })?;
+    // One external address for all that an inside one sends (RFC 4787, REQ-2).
+    let [a, b, c, d] = flow.key.source.0;
+    let hash = (a ^ b ^ c ^ d).wrapping_mul(0x9e37_79b1) >> 8;
+    let turn = if rule.count > 1 { hash % rule.count } else { 0 };
+    Some(Source {
+        pool: rule.pool + turn,
+        rule: if list == LIST_NAT64 {
+            RULE_NAT64
+        } else {
+            RULE_SNAT
+        },
         length: rule.length as u8,
     })
 }
@@ -283,66 +337,6 @@ fn forward(key: &FlowKey) -> Option<&'static Forward> {
     }
     search.protocol = Be16::new(0);
     FORWARDS.get(&search)
-}
-
-/// The address of a pool; unspecified if it has none.
-#[inline(always)]
-pub fn address<P: Packet>(packet: &P, work: &mut Work, pool: u32) -> V6 {
-    let Some(pool) = POOLS.get(pool) else {
-        return V6::UNSPECIFIED;
-    };
-    if pool.flags & POOL_DYNAMIC != 0 {
-        return preferred_source(packet, work);
-    }
-    pool.address
-}
-
-/// The address that the kernel would send from to the packet's destination, so that changes of
-/// the interface's addresses are followed at once (`BPF_FIB_LOOKUP_SRC`, Linux 6.7).
-#[inline(always)]
-fn preferred_source<P: Packet>(packet: &P, work: &mut Work) -> V6 {
-    const HOW: u32 = BPF_FIB_LOOKUP_OUTPUT | BPF_FIB_LOOKUP_SKIP_NEIGH | BPF_FIB_LOOKUP_SRC;
-    const AF_INET: u8 = 2;
-    const AF_INET6: u8 = 10;
-    let Some(tc) = packet.as_tc() else {
-        return V6::UNSPECIFIED;
-    };
-    let (flow, lookup) = (&work.flow, &mut work.lookup);
-    // SAFETY: zeros are valid for these numbers. The kernel reads and writes as many bytes as it
-    // is told.
-    unsafe {
-        clear(lookup);
-        lookup.ifindex = (*tc.skb()).ifindex;
-        if flow.family == 4 {
-            lookup.family = AF_INET;
-            lookup.__bindgen_anon_4.ipv4_dst = unmapped(flow.key.destination).0;
-        } else {
-            lookup.family = AF_INET6;
-            lookup.__bindgen_anon_4.ipv6_dst = flow.key.destination.0;
-        }
-        let result = bpf_fib_lookup(
-            tc.skb().cast(),
-            &raw mut *lookup,
-            size_of::<FibLookup>() as i32,
-            HOW,
-        );
-        match (result, flow.family) {
-            (0, 4) => mapped(V4(lookup.__bindgen_anon_3.ipv4_src)),
-            (0, _) => V6(lookup.__bindgen_anon_3.ipv6_src),
-            _ => V6::UNSPECIFIED,
-        }
-    }
-}
-
-/// Zeros, word by word: the compiler would call a function.
-#[inline(always)]
-fn clear(lookup: &mut FibLookup) {
-    const WORDS: usize = size_of::<FibLookup>() / 8;
-    let words: *mut u64 = (&raw mut *lookup).cast();
-    for word in 0..WORDS {
-        // SAFETY: inside, and aligned as all of the map is.
-        unsafe { words.add(word).write_volatile(0) };
-    }
 }
 
 /// Whether a packet may begin a session.

@@ -14,15 +14,15 @@ use ebpf_abi::{
     counters::DropReason,
     flow::{FlowKey, ICMP, ICMPV6, TCP, UDP},
     nat::{
-        CLAIM_SLOTS, NO_POOL, Place, REFRESH_INTERVAL, SLOT_BUSY, SLOT_FREE, SLOT_LIVE, SLOT_NEXT,
-        SLOT_STATE, SWEEP_INTERVAL, SWEEP_SLOTS, Session, State, TIDY_SLOTS,
+        CLAIM_SLOTS, FEATURE_KNOWN, NO_POOL, Place, REFRESH_INTERVAL, SLOT_BUSY, SLOT_FREE,
+        SLOT_LIVE, SLOT_NEXT, SLOT_STATE, SWEEP_INTERVAL, SWEEP_SLOTS, Session, State, TIDY_SLOTS,
     },
     tcp,
 };
 use ebpf_programs::{Packet, Result, atomic, clock, counters::Size};
 
 use crate::{
-    SETTINGS, mapping, rule,
+    SETTINGS, contact, has, mapping, pool,
     work::{Work, work},
 };
 
@@ -104,7 +104,7 @@ fn is_elsewhere<P: Packet>(packet: &P, work: &mut Work, session: *const Session,
             return false;
         }
         let external = (*session).keys[Direction::Ingress as usize].destination;
-        rule::address(packet, work, (*session).pool) != external
+        pool::address(packet, work, (*session).pool) != external
     }
 }
 
@@ -139,6 +139,9 @@ pub fn note(session: *mut Session, work: &mut Work, direction: Direction, size: 
             (*session).seen = now;
             if is_out && has_mapping {
                 mapping::refresh(session, work, now);
+                if has(FEATURE_KNOWN) {
+                    contact::note(session, now);
+                }
             }
         }
     }

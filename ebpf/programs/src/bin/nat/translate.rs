@@ -123,9 +123,22 @@ pub fn update<P: Packet>(
     addresses: u64,
     data: u64,
 ) -> Result<()> {
+    let (is_udp, is_v6) = (flow.key.protocol == UDP, flow.family == 6);
+    update_checksum(packet, (is_udp, is_v6), at, addresses, data)
+}
+
+/// The same, of a packet whose headers are others by now.
+#[inline(always)]
+pub fn update_checksum<P: Packet>(
+    packet: &P,
+    (is_udp, is_v6): (bool, bool),
+    at: usize,
+    addresses: u64,
+    data: u64,
+) -> Result<()> {
     // In UDP over IPv4 zero means that there is none (RFC 768), and what sums to zero is sent as
     // ones.
-    let may_be_none = flow.key.protocol == UDP;
+    let may_be_none = is_udp;
     if let Some(tc) = packet.as_tc() {
         let mangled = if may_be_none {
             u64::from(BPF_F_MARK_MANGLED_0)
@@ -138,7 +151,6 @@ pub fn update<P: Packet>(
         unsafe {
             if addresses != 0 {
                 let difference = fold_32(addresses);
-                let is_v6 = flow.family == 6;
                 // Before Linux 6.16 there is no such flag, and the kernel sums again.
                 if !is_v6 || bpf_l4_csum_replace(skb, at, 0, difference, pseudo | BPF_F_IPV6) != 0 {
                     bpf_l4_csum_replace(skb, at, 0, difference, pseudo);

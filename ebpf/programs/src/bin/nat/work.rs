@@ -48,6 +48,8 @@ pub type Answer = i64;
 pub const PASS: Answer = 0;
 /// The packet belongs to a session now, or has been translated.
 pub const DONE: Answer = 1;
+/// The packet is to become one of the other family: `reverse` says which.
+pub const OTHER_FAMILY: Answer = 2;
 
 /// A reason to drop the packet, as an answer.
 #[inline(always)]
@@ -67,9 +69,11 @@ pub fn result(answer: Answer) -> Result<Answer> {
     const NO_ADDRESS: Answer = -1 - (DropReason::NoExternalAddress as i64);
     const UNSUPPORTED: Answer = -1 - (DropReason::Unsupported as i64);
     const FRAGMENT: Answer = -1 - (DropReason::FragmentUnknown as i64);
+    const NOT_FORWARDED: Answer = -1 - (DropReason::NotForwarded as i64);
     const NO_MEMORY: Answer = -1 - (DropReason::NoMemory as i64);
     match answer {
-        PASS | DONE => Ok(answer),
+        PASS | DONE | OTHER_FAMILY => Ok(answer),
+        NOT_FORWARDED => Err(DropReason::NotForwarded),
         NO_SESSION => Err(DropReason::NoSession),
         PORTS => Err(DropReason::PortsExhausted),
         SESSIONS => Err(DropReason::SessionsExhausted),

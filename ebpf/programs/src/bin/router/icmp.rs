@@ -76,7 +76,7 @@ pub fn report_v4<P: Packet>(
         source: input.port.address_v4,
         destination: offending.source,
     };
-    ip.checksum = checksum::finish(crate::ipv4::header_sum(&ip));
+    ip.checksum = checksum::finish(ip.sum());
     packet.store(0, ethernet(input, ETHERTYPE_IPV4))?;
     packet.store(ETHERNET_LENGTH, ip)?;
     packet.store(

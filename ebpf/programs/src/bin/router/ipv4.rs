@@ -216,7 +216,7 @@ pub fn check<P: Packet>(packet: &P, input: &Input, ip: &Ipv4, options: u64) -> R
     {
         return Err(DropReason::Malformed);
     }
-    let sum = checksum::add16(header_sum(ip), ip.checksum);
+    let sum = checksum::add16(ip.sum(), ip.checksum);
     if checksum::fold(sum + options) != 0xffff {
         return Err(DropReason::Malformed);
     }
@@ -242,17 +242,6 @@ pub fn options_sum<P: Packet>(packet: &P, ip: &Ipv4) -> Result<u64> {
         option += 4;
     }
     Ok(sum)
-}
-
-/// The sum over a header without options, its checksum as zero.
-#[inline(always)]
-pub fn header_sum(ip: &Ipv4) -> u64 {
-    let sum = checksum::add16(0, pair(ip.version_ihl, ip.tos));
-    let sum = checksum::add16(sum, ip.total_length);
-    let sum = checksum::add16(sum, ip.id);
-    let sum = checksum::add16(sum, ip.fragment);
-    let sum = checksum::add16(sum, pair(ip.ttl, ip.protocol));
-    checksum::add_v4(checksum::add_v4(sum, ip.source), ip.destination)
 }
 
 /// Two header bytes as the word they are in.
