@@ -66,6 +66,14 @@ impl Mac {
         [a, b, c, d, e, f]
     }
 
+    /// A station that nobody is, to stand for the port that has this address: the same one with the other value of the
+    /// bit "locally administered" (IEEE 802, 8.4).
+    #[inline(always)]
+    pub const fn alter_ego(self) -> Self {
+        let [first, second, third] = self.0;
+        Self([first ^ u16::from_ne_bytes([2, 0]), second, third])
+    }
+
     /// True for broadcast and multicast addresses (IEEE 802.3, 3.2.3 b).
     #[inline(always)]
     pub const fn is_group(self) -> bool {

@@ -89,9 +89,15 @@ impl CubeChain {
         2 * self.capacity * MAX_STACK + self.after(port, direction, position)
     }
 
+    /// The program for incoming packets of the transparent cube at `position` of a stack, for what turns round
+    /// there as it leaves.
+    pub const fn turn(self, port: u32, position: u32) -> u32 {
+        2 * self.capacity * (1 + 2 * MAX_STACK) + port * MAX_STACK + position
+    }
+
     /// The cube's own program, past all stacks.
     pub const fn own(self) -> u32 {
-        2 * self.capacity * (1 + 2 * MAX_STACK)
+        self.capacity * (2 + 5 * MAX_STACK)
     }
 
     /// The cube's program number `part`, below [`PARTS`]. Number 0 is its own.
@@ -145,6 +151,9 @@ mod tests {
             for port in 0..chain.capacity {
                 assert!(seen.insert(chain.out(port)));
                 assert!(seen.insert(chain.inlet(port)));
+                for position in 0..MAX_STACK {
+                    assert!(seen.insert(chain.turn(port, position)));
+                }
                 for direction in [Direction::Ingress, Direction::Egress] {
                     for position in 0..MAX_STACK {
                         assert!(seen.insert(chain.after(port, direction, position)));

@@ -216,6 +216,13 @@ pub struct Contact {
 }
 assert_size!(Contact, 32);
 
+/// Bit of a value of `externals`: nobody but the NAT has the address. What comes for it and belongs to nothing must not
+/// pass, or routers would send it back and forth.
+pub const EXTERNAL_ONLY: u32 = 1 << 0;
+/// Bit of a value of `externals`: what leaves for the address turns round, as it is for the inside or for the router
+/// (RFC 4787, 6).
+pub const EXTERNAL_TURNS: u32 = 1 << 1;
+
 /// Kinds of ports that an address has.
 pub const PORT_KINDS: u32 = 3;
 

@@ -49,6 +49,9 @@ assert_size!(RouterPort, 48);
 pub const ROUTER_PORT_PROXY_ARP: u32 = 1 << 0;
 /// The port answers neighbour solicitations for addresses behind other ports (RFC 4861, 7.2.8).
 pub const ROUTER_PORT_PROXY_ND: u32 = 1 << 1;
+/// Packets for the port's addresses that came in elsewhere leave through it: what is in its stack knows more
+/// about them, and sends them back in.
+pub const ROUTER_PORT_TURNS: u32 = 1 << 2;
 
 /// Key of the table `routes_v4`.
 #[repr(C)]

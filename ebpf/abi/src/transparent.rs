@@ -21,6 +21,20 @@ pub struct Attachment {
 }
 assert_size!(Attachment, 24);
 
+/// Read-only global of a transparent program (`TURN`) for packets that leave: where those turn round that are for
+/// the side they came from.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Turn {
+    /// 1 if they do.
+    pub on: u32,
+    /// Slot of the cube's program for packets that come in there.
+    pub slot: u32,
+    /// The port at which they enter the standard cube again.
+    pub port: u32,
+}
+assert_size!(Turn, 12);
+
 /// Index into `counters` of an attachment's direction.
 pub const fn counter_index(attachment: u32, direction: crate::chain::Direction) -> u32 {
     attachment * 2 + direction as u32

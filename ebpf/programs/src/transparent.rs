@@ -5,10 +5,10 @@ use ebpf_abi::{
     chain::Direction,
     counters::DropReason,
     port::{HOP_INTERFACE, HOP_PASS, HOP_PEER, HOP_PROGRAM},
-    transparent::Attachment,
+    transparent::{Attachment, Turn},
 };
 
-use crate::{Packet, Result, counters};
+use crate::{Packet, Result, counters, wire::Ethernet};
 
 #[unsafe(no_mangle)]
 static ATTACHMENT: Global<Attachment> = Global::new(Attachment {
@@ -39,10 +39,24 @@ static BACK: Global<Attachment> = Global::new(Attachment {
 #[unsafe(no_mangle)]
 static PART: Global<u32> = Global::new(0);
 
+/// Where packets turn round.
+#[unsafe(no_mangle)]
+static TURN: Global<Turn> = Global::new(Turn {
+    on: 0,
+    slot: 0,
+    port: 0,
+});
+
 /// A transparent cube. A type rather than a function, so that it can be inlined for each hook.
 pub trait TransparentCube {
     /// Looks at a packet: `Ok` lets it pass.
     fn handle<P: Packet>(packet: &mut P, direction: Direction) -> Result<()>;
+
+    /// True if a packet that leaves and is let pass is for the side it came from. Asked where packets can turn round.
+    #[inline(always)]
+    fn turns<P: Packet>(_packet: &P) -> bool {
+        false
+    }
 
     /// What becomes of a packet that is not let pass, and was counted: it is freed, or turned into
     /// an answer that goes [`back`].
@@ -98,6 +112,7 @@ fn handle<C: TransparentCube, P: Packet>(
 ) -> i32 {
     let size = counters::Size::of(packet);
     let verdict = match C::handle(packet, direction) {
+        Ok(()) if TURN.load().on != 0 && turns::<C, P>(packet) => turn_round(packet, attachment),
         Ok(()) => pass_on(packet, attachment),
         Err(reason) => Err(reason),
     };
@@ -128,6 +143,37 @@ pub fn back<P: Packet>(packet: &mut P) -> i32 {
         HOP_PASS => packet.turn_round(attachment.direction == Direction::Egress as u32),
         _ => P::DROP,
     }
+}
+
+/// True if a packet is for the side it came from, or for the port itself.
+#[inline(always)]
+fn turns<C: TransparentCube, P: Packet>(packet: &P) -> bool {
+    let is_to_itself = packet
+        .load::<Ethernet>(0)
+        .is_ok_and(|ethernet| ethernet.destination == ethernet.source.alter_ego());
+    is_to_itself || C::turns(packet)
+}
+
+/// Lets a packet that leaves come in again, as one from outside for the port that sends it. Its station stands for the
+/// port, so that answers come back as well.
+#[inline(always)]
+fn turn_round<P: Packet>(packet: &mut P, attachment: &Attachment) -> Result<i32> {
+    let ethernet = packet.load::<Ethernet>(0)?;
+    packet.store(
+        0,
+        Ethernet {
+            destination: ethernet.source,
+            source: ethernet.source.alter_ego(),
+            ..ethernet
+        },
+    )?;
+    let turn = TURN.load();
+    let size = counters::Size::of(packet);
+    counters::sent(size, attachment.counter);
+    packet.set_port(turn.port);
+    packet.jump(turn.slot);
+    counters::not_sent(size, attachment.counter);
+    Err(DropReason::ChainBroken)
 }
 
 #[inline(always)]

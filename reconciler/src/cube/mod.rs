@@ -47,6 +47,12 @@ pub trait CubeDriver: Sync {
         false
     }
 
+    /// True if what leaves through a transparent cube with these settings may turn round there: its programs
+    /// for packets that leave are told where, as the global `TURN`.
+    fn turns(&self, _cube: &Cube) -> bool {
+        false
+    }
+
     /// The tables and read-only globals that a cube's settings come to. Pure.
     fn lower(&self, context: &Context<'_>) -> Lowered;
 

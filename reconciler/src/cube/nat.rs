@@ -45,6 +45,10 @@ impl CubeDriver for Driver {
         matches!(cube, Cube::Nat(spec) if spec.prefix().is_some())
     }
 
+    fn turns(&self, cube: &Cube) -> bool {
+        matches!(cube, Cube::Nat(spec) if features(spec) & (FEATURE_SOURCE | FEATURE_DESTINATION | FEATURE_PREFIX) != 0)
+    }
+
     fn lower(&self, context: &Context<'_>) -> Lowered {
         let Cube::Nat(spec) = context.cube else {
             return Lowered::default();
@@ -170,9 +174,8 @@ fn hash(name: &'static str, sizes: (usize, usize), entries: BTreeMap<Vec<u8>, Ve
     Table::config(name, MapKind::Hash, room_for(entries.len()), sizes, entries)
 }
 
-fn settings(spec: &Spec, sessions: u32) -> Settings {
-    let nanoseconds = |seconds: Seconds| u64::from(seconds.get()) * 1_000_000_000;
-    let timeouts = &spec.timeouts;
+/// What the settings ask for.
+fn features(spec: &Spec) -> u64 {
     let features = [
         (
             FEATURE_SOURCE,
@@ -194,12 +197,17 @@ fn settings(spec: &Spec, sessions: u32) -> Settings {
         (FEATURE_FAMILIES, spec.prefix().is_some()),
         (FEATURE_PAIRS, !spec.nat46.is_empty()),
     ];
-    let prefix = spec.prefix();
+    features
+        .into_iter()
+        .filter_map(|(feature, on)| on.then_some(feature))
+        .sum()
+}
+
+fn settings(spec: &Spec, sessions: u32) -> Settings {
+    let nanoseconds = |seconds: Seconds| u64::from(seconds.get()) * 1_000_000_000;
+    let (timeouts, prefix) = (&spec.timeouts, spec.prefix());
     Settings {
-        features: features
-            .into_iter()
-            .filter_map(|(feature, on)| on.then_some(feature))
-            .sum(),
+        features: features(spec),
         tcp_established: nanoseconds(timeouts.tcp_established),
         tcp_transitory: nanoseconds(timeouts.tcp_transitory),
         udp: nanoseconds(timeouts.udp),

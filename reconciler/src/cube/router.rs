@@ -16,18 +16,23 @@ use ebpf_abi::{
     address::{Mac, V4, V6},
     router::{
         Advertisement, IcmpBudget, NEIGHBORS, Neighbor, NeighborKey, PART_FRAGMENT, PART_LINK,
-        Pieces, ROUTER_PORT_PROXY_ARP, ROUTER_PORT_PROXY_ND, RouterPort, Settings, StaticNeighbor,
-        WAITING_BYTES,
+        Pieces, ROUTER_PORT_PROXY_ARP, ROUTER_PORT_PROXY_ND, ROUTER_PORT_TURNS, RouterPort,
+        Settings, StaticNeighbor, WAITING_BYTES,
     },
 };
 use serde_json::Value;
-use topology_schema::{Cube, InterfaceAddress, MacAddr, Name, cube::router::Spec};
+use topology_schema::{
+    Cube, Endpoint, InterfaceAddress, MacAddr, Name,
+    cube::router::{Port, Spec},
+};
 
 use self::{
     neighbors::{neighbor_address, neighbors},
     routes::destination,
 };
-use super::{Context, CubeDriver, Lowered, Table, Tables, default_mac, index, room_for};
+use super::{
+    Context, CubeDriver, Lowered, Table, Tables, default_mac, driver_for, index, room_for,
+};
 use crate::{
     resource::{Hook, MapKind, Template},
     wiring::chain_of,
@@ -246,6 +251,7 @@ fn router_port(context: &Context<'_>, spec: &Spec, name: &Name) -> RouterPort {
         },
         link_local: V6::new(link_local(mac)),
         flags: [
+            (turns(context, name, port), ROUTER_PORT_TURNS),
             (port.proxy_arp, ROUTER_PORT_PROXY_ARP),
             (port.proxy_nd, ROUTER_PORT_PROXY_ND),
         ]
@@ -253,6 +259,20 @@ fn router_port(context: &Context<'_>, spec: &Spec, name: &Name) -> RouterPort {
         .filter_map(|(on, flag)| on.then_some(flag))
         .sum(),
     }
+}
+
+/// True if packets for the port's addresses must leave through its stack.
+fn turns(context: &Context<'_>, name: &Name, port: &Port) -> bool {
+    let endpoint = Endpoint::Port {
+        cube: context.name.clone(),
+        port: name.clone(),
+    };
+    let mut cubes = port.through.iter();
+    context.graph.peer(&endpoint).is_some()
+        && cubes.any(|name| {
+            let cube = context.graph.cube(name);
+            cube.is_some_and(|cube| driver_for(cube.kind()).turns(cube))
+        })
 }
 
 /// The modified EUI-64 address (RFC 4291, 2.5.6 and appendix A).

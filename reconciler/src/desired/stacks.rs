@@ -18,6 +18,8 @@ use crate::{
 
 /// Slots of a stack's programs: of what follows one, and of its second one.
 struct Slots<'a> {
+    /// Of its program for packets that come in, for what turns round; `None` where nothing does.
+    turn: Option<(&'a dyn Fn(u32) -> u32, u32)>,
     after: &'a dyn Fn(Direction, u32) -> u32,
     second: &'a dyn Fn(Direction, u32) -> u32,
 }
@@ -38,7 +40,11 @@ impl Builder<'_, '_> {
                     let chain = wiring::chain_of(self.allocation, cube);
                     for hook in self.hooks(cube) {
                         let map = wiring::cube_chain(cube, *hook);
+                        let routes = self.graph.cube(cube);
+                        let routes = routes.is_some_and(|cube| driver_for(cube.kind()).routes());
+                        let turn = |position| chain.turn(index, position);
                         let slots = Slots {
+                            turn: routes.then_some((&turn, index)),
                             after: &|direction, position| chain.after(index, direction, position),
                             second: &|direction, position| chain.second(index, direction, position),
                         };
@@ -68,6 +74,7 @@ impl Builder<'_, '_> {
                 Endpoint::Host(interface) if self.present.contains(interface) => {
                     let hook = wiring::hook_of(graph.hook(interface));
                     let slots = Slots {
+                        turn: None,
                         after: &InterfaceChain::at,
                         second: &InterfaceChain::second,
                     };
@@ -178,6 +185,15 @@ impl Builder<'_, '_> {
                     "BACK",
                     wiring::back((slots.after)(other, position), next, port),
                 );
+            }
+            if let Some((turn, port)) = slots.turn
+                && direction == Direction::Egress
+                && driver.turns(cube)
+            {
+                let slot = turn(position);
+                let program = wiring::stack_program(endpoint, name, other, hook);
+                self.slot(&owner, chain.clone(), slot, program);
+                globals.insert("TURN", wiring::turn(slot, port));
             }
             let mut parts = 0..1;
             if driver.has_second(cube) {

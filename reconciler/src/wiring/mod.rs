@@ -6,7 +6,7 @@ use ebpf_abi::{
     chain::{CubeChain, Direction},
     entry::Entry,
     port::{self, HOP_INTERFACE, HOP_PASS, HOP_PEER, HOP_PROGRAM},
-    transparent::Attachment,
+    transparent::{Attachment, Turn},
 };
 use topology_schema::{
     Endpoint, Hook as InterfaceHook, InterfaceName, Name, NamespaceInterface, Topology,
@@ -226,6 +226,11 @@ pub(crate) fn attachment(direction: Direction, counter: u32, slot: u32, next: &H
         bytes: bytemuck::bytes_of(&constants).to_vec(),
         ifindexes: interface.into_iter().map(|name| (offset, name)).collect(),
     }
+}
+
+/// The constants of where packets turn round.
+pub(crate) fn turn(slot: u32, port: u32) -> Template {
+    Template::plain(bytemuck::bytes_of(&Turn { on: 1, slot, port }))
 }
 
 /// The constants of the way back of a transparent program: what follows the cube in the other

@@ -3,6 +3,7 @@
 mod examples;
 mod firewall;
 mod flood;
+mod hairpin;
 mod multicast;
 mod multipath;
 mod nat;

@@ -10,10 +10,10 @@ use ebpf_abi::{
     checksum,
     flow::{TCP, UDP},
     nat::{
-        FORWARD_BITS, Forward, ForwardKey, LIST_MASQUERADE, LIST_NAT64, LIST_SNAT, MASQUERADES,
-        POOL_DYNAMIC, PORT_WORDS, Pool, Ports, PrefixKey, PrefixRule, RULE_DNAT, RULE_PORT_FORWARD,
-        SIDE_INSIDE, SIDE_IPV4, SIDE_IPV6, SIDE_OUTSIDE, SourceKey, SourceRule, masquerade_pool,
-        port_kind, ports_index,
+        EXTERNAL_ONLY, EXTERNAL_TURNS, FORWARD_BITS, Forward, ForwardKey, LIST_MASQUERADE,
+        LIST_NAT64, LIST_SNAT, MASQUERADES, POOL_DYNAMIC, PORT_WORDS, Pool, Ports, PrefixKey,
+        PrefixRule, RULE_DNAT, RULE_PORT_FORWARD, SIDE_INSIDE, SIDE_IPV4, SIDE_IPV6, SIDE_OUTSIDE,
+        SourceKey, SourceRule, masquerade_pool, port_kind, ports_index,
     },
 };
 use topology_schema::{
@@ -267,22 +267,26 @@ pub(super) fn reserved(spec: &Spec, pools: &BTreeMap<u32, Pool>) -> Entries {
         .collect()
 }
 
-/// External addresses that nobody else has: those of rules, without the port's own.
+/// External addresses: those of rules, and those of ports that the cube sits on.
 pub(super) fn externals(context: &Context<'_>, spec: &Spec) -> Entries {
-    let mut own = Own::new();
-    for (_, addresses) in attachments(context) {
-        match addresses {
-            Some(addresses) => own.extend(addresses),
-            // Any of them may be the host's.
-            None => return Entries::new(),
-        }
-    }
+    let attachments = attachments(context);
+    // On an interface of the host any of them may be the host's.
+    let is_on_host = attachments.iter().any(|(_, addresses)| addresses.is_none());
+    let own = attachments
+        .into_iter()
+        .filter_map(|(_, addresses)| addresses);
+    let own: Own = own.flatten().collect();
     let rules = spec.dnat.iter().map(|entry| entry.destination);
     let rules = rules.chain(spec.port_forward.iter().map(|entry| entry.destination));
     let rules = rules.chain(spec.ranges().flat_map(AddressRange::addresses));
+    let rules: Own = rules.collect();
     rules
-        .filter(|address| !own.contains(address))
-        .map(|address| (bytes(&words(address)), bytes(&1u32)))
+        .union(&own)
+        .map(|address| {
+            let is_own = is_on_host || own.contains(address);
+            let only = if is_own { 0 } else { EXTERNAL_ONLY };
+            (bytes(&words(*address)), bytes(&(EXTERNAL_TURNS | only)))
+        })
         .collect()
 }
 

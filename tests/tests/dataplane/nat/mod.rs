@@ -252,3 +252,54 @@ fn used(cube: &Cube, pool: u32, kind: u32) -> u32 {
         .expect("the array is as long");
     bytes_of(&ports).iter().map(|byte| byte.count_ones()).sum()
 }
+
+/// Instructions that the verifier walks for each direction: what is off is not walked.
+#[test]
+fn the_verifier_does_not_walk_what_is_off() {
+    use ebpf_abi::nat::{FEATURE_FAMILIES, FEATURE_KNOWN, FEATURE_PAIRS};
+    use integration_tests::{private_net, require, test_run::Hook};
+    if !require::root() {
+        return;
+    }
+    private_net::run(|_| {
+        let kind = integration_tests::cube::Kind::parse("nat");
+        let walked = |features, hook, direction| {
+            let settings = Settings {
+                features,
+                prefix_length: 96,
+                ..SETTINGS
+            };
+            let globals = [
+                ("SETTINGS".to_owned(), bytes_of(&settings).to_vec()),
+                (
+                    "ATTACHMENT".to_owned(),
+                    bytes_of(&attachment(direction)).to_vec(),
+                ),
+            ];
+            kind.load(hook, &globals.into(), &Default::default())
+                .verified_instructions()
+        };
+        let masquerading = FEATURE_SOURCE | FEATURE_OPEN;
+        let all = masquerading | FEATURE_DESTINATION | FEATURE_PREFIX;
+        let families = FEATURE_FAMILIES | FEATURE_OPEN;
+        for hook in Hook::ALL {
+            for direction in [Direction::Egress, Direction::Ingress] {
+                let walked = |features| walked(features, hook, direction);
+                let figures = [
+                    ("masquerading", walked(masquerading)),
+                    ("all of one family", walked(all)),
+                    ("NAT64", walked(families)),
+                    ("NAT64 and NAT46", walked(families | FEATURE_PAIRS)),
+                    (
+                        "everything",
+                        walked(all | families | FEATURE_PAIRS | FEATURE_KNOWN),
+                    ),
+                ];
+                println!("{hook:?} {direction:?}: {figures:?}");
+                let [(_, least), .., (_, most)] = figures;
+                assert!(least < most, "{figures:?}");
+                assert!(most < 1_000_000, "{figures:?}");
+            }
+        }
+    });
+}

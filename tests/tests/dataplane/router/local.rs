@@ -1,6 +1,6 @@
 //! Packets for the router itself.
 
-use ebpf_abi::{counters::DropReason, port::PORT_VIA_TC};
+use ebpf_abi::{counters::DropReason, port::PORT_VIA_TC, router::ROUTER_PORT_TURNS};
 use integration_tests::{
     packet::{
         Packet, echo, echo_reply, echo_reply_v6, echo_v6, ether, icmp, icmpv6, ipv4, ipv6, payload,
@@ -278,6 +278,45 @@ fn nothing_else() {
                 0,
                 &fragment,
                 dropped(DropReason::Unsupported),
+            ),
+        ])
+        .run();
+}
+
+/// Port 1 has a stack that knows more about its addresses: what came in elsewhere leaves through it, once.
+#[test]
+fn addresses_whose_packets_leave_through_the_port() {
+    fn turning(cube: &Cube) {
+        let mut port: RouterPort = cube.read("router_ports", 1u32).expect("it is there");
+        port.flags |= ROUTER_PORT_TURNS;
+        cube.write("router_ports", 1u32, port);
+    }
+    // A station that nobody is.
+    let mut itself = mac(1);
+    itself[0] ^= 2;
+    let to_v4 = |from, to| ether(from, to) / ipv4(v4(0, 2), v4(1, 1)).ttl(1) / echo(77, 3);
+    let to_v6 = |from, to| ether(from, to) / ipv6(v6(0, 2), v6(1, 1)).hop_limit(1) / echo_v6(77, 3);
+    let answer = ether(mac(1), itself) / ipv4(v4(1, 1), v4(0, 2)).ttl(64) / echo_reply(77, 3);
+    let via_tc = |cube: &Cube| cube.change_port(1, |port| port.flags |= PORT_VIA_TC);
+    table("router", four_ports)
+        .rows([
+            row("it is sent there, and has gone no hop")
+                .with(turning)
+                .send(0, &to_v4(A, mac(0)), sent(1, &to_v4(mac(1), itself)))
+                .send(0, &to_v6(A, mac(0)), sent(1, &to_v6(mac(1), itself))),
+            row("it is the router's when it comes in there")
+                .with(turning)
+                .send(1, &to_v4(itself, mac(1)), sent(1, &answer)),
+            row("by way of TC").with(turning).with(via_tc).send_differs(
+                0,
+                &to_v4(A, mac(0)),
+                sent(1, &to_v4(mac(1), itself)),
+                handed_over(),
+            ),
+            row("other ports keep what is theirs").with(turning).send(
+                0,
+                &ping(v4(0, 1), 9),
+                sent(0, &pong(v4(0, 1), 9)),
             ),
         ])
         .run();

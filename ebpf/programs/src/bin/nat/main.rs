@@ -29,7 +29,7 @@ use ebpf_abi::{
     chain::Direction,
     counters::DropReason,
     flow::{Flow, ICMPV6},
-    nat::{FEATURE_FAMILIES, FEATURE_PAIRS, FEATURE_PREFIX, Session, Settings},
+    nat::{EXTERNAL_TURNS, FEATURE_FAMILIES, FEATURE_PAIRS, FEATURE_PREFIX, Session, Settings},
 };
 use ebpf_programs::{
     Packet, Result, clock,
@@ -131,6 +131,18 @@ impl TransparentCube for Nat {
             Some(session) => translate(packet, work, session, direction, now),
             None => Err(DropReason::NoSession),
         }
+    }
+
+    /// Who uses an external address inside is answered as if it were outside, with an external
+    /// address of its own (RFC 4787, REQ-9). What leaves keeps its destination, so that is as it was read.
+    #[inline(always)]
+    fn turns<P: Packet>(_: &P) -> bool {
+        let Ok(work) = work() else {
+            return false;
+        };
+        let destination = work.flow.key.destination;
+        rule::is_external(destination, EXTERNAL_TURNS)
+            || (has(FEATURE_PREFIX) && prefix::is_external(destination))
     }
 }
 

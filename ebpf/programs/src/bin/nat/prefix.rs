@@ -42,6 +42,17 @@ pub fn translate(reverse: &mut FlowKey, direction: Direction) -> Result<bool> {
     Ok(true)
 }
 
+/// True if an address is one that a prefix has outside.
+#[inline(always)]
+pub fn is_external(address: V6) -> bool {
+    let key = PrefixKey {
+        length: 32 + 128,
+        side: SIDE_OUTSIDE.into(),
+        address,
+    };
+    PREFIXES.get(&key).is_some()
+}
+
 /// An address as the other side knows it.
 #[inline(always)]
 pub fn other_side(address: V6, rule: &PrefixRule) -> Result<V6> {

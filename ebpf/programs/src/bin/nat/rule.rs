@@ -7,9 +7,9 @@ use ebpf_abi::{
     counters::DropReason,
     flow::{DCCP, Flow, FlowKey, ICMP, ICMPV6, SCTP, TCP, UDP, UDP_LITE, is_mapped},
     nat::{
-        FEATURE_DESTINATION, FEATURE_FAMILIES, FEATURE_KNOWN, FEATURE_OPEN, FEATURE_SOURCE,
-        FORWARD_BITS, Forward, ForwardKey, LIST_MASQUERADE, LIST_NAT64, LIST_SNAT, Mapping,
-        NO_POOL, RULE_MASQUERADE, RULE_NAT64, RULE_SNAT, SourceKey, SourceRule, keyed,
+        EXTERNAL_ONLY, FEATURE_DESTINATION, FEATURE_FAMILIES, FEATURE_KNOWN, FEATURE_OPEN,
+        FEATURE_SOURCE, FORWARD_BITS, Forward, ForwardKey, LIST_MASQUERADE, LIST_NAT64, LIST_SNAT,
+        Mapping, NO_POOL, RULE_MASQUERADE, RULE_NAT64, RULE_SNAT, SourceKey, SourceRule, keyed,
         masquerade_pool, port_kind,
     },
     tcp::{ACK, FIN, RST, SYN},
@@ -29,8 +29,7 @@ static SOURCES: Lpm<SourceKey, SourceRule> = Lpm::with_max_entries(1);
 #[map(name = "forwards")]
 static FORWARDS: Lpm<ForwardKey, Forward> = Lpm::with_max_entries(1);
 
-/// External addresses that are nobody's but the NAT's: what comes for them and belongs to nothing
-/// must not pass, or routers would send it back and forth.
+/// External addresses: `EXTERNAL_*` bits.
 #[map(name = "externals")]
 static EXTERNALS: HashMap<V6, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 
@@ -169,11 +168,17 @@ fn inwards(work: &mut Work, now: u64) -> Result<Answer> {
     {
         return inwards_forwarded(work, forward, now);
     }
-    // SAFETY: the value is only read.
-    if unsafe { EXTERNALS.get(&work.flow.key.destination) }.is_some() {
+    if is_external(work.flow.key.destination, EXTERNAL_ONLY) {
         return Err(DropReason::NoSession);
     }
     Ok(PASS)
+}
+
+/// True if a bit is set for an external address.
+#[inline(always)]
+pub fn is_external(address: V6, bit: u32) -> bool {
+    // SAFETY: the value is only read.
+    unsafe { EXTERNALS.get(&address) }.is_some_and(|bits| bits & bit != 0)
 }
 
 /// True if a packet has left through a mapping not too long ago.
@@ -261,8 +266,7 @@ pub fn orphan<P: Packet>(packet: &P, work: &mut Work, direction: Direction) -> R
             None => false,
         },
         Direction::Egress => false,
-        // SAFETY: the value is only read.
-        Direction::Ingress => unsafe { EXTERNALS.get(&work.flow.key.destination) }.is_some(),
+        Direction::Ingress => is_external(work.flow.key.destination, EXTERNAL_ONLY),
     };
     if is_lost {
         return Err(DropReason::NoSession);

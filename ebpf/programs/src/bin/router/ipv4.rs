@@ -25,7 +25,7 @@ use crate::{
     icmp::{self, Error, TTL},
     multipath,
     neighbor::{self, State},
-    part, route_v4, router_port, segment_header, waiting,
+    part, route_v4, router_port, segment_header, turn, turns, waiting,
 };
 
 #[inline(always)]
@@ -95,6 +95,7 @@ fn route<P: Packet>(packet: &mut P, input: &Input, ip: &Ipv4) -> Result<Outcome<
     // One comparison: more are so many ways more for the verifier.
     if !matches!(route.kind, ROUTE_CONNECTED | ROUTE_VIA) {
         return match route.kind {
+            ROUTE_LOCAL if turns(input, route)? => turn(packet, route.port, ETHERTYPE_IPV4),
             ROUTE_LOCAL => deliver(packet, input, ip),
             ROUTE_BROADCAST => Err(DropReason::NotForwarded),
             // Before the time to live is looked at, as where there is no route.

@@ -26,7 +26,7 @@ use crate::{
     icmp::{self, Error, TTL},
     multipath, ndp,
     neighbor::{self, State},
-    part, route_v6, router_port, segment_header, waiting,
+    part, route_v6, router_port, segment_header, turn, turns, waiting,
 };
 
 /// Where the header after the IPv6 header starts.
@@ -125,6 +125,9 @@ fn route<P: Packet>(packet: &mut P, input: &Input, ip: &Ipv6) -> Result<Outcome<
     let Some(route) = route_v6(ip.destination, || multipath::flow_v6(packet)) else {
         return Ok(unreachable(ICMPV6_NO_ROUTE, DropReason::NoRoute));
     };
+    if route.kind == ROUTE_LOCAL && turns(input, route)? {
+        return turn(packet, route.port, ETHERTYPE_IPV6);
+    }
     if route.kind == ROUTE_LOCAL {
         return deliver(packet, input, ip);
     }

@@ -35,8 +35,8 @@ use ebpf_abi::{
     chain::{CubeChain, MIN_PORTS},
     counters::DropReason,
     router::{
-        DYNAMIC_STRIDE, FIB_STRIDE, PART_LINK, ROUTE_GROUP, Route, RouteEntry, RouteKeyV4,
-        RouteKeyV6, RouterPort, Routing, Settings,
+        DYNAMIC_STRIDE, FIB_STRIDE, PART_LINK, ROUTE_GROUP, ROUTER_PORT_TURNS, Route, RouteEntry,
+        RouteKeyV4, RouteKeyV6, RouterPort, Routing, Settings,
     },
 };
 use ebpf_programs::{
@@ -229,6 +229,32 @@ enum Outcome<A> {
     Probe(u32, A, Mac),
     /// Tell the sender.
     Report(icmp::Error),
+}
+
+/// True if a packet for the router leaves through the port that has the address, as the stack there
+/// may know somebody else whom it is for. It comes in again there if not.
+#[inline(always)]
+fn turns(input: &Input, route: &Route) -> Result<bool> {
+    let is_elsewhere = route.port != input.index;
+    Ok(is_elsewhere && router_port(route.port)?.flags & ROUTER_PORT_TURNS != 0)
+}
+
+/// Sends it there, to and from the port itself: it has gone no hop yet.
+#[inline(always)]
+fn turn<P: Packet, A>(packet: &P, output: u32, ethertype: Be16) -> Result<Outcome<A>> {
+    if standard::only_via_tc(packet, output) {
+        return Ok(Outcome::Verdict(Verdict::HAND_OVER));
+    }
+    let mac = router_port(output)?.mac;
+    packet.store(
+        0,
+        Ethernet {
+            destination: mac.alter_ego(),
+            source: mac,
+            ethertype,
+        },
+    )?;
+    Ok(Outcome::Verdict(Verdict::emit(output)))
 }
 
 /// Leaves the packet to another program of the router, as it came.
