@@ -15,9 +15,11 @@ use object::build::elf::{Builder, SectionData};
 
 const TARGET: &str = "bpfel-unknown-none";
 const PROGRAMS: &str = "../ebpf/programs";
+/// Programs that test and measure: built beside the others, and not part of the product.
+const INSTRUMENTS: &str = "../ebpf/programs/instruments";
 
 fn main() {
-    for path in [PROGRAMS, "../ebpf/abi"] {
+    for path in [PROGRAMS, INSTRUMENTS, "../ebpf/abi"] {
         for part in ["src", "Cargo.toml"] {
             println!("cargo::rerun-if-changed={path}/{part}");
         }
@@ -32,7 +34,9 @@ fn main() {
     let toolchain = Toolchain::find();
     let target_dir = out.join("ebpf");
     build(&toolchain, &linker, &target_dir);
-    embed(&target_dir.join(TARGET).join("release"), &out);
+    let objects = target_dir.join(TARGET).join("release");
+    embed(&objects, &out);
+    set_instruments_aside(&objects, &out.join("instruments"));
 }
 
 /// How to compile for the BPF target.
@@ -160,6 +164,7 @@ fn build(toolchain: &Toolchain, linker: &Path, target_dir: &Path) {
         .args([
             "build",
             "--release",
+            "--workspace",
             "--locked",
             "--target",
             TARGET,
@@ -197,18 +202,34 @@ fn build(toolchain: &Toolchain, linker: &Path, target_dir: &Path) {
     }
 }
 
-/// Writes a table of all objects: name and bytes.
-fn embed(objects: &Path, out: &Path) {
-    let mut names: Vec<String> = fs::read_dir(Path::new(PROGRAMS).join("src/bin"))
+/// The programs of a package: cargo makes one of each file or folder in `src/bin`.
+fn programs(package: &str) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(Path::new(package).join("src/bin"))
         .expect("the data planes are there")
         .flatten()
         .filter_map(|entry| Some(entry.path().file_stem()?.to_str()?.to_owned()))
         .collect();
     names.sort();
+    names
+}
+
+/// Where the crates that test and measure find their programs: `DEP_PCN_DATA_PLANES_INSTRUMENTS`.
+fn set_instruments_aside(objects: &Path, folder: &Path) {
+    fs::create_dir_all(folder).expect("OUT_DIR can be written");
+    for name in programs(INSTRUMENTS) {
+        let path = folder.join(&name).with_extension("o");
+        fs::write(&path, without_debug_information(&objects.join(&name)))
+            .expect("OUT_DIR can be written");
+    }
+    println!("cargo::metadata=instruments={}", folder.display());
+}
+
+/// Writes a table of all objects of the product: name and bytes.
+fn embed(objects: &Path, out: &Path) {
     let mut table = String::from(
         "/// Name and bytes of each object.\npub(crate) const OBJECTS: &[(&str, &[u8])] = &[\n",
     );
-    for name in names {
+    for name in programs(PROGRAMS) {
         let path = out.join(&name).with_extension("o");
         fs::write(&path, without_debug_information(&objects.join(&name)))
             .expect("OUT_DIR can be written");

@@ -91,9 +91,14 @@ impl Kind {
     }
 }
 
-/// The one place that knows where object files are.
+include!(concat!(env!("OUT_DIR"), "/instruments.rs"));
+
+/// The one place that knows where object files are: in the product, or beside it.
 fn elf(name: &str) -> &'static [u8] {
-    reconciler::objects::find(name).unwrap_or_else(|| panic!("no object file for {name}"))
+    let beside = || INSTRUMENTS.iter().find(|(object, _)| *object == name);
+    reconciler::objects::find(name)
+        .or_else(|| beside().map(|(_, bytes)| *bytes))
+        .unwrap_or_else(|| panic!("no object file for {name}"))
 }
 
 fn attributes(map: &aya_obj::Map) -> MapAttributes {
@@ -196,14 +201,12 @@ impl Cube {
 
     /// How many instructions the verifier went through.
     pub fn verified_instructions(&self) -> u32 {
-        let program = self.program.as_ref().expect("loaded");
-        let path = format!("/proc/self/fdinfo/{}", program.as_raw_fd());
-        let text = std::fs::read_to_string(path).expect("procfs is mounted");
-        let mut lines = text.lines();
-        let count = lines.find_map(|line| line.strip_prefix("verified_insns:"));
-        count
-            .and_then(|count| count.trim().parse().ok())
-            .expect("Linux 5.17")
+        bpf::verified_instructions(self.program()).expect("Linux 5.17")
+    }
+
+    /// The loaded program.
+    pub fn program(&self) -> BorrowedFd<'_> {
+        self.program.as_ref().expect("loaded").as_fd()
     }
 
     fn map(&self, name: &str) -> &Map {

@@ -10,6 +10,7 @@
 #![deny(missing_docs)]
 
 pub mod address;
+pub mod bench;
 pub mod bridge;
 pub mod chain;
 pub mod checksum;

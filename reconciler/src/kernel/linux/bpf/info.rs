@@ -48,8 +48,10 @@ pub struct ProgramInfo {
     pub id: u32,
     /// Hash over the instructions.
     pub tag: [u8; 8],
-    jited_prog_len: u32,
-    xlated_prog_len: u32,
+    /// Bytes of machine code.
+    pub jited_prog_len: u32,
+    /// Bytes of instructions as the verifier left them; an instruction has eight.
+    pub xlated_prog_len: u32,
     jited_prog_insns: u64,
     xlated_prog_insns: u64,
     load_time: u64,
@@ -122,6 +124,32 @@ pub fn maps_of(program: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
     unsafe { ask(program, &mut info) }?;
     ids.truncate(info.nr_map_ids as usize);
     Ok(ids)
+}
+
+/// The instructions of a program as the verifier left them: without what cannot be reached, and with what it put in the
+/// place of helpers. A reference to a map has its id.
+pub fn instructions_of(program: BorrowedFd<'_>) -> io::Result<Vec<[u8; 8]>> {
+    let length = info::<ProgramInfo>(program)?.xlated_prog_len;
+    let mut instructions = vec![[0u8; 8]; length as usize / 8];
+    let mut info = ProgramInfo {
+        xlated_prog_len: length,
+        xlated_prog_insns: instructions.as_mut_ptr() as u64,
+        ..ProgramInfo::zeroed()
+    };
+    // SAFETY: the kernel writes at most `xlated_prog_len` bytes, for which there is room until the end of this function.
+    unsafe { ask(program, &mut info) }?;
+    instructions.truncate(info.xlated_prog_len as usize / 8);
+    Ok(instructions)
+}
+
+/// How many instructions the verifier went through (Linux 5.17).
+pub fn verified_instructions(program: BorrowedFd<'_>) -> io::Result<u32> {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd()))?;
+    let mut lines = text.lines();
+    let count = lines.find_map(|line| line.strip_prefix("verified_insns:"));
+    count
+        .and_then(|count| count.trim().parse().ok())
+        .ok_or_else(|| io::Error::other("no `verified_insns` in fdinfo"))
 }
 
 /// Kinds of object with ids.

@@ -9,6 +9,7 @@ mod info;
 mod link;
 mod map;
 mod program;
+mod run;
 
 use std::{
     ffi::{CString, OsStr},
@@ -23,13 +24,17 @@ use std::{
 use bytemuck::{Pod, Zeroable};
 
 pub use self::{
-    info::{Kind, LinkInfo, MapInfo, ProgramInfo, ids, info, map_by_id, maps_of, program_by_id},
+    info::{
+        Kind, LinkInfo, MapInfo, ProgramInfo, ids, info, instructions_of, map_by_id, maps_of,
+        program_by_id, verified_instructions,
+    },
     link::{LinkTarget, attached, create_link, detach_link, update_link},
     map::{
         F_MMAPABLE, F_NO_PREALLOC, MapAttributes, MapType, create_frozen, create_map, delete,
         lookup, lookup_batch, next_key, update, update_batch,
     },
-    program::{ProgramBtf, ProgramRequest, load_btf, load_program, test_run},
+    program::{ProgramBtf, ProgramRequest, load_btf, load_program},
+    run::{run_live, test_run, test_run_repeated},
 };
 
 /// A failed system call.

@@ -1,4 +1,4 @@
-//! Programs: loading them with their debug information, and running one on a packet.
+//! Programs: loading them with their debug information.
 
 #![expect(
     unsafe_code,
@@ -12,7 +12,7 @@ use std::{
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{BTF_LOAD, PROG_LOAD, PROG_TEST_RUN, Result, bpf, bpf_fd, fail, object_name};
+use super::{BTF_LOAD, PROG_LOAD, Result, bpf_fd, fail, object_name};
 
 /// What a program is loaded from.
 pub struct ProgramRequest<'a> {
@@ -129,45 +129,4 @@ pub fn load_btf(object: &str, btf: &[u8]) -> Result<OwnedFd> {
     attr.btf_size = btf.len() as u32;
     // SAFETY: `btf` is valid for its length.
     unsafe { bpf_fd(BTF_LOAD, attr) }.map_err(fail("load BTF of", object))
-}
-
-/// Runs a program once on a packet: its verdict, and the packet as it left it.
-pub fn test_run(
-    program: BorrowedFd<'_>,
-    packet: &[u8],
-    context: &mut [u8],
-) -> io::Result<(u32, Vec<u8>)> {
-    #[repr(C)]
-    #[derive(Clone, Copy, Pod, Zeroable)]
-    struct Attr {
-        prog_fd: u32,
-        retval: u32,
-        data_size_in: u32,
-        data_size_out: u32,
-        data_in: u64,
-        data_out: u64,
-        repeat: u32,
-        duration: u32,
-        ctx_size_in: u32,
-        ctx_size_out: u32,
-        ctx_in: u64,
-        ctx_out: u64,
-    }
-    let mut out = vec![0u8; packet.len() + 4096];
-    let mut attr = [Attr::zeroed()];
-    attr[0].prog_fd = program.as_raw_fd() as u32;
-    attr[0].data_in = packet.as_ptr() as u64;
-    attr[0].data_size_in = packet.len() as u32;
-    attr[0].data_out = out.as_mut_ptr() as u64;
-    attr[0].data_size_out = out.len() as u32;
-    if !context.is_empty() {
-        attr[0].ctx_in = context.as_ptr() as u64;
-        attr[0].ctx_size_in = context.len() as u32;
-        attr[0].ctx_out = context.as_mut_ptr() as u64;
-        attr[0].ctx_size_out = context.len() as u32;
-    }
-    // SAFETY: every pointer is to a buffer of the length beside it.
-    unsafe { bpf(PROG_TEST_RUN, &mut attr) }?;
-    out.truncate(attr[0].data_size_out as usize);
-    Ok((attr[0].retval, out))
 }

@@ -1,0 +1,217 @@
+//! What cubes cost behind one another.
+
+use integration_tests::test_run::{Hook, Verdict};
+
+use super::{
+    Row, Scope,
+    program::{acquaint, meter, translated},
+    topology::{flow, on, one, router, router_and},
+    word,
+};
+use crate::{
+    contest::Contest,
+    finding::{Finding, Goal, Instrument, Unit},
+    rig::{
+        frames::Frames,
+        meter::Meter,
+        path::{Path, apply},
+    },
+};
+
+/// Lengths of chains.
+const LENGTHS: [usize; 5] = [1, 2, 4, 8, 16];
+/// Links between two cubes: with 16 or more of them, some have slots that are not constants.
+const LINKS: usize = 20;
+
+/// The rows.
+pub fn rows() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for hook in Hook::ALL {
+        for length in LENGTHS {
+            let id = format!("chain.transparent-{length}.{}", word(hook));
+            let job = format!(
+                "{length} transparent cubes that pass everything, then hello; beside one of them"
+            );
+            rows.push(Row::new(id, Instrument::Program, job, move |scope| {
+                Ok(chain(scope, hook, length, transparent))
+            }));
+        }
+        for length in LENGTHS {
+            let id = format!("chain.standard-{length}.{}", word(hook));
+            let job =
+                format!("{length} cubes hello, linked one behind the other; beside one of them");
+            rows.push(Row::new(id, Instrument::Program, job, move |scope| {
+                Ok(chain(scope, hook, length, standard))
+            }));
+        }
+        let id = format!("chain.slots.{}", word(hook));
+        let job = "a jump out of a port with a constant slot, beside one with a variable slot";
+        rows.push(Row::new(id, Instrument::Program, job, move |scope| {
+            Ok(slots(scope, hook))
+        }));
+        let id = format!("chain.realistic.{}", word(hook));
+        let job = "bridge, router, firewall, NAT in one chain; beside each of them alone, together";
+        rows.push(Row::new(id, Instrument::Program, job, move |scope| {
+            Ok(realistic(scope, hook))
+        }));
+    }
+    rows
+}
+
+fn frames() -> Frames {
+    Frames::bridged(vec![flow()])
+}
+
+/// `hello` behind so many cubes that let everything pass.
+fn transparent(path: &Path, hook: Hook, length: usize) -> String {
+    let names: Vec<String> = (0..length).map(|number| format!("t{number}")).collect();
+    let cubes: String = names
+        .iter()
+        .map(|name| format!("    {name}: {{ helloTransparent: {{}} }}\n"))
+        .collect();
+    // A stack has eight at most.
+    let (inner, outer) = names.split_at(length.min(8));
+    let rest = format!(
+        "  cubes:\n{cubes}    h: {{ hello: {{ ports: {{ a: {{ through: [{}] }}, b: {{ through: [{}] }} }} }} }}\n  \
+         links: [[h:a, INPUT], [h:b, OUTPUT]]\n",
+        inner.join(", "),
+        outer.join(", ")
+    );
+    on(path, hook, &rest)
+}
+
+/// So many `hello` behind one another.
+fn standard(path: &Path, hook: Hook, length: usize) -> String {
+    let cubes: String = (0..length)
+        .map(|number| format!("    h{number}: {{ hello: {{}} }}\n"))
+        .collect();
+    let links: String = (1..length)
+        .map(|number| format!("    - [h{}:b, h{number}:a]\n", number - 1))
+        .collect();
+    let rest = format!(
+        "  cubes:\n{cubes}  links:\n    - [h0:a, INPUT]\n{links}    - [h{}:b, OUTPUT]\n",
+        length - 1
+    );
+    on(path, hook, &rest)
+}
+
+fn unchanged(meter: &Meter) {
+    let frames = frames();
+    meter.check(Verdict::Redirect, &frames.packet(&frames.flows[0]).bytes());
+}
+
+fn chain(
+    scope: &Scope<'_>,
+    hook: Hook,
+    length: usize,
+    spec: fn(&Path, Hook, usize) -> String,
+) -> Finding {
+    let frames = frames();
+    let (long, short) = (Path::through_lab("a"), Path::through_lab("b"));
+    let chain = apply(scope.lab, "chain", &spec(&long, hook, length));
+    let single = apply(scope.lab, "single", &spec(&short, hook, 1));
+    let ours = meter(&chain, &long, hook, &frames);
+    let other = meter(&single, &short, hook, &frames);
+    unchanged(&ours);
+    unchanged(&other);
+    let nothing = Meter::of_nothing(hook, &frames);
+    let goal = (length == 16).then_some(Goal::AtMost(1.3));
+    let name = format!("{length} in a row");
+    let mut finding = Contest::new(Unit::Nanoseconds, &name, || ours.sample())
+        .without(|| nothing.sample())
+        .own("1 alone", goal, || other.sample())
+        .run(scope.effort);
+    if length > 1
+        && let Some(one) = finding.arms.last()
+    {
+        let each = finding.difference(one).median / (length - 1) as f64;
+        finding
+            .notes
+            .push(format!("{each:.2} ns for each further cube"));
+    }
+    finding
+}
+
+/// Two cubes with many links between them; packets take one of them.
+fn linked(path: &Path, hook: Hook, link: usize) -> String {
+    let links: String = (0..LINKS)
+        .map(|number| format!("    - [f:p{number:02}, g:p{number:02}]\n"))
+        .collect();
+    let rest = format!(
+        "  cubes:\n    f: {{ forwarder: {{ actions: {{ in: {{ forward: p{link:02} }} }} }} }}\n    \
+         g: {{ forwarder: {{ actions: {{ p{link:02}: {{ forward: out }} }} }} }}\n  \
+         links:\n    - [f:in, INPUT]\n    - [g:out, OUTPUT]\n{links}"
+    );
+    on(path, hook, &rest)
+}
+
+fn slots(scope: &Scope<'_>, hook: Hook) -> Finding {
+    let frames = frames();
+    let (first, second) = (Path::through_lab("a"), Path::through_lab("b"));
+    let constant = apply(scope.lab, "constant", &linked(&first, hook, 0));
+    let variable = apply(scope.lab, "variable", &linked(&second, hook, LINKS - 1));
+    let ours = meter(&constant, &first, hook, &frames);
+    let other = meter(&variable, &second, hook, &frames);
+    unchanged(&ours);
+    unchanged(&other);
+    let nothing = Meter::of_nothing(hook, &frames);
+    Contest::new(Unit::Nanoseconds, "constant slot", || ours.sample())
+        .without(|| nothing.sample())
+        .own("variable slot", None, || other.sample())
+        .run(scope.effort)
+}
+
+const FIREWALL: &str = "fw: { firewall: { ingress: { default: drop } } }";
+const NAT: &str = "nat: { nat: { masquerade: true } }";
+
+fn realistic(scope: &Scope<'_>, hook: Hook) -> Finding {
+    let frames = Frames::routed(vec![flow()]);
+    let tags = ["a", "b", "c", "d", "e"].map(Path::through_lab);
+    let [all, bridge, plain, fw, nat] = &tags;
+    let chain = format!(
+        "  cubes:\n    br: {{ bridge: {{}} }}\n    c: {{ {} }}\n    {FIREWALL}\n    {NAT}\n  \
+         links: [[br:a, INPUT], [br:b, c:a], [c:b, OUTPUT]]\n",
+        router("", "fw, nat")
+    );
+    let applied = [
+        apply(scope.lab, "all", &on(all, hook, &chain)),
+        apply(scope.lab, "bridge", &one(bridge, hook, "bridge: {}")),
+        apply(scope.lab, "router", &one(plain, hook, &router("", ""))),
+        apply(
+            scope.lab,
+            "firewall",
+            &router_and(fw, hook, &router("", "fw"), FIREWALL),
+        ),
+        apply(
+            scope.lab,
+            "nat",
+            &router_and(nat, hook, &router("", "nat"), NAT),
+        ),
+    ];
+    let switched = Frames::bridged(vec![flow()]);
+    let meters: Vec<Meter> = applied
+        .iter()
+        .zip(&tags)
+        .map(|(applied, path)| {
+            let frames = if path.input() == bridge.input() {
+                &switched
+            } else {
+                &frames
+            };
+            acquaint(path, frames);
+            meter(applied, path, hook, frames)
+        })
+        .collect();
+    let [whole, bridge, plain, fw, nat] = &meters[..] else {
+        unreachable!("as many meters as topologies");
+    };
+    translated(whole, &frames);
+    translated(nat, &frames);
+    let nothing = Meter::of_nothing(hook, &frames);
+    // What a cube on a port costs is what it adds to the router. Bridge and router have an entry program each.
+    let sum = || bridge.sample() + fw.sample() + nat.sample() - plain.sample() - nothing.sample();
+    Contest::new(Unit::Nanoseconds, "one chain", || whole.sample())
+        .without(|| nothing.sample())
+        .own("the four alone, together", Goal::AtMost(0.7), sum)
+        .run(scope.effort)
+}
