@@ -82,7 +82,7 @@ impl<'a> Hosts<'a> {
         let hosts = Self::made(tag, &["client", "server", "middle"], address, &lines);
         let middle = Space::open(&format!("{tag}-middle"));
         for end in ["a", "b"] {
-            middle.run(&format!("ip link set {end} up")).expect(0);
+            middle.run(&format!("ip link set dev {end} up")).expect(0);
         }
         (hosts, middle)
     }
@@ -90,7 +90,7 @@ impl<'a> Hosts<'a> {
     /// The kernel's bridge.
     pub fn by_kernel_bridge() -> Self {
         let (hosts, middle) = Self::with_middle("bridge", "10.0.1.3");
-        let lines = "link add br0 type bridge\nlink set a master br0\nlink set b master br0\nlink set br0 up\n";
+        let lines = "link add br0 type bridge\nlink set dev a master br0\nlink set dev b master br0\nlink set dev br0 up\n";
         middle.enter(|| {
             let _absent = std::fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", "0");
             run_with("ip -batch -", lines).expect(0);
@@ -125,7 +125,7 @@ impl<'a> Hosts<'a> {
         run_with("ip -batch -", text).expect(0);
         let middle = Space::open("macvlan-middle");
         for end in ["parent", "unused"] {
-            middle.run(&format!("ip link set {end} up")).expect(0);
+            middle.run(&format!("ip link set dev {end} up")).expect(0);
         }
         run_with(
             "ip -batch -",

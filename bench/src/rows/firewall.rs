@@ -204,7 +204,7 @@ pub fn iptables(count: usize, tracked: bool) -> String {
 }
 
 /// The spec of a router with the firewall at its inner port.
-fn spec(path: &Path, hook: Hook, count: usize, tracked: bool) -> String {
+pub fn spec(path: &Path, hook: Hook, count: usize, tracked: bool) -> String {
     router_and(path, hook, &router("fw", ""), &cube(count, tracked))
 }
 

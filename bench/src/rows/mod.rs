@@ -2,6 +2,7 @@
 
 mod bridge;
 mod chain;
+mod control;
 mod ddos;
 mod firewall;
 mod nat;
@@ -98,6 +99,7 @@ pub fn all() -> Vec<Row> {
         firewall::rows(),
         nat::rows(),
         ddos::rows(),
+        control::rows(),
         sockets::rows(),
     ];
     families.into_iter().flatten().collect()

@@ -114,7 +114,12 @@ impl Lab {
         self.pcn_with(arguments, "")
     }
 
-    /// The same, with a text for its standard input.
+    /// `pcn` with the words of a line, to be started by the caller.
+    pub fn command(&self, arguments: &str) -> Command {
+        with_arguments(Command::new(binary()), arguments)
+    }
+
+    /// The same as [`Self::pcn`], with a text for its standard input.
     pub fn pcn_with(&self, arguments: &str, input: &str) -> Run {
         let run = start_pcn(arguments, input).end();
         self.note_objects();

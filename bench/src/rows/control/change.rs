@@ -1,0 +1,110 @@
+//! Applies that change one thing.
+
+use std::cell::Cell;
+
+use integration_tests::test_run::Hook;
+
+use super::{Scope, apart, effort, timed, timed_in};
+use crate::{
+    contest::Contest,
+    finding::{Finding, Goal, Unit},
+    machine::package,
+    rig::path::{Path, text},
+    rows::firewall::{iptables, nft, spec},
+};
+
+/// Applies two files in turn, and says how long it took.
+fn in_turn(scope: &Scope<'_>, files: &[String; 2], turn: &Cell<usize>) -> f64 {
+    turn.set(turn.get() + 1);
+    let file = &files[turn.get() % 2];
+    timed(scope.lab.command(&format!("apply --yes -f {file}")))
+}
+
+pub(super) fn one_rule(scope: &Scope<'_>, count: usize) -> Finding {
+    let (ours, peer) = (Path::through_lab("a"), apart());
+    let before = text("plan", &spec(&ours, Hook::Tc, count, false));
+    let middle = format!(
+        "{{ destination: 20.0.{}.{}/32,",
+        (count / 2) >> 8,
+        (count / 2) & 255
+    );
+    let after = before.replace(&middle, "{ destination: 21.0.0.1/32,");
+    assert_ne!(before, after, "there is a rule {middle}");
+    let files = [
+        scope.lab.file("before.yaml", &before),
+        scope.lab.file("after.yaml", &after),
+    ];
+    scope
+        .lab
+        .pcn(&format!("apply --yes -f {}", files[0]))
+        .expect(0);
+    let rules = scope.lab.file("rules.nft", &nft(count, false, true));
+    peer.middle.run(&format!("nft -f {rules}")).expect(0);
+    let restore = scope.lab.file("rules.iptables", &iptables(count, false));
+    peer.middle
+        .run(&format!("iptables-legacy-restore {restore}"))
+        .expect(0);
+    let (turn, there, known) = (Cell::new(0), Cell::new(false), Cell::new(false));
+    let flip = |cell: &Cell<bool>, [one, other]: [&str; 2]| {
+        let line = if cell.get() { other } else { one };
+        cell.set(!cell.get());
+        timed_in(&peer.middle, line)
+    };
+    let finding = Contest::new(Unit::Milliseconds, "pcn apply", || {
+        in_turn(scope, &files, &turn)
+    })
+    .goal(Goal::Below(20.0))
+    .peer(
+        ("nft add and delete element", &package("nftables")),
+        None,
+        || {
+            flip(
+                &there,
+                [
+                    "nft add element inet t m { 21.0.0.1 . 5000 : accept }",
+                    "nft delete element inet t m { 21.0.0.1 . 5000 : accept }",
+                ],
+            )
+        },
+    )
+    .peer(
+        ("iptables-legacy -A and -D", &package("iptables")),
+        None,
+        || {
+            flip(
+                &known,
+                [
+                    "iptables-legacy -A FORWARD -d 21.0.0.1/32 -p udp --dport 5000 -j ACCEPT",
+                    "iptables-legacy -D FORWARD -d 21.0.0.1/32 -p udp --dport 5000 -j ACCEPT",
+                ],
+            )
+        },
+    )
+    .run(effort(scope, count));
+    scope.lab.pcn("destroy --yes plan").expect(0);
+    finding
+}
+
+pub(super) fn one_cube(scope: &Scope<'_>, count: usize) -> Finding {
+    let ours = Path::through_lab("a");
+    let before = text("plan", &spec(&ours, Hook::Tc, count, false));
+    let after = before
+        .replace("through: [fw]", "through: [fw, t]")
+        .replace("  cubes: { ", "  cubes: { t: { helloTransparent: {} }, ");
+    let files = [
+        scope.lab.file("before.yaml", &before),
+        scope.lab.file("after.yaml", &after),
+    ];
+    scope
+        .lab
+        .pcn(&format!("apply --yes -f {}", files[0]))
+        .expect(0);
+    let turn = Cell::new(0);
+    let finding = Contest::new(Unit::Milliseconds, "pcn apply", || {
+        in_turn(scope, &files, &turn)
+    })
+    .goal(Goal::Below(40.0))
+    .run(effort(scope, count));
+    scope.lab.pcn("destroy --yes plan").expect(0);
+    finding
+}

@@ -1,0 +1,130 @@
+//! Applies from nothing.
+
+use std::fmt::Write as _;
+
+use integration_tests::test_run::Hook;
+
+use super::{Scope, apart, effort, filter, timed, timed_in, with_goal};
+use crate::{
+    contest::Contest,
+    finding::{Finding, Goal, Unit},
+    machine::package,
+    rig::path::{Path, text},
+    rows::{
+        firewall::{iptables, nft, spec},
+        router::networks,
+        topology::{one, router_with},
+    },
+};
+
+/// Time of an apply from nothing; what it made is removed again.
+fn first(scope: &Scope<'_>, file: &str) -> f64 {
+    let took = timed(scope.lab.command(&format!("apply --yes -f {file}")));
+    scope.lab.pcn("destroy --yes plan").expect(0);
+    took
+}
+
+/// What is asked of an apply of so many elements.
+fn first_goal(count: usize) -> Option<f64> {
+    match count {
+        10 => Some(15.0),
+        1000 => Some(20.0),
+        10_000 => Some(40.0),
+        100_000 => Some(250.0),
+        _ => None,
+    }
+}
+
+pub(super) fn first_rules(scope: &Scope<'_>, count: usize) -> Finding {
+    let (ours, peer) = (Path::through_lab("a"), apart());
+    let file = scope.lab.file(
+        "rules.yaml",
+        &text("plan", &spec(&ours, Hook::Tc, count, false)),
+    );
+    let linear = scope.lab.file("rules.nft", &nft(count, false, false));
+    let set = scope.lab.file("set.nft", &nft(count, false, true));
+    let restore = scope.lab.file("rules.iptables", &iptables(count, false));
+    let flushed = |file: &str| {
+        peer.middle.run("nft flush ruleset").expect(0);
+        timed_in(&peer.middle, &format!("nft -f {file}"))
+    };
+    let (times, sets) = match count {
+        10_000 => (Some(Goal::AtMost(0.33)), Some(Goal::AtMost(0.67))),
+        _ => (None, None),
+    };
+    let contest = Contest::new(Unit::Milliseconds, "pcn apply", || first(scope, &file))
+        .peer(
+            ("nft -f, one rule each", &package("nftables")),
+            times,
+            || flushed(&linear),
+        )
+        .peer(("nft -f, one set", &package("nftables")), sets, || {
+            flushed(&set)
+        })
+        .peer(
+            ("iptables-legacy-restore", &package("iptables")),
+            times,
+            || {
+                peer.middle.run("iptables-legacy -F").expect(0);
+                timed_in(&peer.middle, &format!("iptables-legacy-restore {restore}"))
+            },
+        );
+    with_goal(contest, first_goal(count)).run(effort(scope, count))
+}
+
+pub(super) fn first_prefixes(scope: &Scope<'_>, count: usize) -> Finding {
+    let (ours, peer) = (Path::through_lab("a"), apart());
+    let file = scope
+        .lab
+        .file("prefixes.yaml", &text("plan", &filter(&ours, count)));
+    let mut elements =
+        String::from("table inet t {\nset s {\ntype ipv4_addr\nflags interval\nelements = {\n");
+    let mut set = format!("create s hash:net maxelem {}\n", count.max(65_536));
+    for [a, b, c] in networks(count) {
+        let _ = writeln!(elements, "{a}.{b}.{c}.0/24,");
+        let _ = writeln!(set, "add s {a}.{b}.{c}.0/24");
+    }
+    let elements = scope.lab.file("set.nft", &(elements + "}\n}\n}\n"));
+    let set = scope.lab.file("set.ipset", &set);
+    let contest = Contest::new(Unit::Milliseconds, "pcn apply", || first(scope, &file))
+        .peer(
+            ("nft -f, set of networks", &package("nftables")),
+            None,
+            || {
+                peer.middle.run("nft flush ruleset").expect(0);
+                timed_in(&peer.middle, &format!("nft -f {elements}"))
+            },
+        )
+        .peer(("ipset restore", &package("ipset")), None, || {
+            let _absent = peer.middle.run("ipset destroy s");
+            timed_in(&peer.middle, &format!("ipset restore -file {set}"))
+        });
+    with_goal(contest, first_goal(count)).run(effort(scope, count))
+}
+
+pub(super) fn first_routes(scope: &Scope<'_>, count: usize) -> Finding {
+    let (ours, peer) = (Path::through_lab("a"), apart());
+    let networks = networks(count);
+    let routes: Vec<String> = networks
+        .iter()
+        .map(|[a, b, c]| format!("{{ to: {a}.{b}.{c}.0/24, via: 10.0.2.2 }}"))
+        .collect();
+    let routes = format!("[{}]", routes.join(", "));
+    let spec = one(&ours, Hook::Tc, &router_with("", "", &routes));
+    let file = scope.lab.file("routes.yaml", &text("plan", &spec));
+    peer.ip(&format!("address add 10.0.2.1/24 dev {}\n", peer.output()));
+    let lines: String = networks
+        .iter()
+        .map(|[a, b, c]| format!("route add {a}.{b}.{c}.0/24 via 10.0.2.2\n"))
+        .collect();
+    let batch = scope.lab.file("routes.ip", &lines);
+    let contest = Contest::new(Unit::Milliseconds, "pcn apply", || first(scope, &file)).peer(
+        ("ip -batch", &package("iproute2")),
+        None,
+        || {
+            peer.middle.run("ip route flush proto boot").expect(0);
+            timed_in(&peer.middle, &format!("ip -batch {batch}"))
+        },
+    );
+    with_goal(contest, first_goal(count)).run(effort(scope, count))
+}

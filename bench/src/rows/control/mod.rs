@@ -1,0 +1,226 @@
+//! Plans and applies, beside the tools that write the kernel's own tables.
+
+mod change;
+mod first;
+mod growth;
+
+use std::{
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use integration_tests::{lab::Space, test_run::Hook};
+
+use self::{
+    change::{one_cube, one_rule},
+    first::{first_prefixes, first_routes, first_rules},
+    growth::{growth, memory},
+};
+use super::{
+    Row, Scope,
+    firewall::{nft, spec},
+    router::networks,
+};
+use crate::{
+    contest::{Contest, Effort},
+    finding::{Finding, Goal, Instrument, Unit},
+    machine::{milliseconds, package},
+    rig::path::{Path, text},
+};
+
+/// How many elements there are, and how a row calls that.
+const RULES: [(&str, usize); 4] = [("10", 10), ("100", 100), ("1k", 1000), ("10k", 10_000)];
+const PREFIXES: [(&str, usize); 3] = [("1k", 1000), ("10k", 10_000), ("100k", 100_000)];
+const ROUTES: [(&str, usize); 3] = [("10", 10), ("1k", 1000), ("10k", 10_000)];
+/// From here on fewer rounds do.
+const MANY: usize = 100_000;
+/// Rounds then.
+const FEW: usize = 10;
+
+/// The rows.
+pub fn rows() -> Vec<Row> {
+    let mut rows = Vec::new();
+    let mut add =
+        |id: String, job: String, count: usize, measure: fn(&Scope<'_>, usize) -> Finding| {
+            let row = Row::new(id, Instrument::Control, job, move |scope| {
+                Ok(measure(scope, count))
+            });
+            rows.push(if count > 1000 { row.long() } else { row });
+        };
+    for (name, count) in RULES {
+        add(
+            format!("control.no-op.rules-{name}"),
+            format!(
+                "`pcn plan` of a topology that runs already, {count} rules; beside listing as many"
+            ),
+            count,
+            no_op_rules,
+        );
+    }
+    for (name, count) in PREFIXES {
+        add(
+            format!("control.no-op.prefixes-{name}"),
+            format!("`pcn plan` of a topology that runs already, {count} listed networks"),
+            count,
+            no_op_prefixes,
+        );
+    }
+    for (name, count) in RULES {
+        add(
+            format!("control.first.rules-{name}"),
+            format!("`pcn apply` of a router with a firewall with {count} rules, from nothing"),
+            count,
+            first_rules,
+        );
+    }
+    for (name, count) in PREFIXES {
+        add(
+            format!("control.first.prefixes-{name}"),
+            format!("`pcn apply` of a filter with {count} listed networks, from nothing"),
+            count,
+            first_prefixes,
+        );
+    }
+    for (name, count) in ROUTES {
+        add(
+            format!("control.first.routes-{name}"),
+            format!("`pcn apply` of a router with {count} routes, from nothing"),
+            count,
+            first_routes,
+        );
+    }
+    for (name, count) in RULES {
+        add(
+            format!("control.change.rules-{name}"),
+            format!("`pcn apply` where one of {count} rules is another one"),
+            count,
+            one_rule,
+        );
+    }
+    for (name, count) in [("10", 10), ("10k", 10_000)] {
+        add(
+            format!("control.structure.rules-{name}"),
+            format!("`pcn apply` where a cube comes into a chain or goes, beside {count} rules"),
+            count,
+            one_cube,
+        );
+    }
+    add(
+        "control.memory.rules-10k".to_owned(),
+        "memory of `pcn plan` for each further rule, from 10 to 10000".to_owned(),
+        10_000,
+        memory,
+    );
+    add(
+        "control.growth.rules".to_owned(),
+        "exponent with which the time of a plan without changes grows, 1000 to 10000 rules"
+            .to_owned(),
+        10_000,
+        growth,
+    );
+    rows
+}
+
+/// Milliseconds that a command takes; it must succeed.
+fn timed(mut command: Command) -> f64 {
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let start = Instant::now();
+    let output = command
+        .stderr(Stdio::piped())
+        .output()
+        .expect("it can be run");
+    let took = milliseconds(start.elapsed());
+    assert!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    took
+}
+
+/// The same in a namespace, from the words of a line.
+fn timed_in(space: &Space, line: &str) -> f64 {
+    let mut words = line.split_whitespace();
+    let mut command = Command::new(words.next().expect("a command"));
+    command.args(words);
+    space.enter(|| timed(command))
+}
+
+fn effort(scope: &Scope<'_>, count: usize) -> Effort {
+    if count >= MANY {
+        scope.effort.with_rounds(FEW)
+    } else {
+        scope.effort
+    }
+}
+
+/// An empty namespace for a peer's tables; it goes with the way.
+fn apart() -> Path {
+    Path::apart("peer")
+}
+
+fn no_op_rules(scope: &Scope<'_>, count: usize) -> Finding {
+    let (ours, peer) = (Path::through_lab("a"), apart());
+    let file = scope.lab.file(
+        "rules.yaml",
+        &text("plan", &spec(&ours, Hook::Tc, count, false)),
+    );
+    scope.lab.pcn(&format!("apply --yes -f {file}")).expect(0);
+    let rules = scope.lab.file("rules.nft", &nft(count, false, false));
+    peer.middle.run(&format!("nft -f {rules}")).expect(0);
+    let goal = match count {
+        10 => Some(2.0),
+        1000 => Some(5.0),
+        10_000 => Some(40.0),
+        _ => None,
+    };
+    let contest = Contest::new(Unit::Milliseconds, "pcn plan", || {
+        timed(scope.lab.command(&format!("plan -f {file}")))
+    })
+    .peer(("nft list ruleset", &package("nftables")), None, || {
+        timed_in(&peer.middle, "nft list ruleset")
+    });
+    let finding = with_goal(contest, goal).run(effort(scope, count));
+    scope.lab.pcn("destroy --yes plan").expect(0);
+    finding
+}
+
+fn with_goal<'a>(contest: Contest<'a>, below: Option<f64>) -> Contest<'a> {
+    match below {
+        Some(below) => contest.goal(Goal::Below(below)),
+        None => contest,
+    }
+}
+
+/// The spec of a filter on an interface, with so many networks.
+fn filter(path: &Path, count: usize) -> String {
+    let list: Vec<String> = networks(count)
+        .iter()
+        .map(|[a, b, c]| format!("{a}.{b}.{c}.0/24"))
+        .collect();
+    format!(
+        "  interfaces: {{ {}: {{ through: [shield] }} }}\n  cubes: {{ shield: {{ ddosMitigator: {{ sources: [{}] }} }} }}\n",
+        path.input(),
+        list.join(",\n")
+    )
+}
+
+fn no_op_prefixes(scope: &Scope<'_>, count: usize) -> Finding {
+    let ours = Path::through_lab("a");
+    let file = scope
+        .lab
+        .file("prefixes.yaml", &text("plan", &filter(&ours, count)));
+    scope.lab.pcn(&format!("apply --yes -f {file}")).expect(0);
+    let goal = match count {
+        1000 => 5.0,
+        10_000 => 40.0,
+        _ => 400.0,
+    };
+    let finding = Contest::new(Unit::Milliseconds, "pcn plan", || {
+        timed(scope.lab.command(&format!("plan -f {file}")))
+    })
+    .goal(Goal::Below(goal))
+    .run(effort(scope, count));
+    scope.lab.pcn("destroy --yes plan").expect(0);
+    finding
+}
