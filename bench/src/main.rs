@@ -1,10 +1,5 @@
 //! `./x bench`: what `pcn` costs, beside others on the same machine in the same run. See docs/performance.md.
 
-#![expect(
-    dead_code,
-    reason = "rows of firewalls, sockets and plans use the rest"
-)]
-
 mod contest;
 mod finding;
 mod machine;

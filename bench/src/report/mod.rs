@@ -83,7 +83,6 @@ impl Report {
 /// One line of a table.
 struct Line {
     id: String,
-    job: String,
     instrument: String,
     value: String,
     against: String,
@@ -98,7 +97,6 @@ struct Line {
 fn lines(record: &Record) -> Vec<Line> {
     let line = |value: String, against: String| Line {
         id: record.id.clone(),
-        job: record.job.clone(),
         instrument: record.instrument.letter().to_string(),
         value,
         against,
