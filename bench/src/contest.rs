@@ -15,8 +15,6 @@ pub struct Effort {
     pub rounds: usize,
     /// Rounds before those, which only warm up.
     pub warm_up: usize,
-    /// Leaves out what takes long to set up, and measures for a shorter time.
-    pub quick: bool,
 }
 
 impl Effort {
@@ -24,13 +22,11 @@ impl Effort {
     pub const FULL: Self = Self {
         rounds: 20,
         warm_up: 2,
-        quick: false,
     };
     /// A first look.
     pub const QUICK: Self = Self {
         rounds: 5,
         warm_up: 1,
-        quick: true,
     };
 
     /// The same with other rounds, where one of them takes long.
@@ -312,7 +308,6 @@ mod tests {
     const EFFORT: Effort = Effort {
         rounds: 4,
         warm_up: 1,
-        quick: true,
     };
 
     #[test]
