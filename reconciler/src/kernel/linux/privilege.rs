@@ -39,7 +39,7 @@ pub const NEEDS: [Need; 7] = [
     need(
         Capability::CAP_PERFMON,
         true,
-        "loading programs: without it the verifier forbids arithmetic on pointers that they need",
+        "maps and programs: without it the verifier forbids arithmetic on pointers, and jumps are slow ones",
     ),
     need(
         Capability::CAP_SYS_ADMIN,
