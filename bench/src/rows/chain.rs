@@ -32,17 +32,19 @@ pub fn rows() -> Vec<Row> {
             let job = format!(
                 "{length} transparent cubes that pass everything, then hello; beside one of them"
             );
-            rows.push(Row::new(id, Instrument::Program, job, move |scope| {
+            let row = Row::new(id, Instrument::Program, job, move |scope| {
                 Ok(chain(scope, hook, length, transparent))
-            }));
+            });
+            rows.push(if between(length) { row.long() } else { row });
         }
         for length in LENGTHS {
             let id = format!("chain.standard-{length}.{}", word(hook));
             let job =
                 format!("{length} cubes hello, linked one behind the other; beside one of them");
-            rows.push(Row::new(id, Instrument::Program, job, move |scope| {
+            let row = Row::new(id, Instrument::Program, job, move |scope| {
                 Ok(chain(scope, hook, length, standard))
-            }));
+            });
+            rows.push(if between(length) { row.long() } else { row });
         }
         let id = format!("chain.slots.{}", word(hook));
         let job = "a jump out of a port with a constant slot, beside one with a variable slot";
@@ -56,6 +58,11 @@ pub fn rows() -> Vec<Row> {
         }));
     }
     rows
+}
+
+/// Neither the shortest nor the longest.
+fn between(length: usize) -> bool {
+    length > 1 && length < 16
 }
 
 fn frames() -> Frames {

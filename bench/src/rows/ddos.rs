@@ -117,8 +117,11 @@ fn drops(scope: &Scope<'_>, count: usize) -> Finding {
         .run(scope.effort)
 }
 
+/// Each source has been seen: `pcn` counts by entry, and makes the counter with the first packet.
 fn rate(path: &Path, frames: &Frames) -> Rate {
-    path.rate(frames, Hook::Tc)
+    let rate = path.rate(frames, Hook::Tc);
+    rate.introduce(frames);
+    rate
 }
 
 fn load_nft(path: &Path, count: usize) {

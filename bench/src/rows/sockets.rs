@@ -25,7 +25,7 @@ use crate::{
 /// Whose ports these are does not matter: namespaces have them for themselves.
 const PORT: u16 = 5201;
 /// How long a stream takes, about.
-const STREAM: f64 = 0.4;
+const STREAM: f64 = 0.3;
 /// How long connections are made.
 const CONNECTING: Duration = Duration::from_millis(200);
 
@@ -44,9 +44,10 @@ pub fn rows() -> Vec<Row> {
             let id = format!("sockets.tcp-{streams}.{name}");
             let job =
                 format!("iperf3, {streams} TCP streams between two namespaces through a {name}");
-            rows.push(Row::new(id, Instrument::Sockets, job, move |scope| {
+            let row = Row::new(id, Instrument::Sockets, job, move |scope| {
                 Ok(streams_through(scope, cube, streams))
-            }));
+            });
+            rows.push(if streams > 1 { row.long() } else { row });
         }
         let id = format!("sockets.round-trip.{name}");
         let job = format!("sockperf, TCP round trips between two namespaces through a {name}");

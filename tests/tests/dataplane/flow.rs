@@ -241,11 +241,12 @@ fn fragments() {
         ..expected
     };
     let (first6, later6) = (fragment_v6(0, true), fragment_v6(16, false));
-    let is6 = |fragment| Flow {
+    let is6 = |fragment, field| Flow {
         identification: 77u32.to_be(),
         transport: 62,
         has_options: 1,
         fragment,
+        fragment_field: Be16::new(field),
         ..flow(6, UDP, (1, 2))
     };
     let other = frame() / ipv4(A, B).id(9).fragment(32, false).protocol(UDP) / payload(24);
@@ -253,9 +254,9 @@ fn fragments() {
     run([
         then_reads(reads("in order", &first, is(FIRST)), &later, is(LATER)),
         then_reads(
-            reads("in order, ipv6", &first6, is6(FIRST)),
+            reads("in order, ipv6", &first6, is6(FIRST, 1)),
             &later6,
-            is6(LATER),
+            is6(LATER, 16),
         ),
         row("out of order").send(0, &later, unknown.clone()),
         row("out of order, ipv6").send(0, &later6, unknown.clone()),

@@ -4,6 +4,7 @@ mod changes;
 mod checks;
 mod conditions;
 mod confirm;
+mod costs;
 mod crash;
 mod drift;
 mod drift_table;
