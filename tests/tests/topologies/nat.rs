@@ -240,5 +240,12 @@ spec:
             (seen("192.0.2.2", "10.36.0.10", 4000) == ip("192.0.2.77")).then_some(())
         })
         .expect("the new address");
+        run("ip address del 2001:db8:1::1/64 dev wan0").expect(0);
+        run("ip address add 2001:db8:1::77/64 dev wan0 nodad").expect(0);
+        wait::within(wait::PATIENCE, || {
+            let external = seen("2001:db8:1::2", "fd00:36::10", 4000);
+            (external == ip("2001:db8:1::77")).then_some(())
+        })
+        .expect("the new address over IPv6");
     });
 }

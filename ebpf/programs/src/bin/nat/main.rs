@@ -117,17 +117,19 @@ impl TransparentCube for Nat {
             return Err(transparent::part(packet));
         }
         let now = clock::now();
-        if let Some(session) = session::find(packet, work, now) {
-            return translate(packet, work, session, direction, now);
+        let mut session = session::find(packet, work, now);
+        if session.is_none() {
+            if has(FEATURE_PREFIX) && prefix::reverse(work, direction)? {
+                result(translate::rewrite(packet, &work.flow, &work.reverse))?;
+                return Ok(());
+            }
+            if result(rule::begin(packet, work, direction, now))? == PASS {
+                return Ok(());
+            }
+            session = session::peek(&work.flow.key, now);
         }
-        if has(FEATURE_PREFIX) && prefix::reverse(work, direction)? {
-            result(translate::rewrite(packet, &work.flow, &work.reverse))?;
-            return Ok(());
-        }
-        if result(rule::begin(packet, work, direction, now))? == PASS {
-            return Ok(());
-        }
-        match session::peek(&work.flow.key, now) {
+        // In one place: what follows is long.
+        match session {
             Some(session) => translate(packet, work, session, direction, now),
             None => Err(DropReason::NoSession),
         }

@@ -9,7 +9,7 @@ use ebpf_abi::{
     nat::{
         EXTERNAL_ONLY, FEATURE_DESTINATION, FEATURE_FAMILIES, FEATURE_KNOWN, FEATURE_OPEN,
         FEATURE_SOURCE, FORWARD_BITS, Forward, ForwardKey, LIST_MASQUERADE, LIST_NAT64, LIST_SNAT,
-        Mapping, NO_POOL, RULE_MASQUERADE, RULE_NAT64, RULE_SNAT, SourceKey, SourceRule, keyed,
+        Mapping, NO_POOL, RULE_MASQUERADE, RULE_NAT64, RULE_SNAT, SourceKey, SourceRule,
         masquerade_pool, port_kind,
     },
     tcp::{ACK, FIN, RST, SYN},
@@ -67,8 +67,9 @@ fn outwards<P: Packet>(packet: &P, work: &mut Work, now: u64) -> Result<Answer> 
         return Ok(PASS);
     }
     starts?;
-    let remote = work.flow.key.destination;
-    establish(work, &source, external, remote, now)
+    work.reverse = work.flow.key.reversed();
+    want(work, &source, external);
+    result(establish(work, now))
 }
 
 /// From an IPv6 host to an IPv4 host (RFC 6146, 3.5).
@@ -87,38 +88,47 @@ fn outwards_to_ipv4(work: &mut Work, now: u64) -> Result<Answer> {
     if external == V6::UNSPECIFIED {
         return Err(DropReason::NoExternalAddress);
     }
-    establish(work, &source, external, remote, now)
+    work.reverse = work.flow.key.reversed();
+    work.reverse.source = remote;
+    want(work, &source, external);
+    result(establish(work, now))
 }
 
-/// Makes the session of a packet that leaves: whom it is from and for outside.
+/// Notes what the mapping of a session is to have.
 #[inline(always)]
-fn establish(
-    work: &mut Work,
-    source: &Source,
-    external: V6,
-    remote: V6,
-    now: u64,
-) -> Result<Answer> {
+fn want(work: &mut Work, source: &Source, external: V6) {
+    work.wanted = Mapping {
+        references: 0,
+        seen: 0,
+        address: external,
+        port: Be16::default(),
+        rule: source.rule,
+        rule_length: source.length,
+        pool: source.pool,
+    };
+}
+
+/// Makes the session of a packet that leaves: `wanted` says what it gets, `reverse` what answers are but for that.
+/// A function of its own, with all it needs in `work`: the verifier forgets which rule it was.
+#[inline(never)]
+fn establish(work: &mut Work, now: u64) -> Answer {
+    answer(try_establish(work, now))
+}
+
+#[inline(always)]
+fn try_establish(work: &mut Work, now: u64) -> Result<Answer> {
     let claimed = session::claim(now)?;
     let mut port = work.flow.key.source_port;
     let mut pool = NO_POOL;
     if port_kind(work.flow.key.protocol).is_some() {
-        work.wanted = Mapping {
-            references: 0,
-            seen: 0,
-            address: external,
-            port: Be16::default(),
-            rule: source.rule,
-            rule_length: source.length,
-            pool: source.pool,
-        };
-        pool = source.pool;
+        pool = work.wanted.pool;
         if let Err(reason) = result(mapping::obtain(work, now)) {
             claimed.give_back();
             return Err(reason);
         }
         port = work.outside.port;
     }
+    let external = work.wanted.address;
     // SAFETY: the slot is ours alone.
     unsafe {
         let session = claimed.session;
@@ -126,9 +136,10 @@ fn establish(
             &raw mut (*session).keys[Direction::Egress as usize],
             &work.flow.key,
         );
-        let back = &mut (*session).keys[Direction::Ingress as usize];
-        *back = keyed(work.flow.key.reversed(), Direction::Ingress);
-        back.source = remote;
+        let back = &raw mut (*session).keys[Direction::Ingress as usize];
+        copy(back, &work.reverse);
+        let back = &mut *back;
+        back.padding = [Direction::Ingress as u8, 0, 0];
         back.destination = external;
         back.destination_port = port;
         back.protocol = mapping::external_protocol(back.protocol, external);
@@ -137,8 +148,8 @@ fn establish(
             back.source_port = port;
         }
         (*session).pool = pool;
-        (*session).rule = source.rule;
-        (*session).rule_length = source.length;
+        (*session).rule = work.wanted.rule;
+        (*session).rule_length = work.wanted.rule_length;
     }
     let session = claimed.session;
     claimed.publish(work, Direction::Egress, now)?;
@@ -201,37 +212,52 @@ pub fn is_recent(seen: u64, protocol: u8, now: u64) -> bool {
 
 /// From somebody whom the inside host may not have sent to, but to a port it has.
 #[inline(always)]
-fn inwards_mapped(work: &mut Work, mapping: *mut Mapping, now: u64) -> Result<Answer> {
-    let claimed = session::claim(now)?;
-    if !mapping::hold(mapping) {
-        claimed.give_back();
-        return Err(DropReason::NoSession);
-    }
-    // SAFETY: the slot is ours alone, and the kernel keeps the mapping while the program runs.
+fn inwards_mapped(work: &mut Work, mapping: *const Mapping, now: u64) -> Result<Answer> {
+    work.reverse = work.flow.key.reversed();
+    // SAFETY: the kernel keeps the mapping while the program runs.
     unsafe {
-        let session = claimed.session;
-        copy(
-            &raw mut (*session).keys[Direction::Ingress as usize],
-            &work.flow.key,
-        );
-        let out = &mut (*session).keys[Direction::Egress as usize];
-        *out = keyed(work.flow.key.reversed(), Direction::Egress);
-        out.source = (*mapping).address;
-        if has(FEATURE_FAMILIES) && !is_mapped(out.source) && is_mapped(out.destination) {
-            out.destination = nat64::embedded(out.destination);
-        }
-        out.source_port = (*mapping).port;
-        (*session).pool = (*mapping).pool;
-        (*session).rule = (*mapping).rule;
-        (*session).rule_length = (*mapping).rule_length;
+        work.reverse.source = (*mapping).address;
+        work.reverse.source_port = (*mapping).port;
+        work.wanted.pool = (*mapping).pool;
+        work.wanted.rule = (*mapping).rule;
+        work.wanted.rule_length = (*mapping).rule_length;
     }
-    claimed.publish(work, Direction::Ingress, now)?;
-    Ok(DONE)
+    let (inside, remote) = (work.reverse.source, work.reverse.destination);
+    if has(FEATURE_FAMILIES) && !is_mapped(inside) && is_mapped(remote) {
+        work.reverse.destination = nat64::embedded(remote);
+    }
+    result(establish_inwards(work, now))
 }
 
 #[inline(always)]
 fn inwards_forwarded(work: &mut Work, forward: &Forward, now: u64) -> Result<Answer> {
+    work.reverse = work.flow.key.reversed();
+    work.reverse.source = forward.address;
+    if forward.shift != 0 {
+        let port = work.reverse.source_port.get().wrapping_add(forward.shift);
+        work.reverse.source_port = Be16::new(port);
+    }
+    work.wanted.pool = NO_POOL;
+    work.wanted.rule = forward.rule;
+    work.wanted.rule_length = 0;
+    result(establish_inwards(work, now))
+}
+
+/// Makes the session of a packet that comes in, whose answers are `reverse`; as [`establish`].
+#[inline(never)]
+fn establish_inwards(work: &mut Work, now: u64) -> Answer {
+    answer(try_establish_inwards(work, now))
+}
+
+#[inline(always)]
+fn try_establish_inwards(work: &mut Work, now: u64) -> Result<Answer> {
     let claimed = session::claim(now)?;
+    if work.wanted.pool != NO_POOL
+        && !mapping::find(work).is_some_and(|mapping| mapping::hold(mapping))
+    {
+        claimed.give_back();
+        return Err(DropReason::NoSession);
+    }
     // SAFETY: the slot is ours alone.
     unsafe {
         let session = claimed.session;
@@ -239,16 +265,12 @@ fn inwards_forwarded(work: &mut Work, forward: &Forward, now: u64) -> Result<Ans
             &raw mut (*session).keys[Direction::Ingress as usize],
             &work.flow.key,
         );
-        let out = &mut (*session).keys[Direction::Egress as usize];
-        *out = keyed(work.flow.key.reversed(), Direction::Egress);
-        out.source = forward.address;
-        if forward.shift != 0 {
-            let port = out.source_port.get().wrapping_add(forward.shift);
-            out.source_port = Be16::new(port);
-        }
-        (*session).pool = NO_POOL;
-        (*session).rule = forward.rule;
-        (*session).rule_length = 0;
+        let out = &raw mut (*session).keys[Direction::Egress as usize];
+        copy(out, &work.reverse);
+        (*out).padding = [Direction::Egress as u8, 0, 0];
+        (*session).pool = work.wanted.pool;
+        (*session).rule = work.wanted.rule;
+        (*session).rule_length = work.wanted.rule_length;
     }
     claimed.publish(work, Direction::Ingress, now)?;
     Ok(DONE)
