@@ -106,15 +106,15 @@ pub(crate) struct RouteCheck<'a> {
 }
 
 impl RouteCheck<'_> {
-    /// The rules on the next hop of one route.
+    /// The rules on the next hop of one route; `path` is the route's.
     pub(crate) fn check(
         &self,
         checker: &mut Checker<'_>,
         to: RouteTarget,
         via: IpAddr,
-        path: &Path,
+        path: impl Fn() -> Path,
     ) {
-        let path = path.key("via");
+        let path = || path().key("via");
         let family = |ip: IpAddr| if ip.is_ipv4() { "IPv4" } else { "IPv6" };
         let target = to.prefix(via);
         if target.address().is_ipv4() != via.is_ipv4() {
@@ -123,29 +123,29 @@ impl RouteCheck<'_> {
                 family(target.address()),
                 family(via)
             );
-            checker.report(Diagnostic::error("family-mismatch", &path, message));
+            checker.report(Diagnostic::error("family-mismatch", &path(), message));
         } else if let Some(problem) = unusable(via) {
             checker.report(Diagnostic::error(
                 "unusable-next-hop",
-                &path,
+                &path(),
                 format!("{via} cannot be a next hop: it {problem}"),
             ));
         } else if is_link_local_v6(via) {
             let message = format!("{via} is link-local, which is not supported as a next hop");
-            let diagnostic = Diagnostic::error("unusable-next-hop", &path, message);
+            let diagnostic = Diagnostic::error("unusable-next-hop", &path(), message);
             checker
                 .report(diagnostic.help("use a global or unique local address of the next router"));
         } else if self.own.contains(&via) {
             checker.report(Diagnostic::error(
                 "own-address",
-                &path,
+                &path(),
                 format!("the next hop {via} is an address of its own"),
             ));
         } else if !self.networks.contains(via) {
             let message = format!("the next hop {via} is on no network of {}", self.owner);
             checker.absent(
                 &[self.depends_on],
-                Diagnostic::error("not-connected", &path, message),
+                Diagnostic::error("not-connected", &path(), message),
             );
         }
     }

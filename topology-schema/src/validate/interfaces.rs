@@ -91,7 +91,7 @@ fn check_namespace(name: &Name, namespace: &Namespace, path: &Path, checker: &mu
         };
         for (index, route) in settings.routes.iter().enumerate() {
             let path = path.key("routes").index(index);
-            routes.check(checker, route.to, route.via, &path);
+            routes.check(checker, route.to, route.via, || path.clone());
             let target = route.to.prefix(route.via);
             let first = targets.entry(target).or_insert_with(|| path.clone());
             if *first != path {

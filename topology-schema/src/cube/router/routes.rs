@@ -1,6 +1,6 @@
 //! Static routes.
 
-use std::collections::BTreeMap;
+use std::collections::{HashMap, hash_map::Entry};
 use std::net::IpAddr;
 
 use schemars::JsonSchema;
@@ -108,15 +108,16 @@ pub(super) fn check(
     checker: &mut Checker<'_>,
     path: &Path,
 ) {
-    let mut seen: BTreeMap<Prefix, Vec<usize>> = BTreeMap::new();
+    let mut seen: HashMap<Prefix, usize> = HashMap::with_capacity(spec.routes.len());
+    let mut several: HashMap<Prefix, Vec<usize>> = HashMap::new();
     for (index, route) in spec.routes.iter().enumerate() {
-        let place = path.index(index);
+        let place = || path.index(index);
         match (route.via, route.special) {
-            (Some(via), None) => next_hops.check(checker, route.to, via, &place),
+            (Some(via), None) => next_hops.check(checker, route.to, via, place),
             (Some(_), Some(special)) => {
                 let message = format!("a route of type `{}` has no next hop", special.name());
                 let diagnostic =
-                    Diagnostic::error("conflicting-fields", &place.key("via"), message);
+                    Diagnostic::error("conflicting-fields", &place().key("via"), message);
                 checker.report(diagnostic.help("leave out `via`, or `type`"));
             }
             (None, Some(special)) if route.prefix().is_none() => {
@@ -124,16 +125,16 @@ pub(super) fn check(
                     "`default` is of the family of the next hop, and a route of type `{}` has none",
                     special.name()
                 );
-                let diagnostic = Diagnostic::error("missing-family", &place.key("to"), message);
+                let diagnostic = Diagnostic::error("missing-family", &place().key("to"), message);
                 checker.report(diagnostic.help("write 0.0.0.0/0 or \"::/0\""));
             }
             (None, Some(_)) => {}
             (None, None) => {
                 let diagnostic =
-                    Diagnostic::error("missing-field", &place, "`via` is missing".to_owned());
+                    Diagnostic::error("missing-field", &place(), "`via` is missing".to_owned());
                 // Unless one of them is there and cannot be read.
                 checker.absent(
-                    &[&place.key("via"), &place.key("type")],
+                    &[&place().key("via"), &place().key("type")],
                     diagnostic.help(
                         "a route without a next hop has a `type`: `blackhole`, `unreachable` or `prohibit`",
                     ),
@@ -141,9 +142,16 @@ pub(super) fn check(
             }
         }
         if let Some(prefix) = route.prefix() {
-            let others = seen.entry(prefix).or_default();
-            check_others(spec, index, &prefix, others, checker, path);
-            others.push(index);
+            match seen.entry(prefix) {
+                Entry::Vacant(first) => {
+                    first.insert(index);
+                }
+                Entry::Occupied(first) => {
+                    let others = several.entry(prefix).or_insert_with(|| vec![*first.get()]);
+                    check_others(spec, index, &prefix, others, checker, path);
+                    others.push(index);
+                }
+            }
         }
     }
 }
