@@ -17,6 +17,7 @@ use crate::{
         Kernel as _, Result,
         linux::{
             LinuxKernel,
+            lock::{Lock, LockError},
             reports::{ReportLog, reporting},
         },
     },
@@ -33,11 +34,13 @@ pub struct Report {
     pub message: String,
 }
 
-/// Reads what the cubes of one topology report. What one process has read, no other one reads.
+/// Reads what the cubes of one topology report. One process at a time: what it has read, no other one reads.
 pub struct Reports {
     root: PathBuf,
     topology: Name,
     logs: BTreeMap<Name, ReportLog>,
+    lock: Option<Lock>,
+    obstacle: Option<String>,
 }
 
 impl Reports {
@@ -47,13 +50,38 @@ impl Reports {
             root: root.to_owned(),
             topology: topology.clone(),
             logs: BTreeMap::new(),
+            lock: None,
+            obstacle: None,
         }
+    }
+
+    /// Why nothing is read: another process does it. That is tried again with each call of [`read`](Self::read).
+    pub fn obstacle(&self) -> Option<&str> {
+        self.obstacle.as_deref()
+    }
+
+    fn may_read(&mut self) -> bool {
+        if self.lock.is_none() {
+            self.obstacle = None;
+            match Lock::for_packets(&self.root, &self.topology) {
+                Ok(lock) => self.lock = Some(lock),
+                Err(LockError::Busy { holder }) => {
+                    self.obstacle = Some(holder.unwrap_or_else(|| "another process".to_owned()));
+                }
+                Err(LockError::Failed(error)) => self.obstacle = Some(error.to_string()),
+            }
+        }
+        self.lock.is_some()
     }
 
     /// What was reported since the last call, the oldest first. Nothing of what cannot be read.
     pub fn read(&mut self) -> Vec<Event> {
         self.logs.retain(|_, log| log.is_current());
-        for cube in reporting(&self.root, &self.topology) {
+        let cubes = reporting(&self.root, &self.topology);
+        if cubes.is_empty() || !self.may_read() {
+            return Vec::new();
+        }
+        for cube in cubes {
             if !self.logs.contains_key(&cube)
                 && let Ok(log) = ReportLog::open(&self.root, &self.topology, &cube)
             {

@@ -73,6 +73,13 @@ pub fn attachment() -> u32 {
     ATTACHMENT.load().counter / 2
 }
 
+/// True if answers of the cube come by once more: they go through the interface whose stack it is in. A constant to the
+/// verifier.
+#[inline(always)]
+pub fn answers_come_by() -> bool {
+    BACK.load().hop.kind == HOP_PASS
+}
+
 /// Runs a transparent cube: counts, asks it, passes the packet on. The one exit.
 #[inline(always)]
 pub fn run<C: TransparentCube, P: Packet>(mut packet: P) -> i32 {

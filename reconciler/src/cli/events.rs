@@ -132,7 +132,13 @@ impl Reader {
                 .reports
                 .entry(name.clone())
                 .or_insert_with(|| Reports::new(root, name));
+            let had_obstacle = reports.obstacle().is_some();
             packets.extend(reports.read());
+            if let Some(holder) = reports.obstacle().filter(|_| !had_obstacle) {
+                output::note(&format!(
+                    "Packets that {name} reports go to one reader, which is {holder}. This one shows them once that has ended."
+                ));
+            }
         }
         packets
     }

@@ -340,3 +340,33 @@ fn connections_are_flushed() {
         lab.assert_converged(&topology);
     });
 }
+
+/// A packet is read once: a second reader says who has it, and takes over when that ends.
+#[test]
+fn packets_go_to_one_reader() {
+    run_test(|lab| {
+        lab.apply(&behind_router(
+            "{ egress: { default: drop, log: true, rules: [{ name: ping, protocol: icmp, action: accept, log: true }] } }",
+        ));
+        let (a, _b) = (lab.space("a"), lab.space("b"));
+        let first = lab.start_pcn("events --follow t");
+        assert_eq!(ping(&a, ip("10.0.2.1")), 63);
+        wait_for_line(&first, &["cube/fw/egress/rules/ping"]);
+        let second = lab.start_pcn("events --follow t");
+        wait::until("a note about the first reader", || {
+            let note = format!("go to one reader, which is process {}", first.id());
+            second.stderr().contains(&note).then_some(())
+        });
+        assert_eq!(attempt(&a, ip("10.0.2.1"), 81), Err(ErrorKind::TimedOut));
+        wait_for_line(&first, &["cube/fw/egress/default", ":81 "]);
+        assert!(!second.stdout().contains("packet"), "{}", second.stdout());
+        first.signal(Signal::SIGTERM);
+        first.end();
+        wait::until("a packet for the second reader", || {
+            let _refused = attempt(&a, ip("10.0.2.1"), 82);
+            second.stdout().contains(":82 ").then_some(())
+        });
+        second.signal(Signal::SIGTERM);
+        second.end();
+    });
+}

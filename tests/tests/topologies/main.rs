@@ -12,6 +12,7 @@ mod neighbors;
 mod random_pairs;
 mod router;
 mod routes_from;
+mod services;
 mod spanning_tree;
 mod stacks;
 mod traffic;

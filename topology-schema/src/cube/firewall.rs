@@ -2,6 +2,7 @@
 
 mod address;
 mod check;
+mod crowd;
 mod ports;
 mod protocol;
 mod rule;

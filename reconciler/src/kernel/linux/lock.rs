@@ -54,6 +54,12 @@ impl Lock {
         Self::wait_for(&path(bpffs, topology).with_extension("routes"), timeout)
     }
 
+    /// The right to take packets out that a topology's cubes report: what one process takes, no other one gets. Does not wait.
+    pub fn for_packets(bpffs: &Path, topology: &Name) -> Result<Self, LockError> {
+        let path = path(bpffs, topology).with_extension("packets");
+        Self::wait_for(&path, Duration::ZERO)
+    }
+
     fn wait_for(path: &Path, timeout: Duration) -> Result<Self, LockError> {
         let deadline = Instant::now() + timeout;
         let mut file = open(path)?;

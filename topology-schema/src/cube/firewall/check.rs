@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Action, Chain, MAX_PREFIXES, MAX_RANGES, MAX_RULES, MAX_SETS, Ports, Protocol, Rule, Spec,
-    State, TCP_FLAGS, Target, shadow,
+    State, TCP_FLAGS, Target, crowd, shadow,
 };
 use crate::cube::CubeContext;
 use crate::diagnostic::Diagnostic;
@@ -35,6 +35,7 @@ pub(crate) fn check(spec: &Spec, checker: &mut Checker<'_>, cube: &CubeContext<'
             check_state(spec, rule, checker, &place);
         }
         shadow::check(spec, chain, checker, &path);
+        crowd::check(chain, checker, &path);
     }
 }
 

@@ -78,7 +78,8 @@ struct Seen {
 impl TransparentCube for Firewall {
     #[inline(always)]
     fn handle<P: Packet>(packet: &mut P, direction: Direction) -> Result<()> {
-        if has(FEATURE_REJECT) && packet.take_answer_mark() {
+        let may_be_answer = has(FEATURE_REJECT) && transparent::answers_come_by();
+        if may_be_answer && packet.take_answer_mark() {
             return Ok(());
         }
         let mut seen = Seen {
