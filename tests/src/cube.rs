@@ -444,7 +444,15 @@ impl Cube {
             },
             Hook::Xdp => {
                 if self.maps.contains_key("metadata") {
-                    self.write_all_cpus("metadata", 0u32, Metadata { port, bank });
+                    self.write_all_cpus(
+                        "metadata",
+                        0u32,
+                        Metadata {
+                            port,
+                            bank,
+                            noted: 0,
+                        },
+                    );
                 }
                 let (verdict, packet) = run_xdp(program, packet);
                 let metadata = self.read_all_cpus::<u32, Metadata>("metadata", 0);

@@ -34,8 +34,10 @@ pub struct Metadata {
     pub port: u32,
     /// The bank it stays in.
     pub bank: u32,
+    /// What the cube that tracks connections noted last: see `firewall`. 0 for nothing.
+    pub noted: u32,
 }
-assert_size!(Metadata, 8);
+assert_size!(Metadata, 12);
 
 /// Says in a control block that the bank in its lowest bit was noted by an entry program: a copy
 /// that comes to another entry program stays in it.

@@ -18,8 +18,8 @@ pub struct Settings {
     pub features: u32,
     /// What happens to packets that no rule matches: a `VERDICT_*` for each direction.
     pub defaults: [u32; 2],
-    /// 0
-    pub padding: u32,
+    /// Tells firewalls apart, in what they note in packets.
+    pub cube: u32,
     /// For how long a connection is remembered in which nothing happens, by [`timeout`], in nanoseconds.
     pub timeouts: [u64; TIMEOUTS],
 }
@@ -45,6 +45,8 @@ pub const FEATURE_LOG_DEFAULT: u32 = 1 << 8;
 pub const FEATURE_SETS: u32 = 1 << 10;
 /// TCP segments must be in the windows that the ends have told each other.
 pub const FEATURE_WINDOWS: u32 = 1 << 11;
+/// A packet may come by more than once: the cube sits in several stacks.
+pub const FEATURE_SEVERAL: u32 = 1 << 12;
 
 /// The packet goes on.
 pub const VERDICT_ACCEPT: u32 = 0;
@@ -91,6 +93,23 @@ pub fn connection(flow: &Flow) -> (FlowKey, bool) {
         key.padding[0] = u8::from(is_turned != is_answer(flow));
     }
     (key, is_turned)
+}
+
+/// What a firewall notes in a packet that it has seen: which connection it belongs to, in which direction, for this
+/// firewall, and what it is to it (a `STATE_*` of the classifier). Never 0. What is made of the packet as an answer goes in
+/// the other direction, so it is another one.
+#[inline(always)]
+pub fn note(key: &FlowKey, is_turned: bool, cube: u32, state: u8) -> u32 {
+    let [a, b, c, d] = key.source.0;
+    let [e, f, g, h] = key.destination.0;
+    let ports = u32::from(key.source_port.word()) << 16 | u32::from(key.destination_port.word());
+    let rest = u32::from_ne_bytes([key.protocol, key.padding[0], u8::from(is_turned), 0]);
+    let mut digest = cube;
+    for word in [a, b, c, d, e, f, g, h, ports, rest] {
+        // Multiplication by an odd number loses nothing (Knuth, TAOCP 3, 6.4).
+        digest = (digest.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b1);
+    }
+    digest & !0xff | 0x80 | u32::from(state)
 }
 
 /// Echo, timestamp, information and address mask requests (RFC 792, RFC 950; RFC 4443, 4.1).
@@ -345,6 +364,29 @@ mod tests {
         assert_eq!(flow(false, 8), flow(true, 0));
         assert_eq!(flow(true, 8), flow(false, 0));
         assert_ne!(flow(false, 8), flow(true, 8));
+    }
+
+    #[test]
+    fn notes_tell_connections_and_firewalls_apart() {
+        let key = FlowKey {
+            source: V6([1, 0, 0, 0]),
+            destination: V6([2, 0, 0, 0]),
+            protocol: TCP,
+            ..FlowKey::default()
+        };
+        assert_eq!(note(&key, false, 1, 2), note(&key, false, 1, 2));
+        assert_eq!(note(&key, false, 1, 2) ^ note(&key, false, 1, 1), 3);
+        assert_ne!(note(&key, false, 1, 2) >> 8, note(&key, false, 2, 2) >> 8);
+        assert_ne!(note(&key, false, 1, 2) >> 8, note(&key, true, 1, 2) >> 8);
+        let translated = FlowKey {
+            source: V6([3, 0, 0, 0]),
+            ..key
+        };
+        assert_ne!(
+            note(&key, false, 1, 2) >> 8,
+            note(&translated, false, 1, 2) >> 8
+        );
+        assert_ne!(note(&FlowKey::default(), false, 0, 0), 0);
     }
 
     #[test]

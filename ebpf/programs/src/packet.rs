@@ -92,6 +92,11 @@ pub trait Packet {
     /// Sets it.
     fn set_port(&mut self, port: u32);
 
+    /// What a cube has noted in the packet since it came in; 0 for nothing.
+    fn noted(&self) -> u32;
+    /// Notes something, for as long as the packet goes from program to program.
+    fn note(&mut self, what: u32);
+
     /// Jumps to a slot of the chain, in the packet's bank. Returns only when there is no program
     /// in it. The JIT makes it a direct jump if the verifier sees a constant.
     #[inline(always)]

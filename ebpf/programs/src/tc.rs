@@ -40,6 +40,9 @@ const BANK: usize = 2;
 /// Word of the control block: the slot to which a copy is to be taken.
 const SLOT: usize = 3;
 
+/// Word of the control block: what a cube noted.
+const NOTED: usize = 4;
+
 /// Bytes of the packet meanwhile, and where it is shorter: the kernel leaves an IP header.
 const LONGER: u32 = 384;
 /// Bytes of a frame at least (IEEE 802.3, 3.2.8, without the check sequence).
@@ -233,6 +236,7 @@ impl Packet for Tc {
         unsafe {
             (*self.skb).cb[MOVED] = 0;
             (*self.skb).cb[BANK] = BANK_MARK | bank;
+            (*self.skb).cb[NOTED] = 0;
         }
         self.set_port(port);
     }
@@ -259,6 +263,18 @@ impl Packet for Tc {
     fn set_port(&mut self, port: u32) {
         // SAFETY: see above.
         unsafe { (*self.skb).cb[PORT] = port }
+    }
+
+    #[inline(always)]
+    fn noted(&self) -> u32 {
+        // SAFETY: see above.
+        unsafe { (*self.skb).cb[NOTED] }
+    }
+
+    #[inline(always)]
+    fn note(&mut self, what: u32) {
+        // SAFETY: see above.
+        unsafe { (*self.skb).cb[NOTED] = what }
     }
 
     #[inline(always)]

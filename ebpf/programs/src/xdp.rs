@@ -168,7 +168,13 @@ impl Packet for Xdp {
         self.bank = bank;
         if let Some(metadata) = METADATA.get_ptr_mut(0) {
             // SAFETY: the entry belongs to this CPU.
-            unsafe { *metadata = Metadata { port, bank } }
+            unsafe {
+                *metadata = Metadata {
+                    port,
+                    bank,
+                    noted: 0,
+                }
+            }
         }
     }
 
@@ -185,6 +191,19 @@ impl Packet for Xdp {
         if let Some(metadata) = METADATA.get_ptr_mut(0) {
             // SAFETY: the entry belongs to this CPU.
             unsafe { (*metadata).port = port }
+        }
+    }
+
+    #[inline(always)]
+    fn noted(&self) -> u32 {
+        METADATA.get(0).map_or(0, |metadata| metadata.noted)
+    }
+
+    #[inline(always)]
+    fn note(&mut self, what: u32) {
+        if let Some(metadata) = METADATA.get_ptr_mut(0) {
+            // SAFETY: the entry belongs to this CPU.
+            unsafe { (*metadata).noted = what }
         }
     }
 

@@ -85,7 +85,7 @@ impl CubeDriver for Driver {
             rules::sets(spec, &set),
         ));
         tables.extend(learned(spec));
-        let settings = settings::settings(spec);
+        let settings = settings::settings(spec, context);
         let bytes = bytemuck::bytes_of(&settings).to_vec();
         Lowered {
             tables,

@@ -370,3 +370,50 @@ fn packets_go_to_one_reader() {
         second.end();
     });
 }
+
+/// A packet passes the firewall at both ports of the router, and moves its connection once: after one FIN the other side may
+/// go on, and what is refused is told.
+#[test]
+fn a_firewall_at_two_ports_sees_a_packet_once() {
+    run_test(|lab| {
+        let settings = "{ ingress: { default: drop, rules: [{ state: new, protocol: tcp, action: accept }, { state: new, protocol: icmp, action: accept }] }, egress: { default: drop, rules: [{ state: new, protocol: tcp, action: accept }, { state: new, protocol: icmp, action: accept }] } }";
+        let topology = behind_router(settings).replace(
+            "a: { addresses: [10.0.1.254/24, 'fd00:1::fe/64'] }",
+            "a: { addresses: [10.0.1.254/24, 'fd00:1::fe/64'], through: [fw] }",
+        );
+        assert_eq!(topology.matches("through: [fw]").count(), 2);
+        lab.apply(&topology);
+        let (a, b) = (lab.space("a"), lab.space("b"));
+        assert_eq!(ping(&a, ip("10.0.2.1")), 63);
+        assert_eq!(ping(&a, ip("10.0.1.254")), 64);
+        let state = |lab: &Lab| {
+            let sessions = lab.show("t")["cubes"]["fw"]["sessions"].clone();
+            let sessions = sessions.as_array().expect("a list").clone();
+            let mut sessions = sessions.iter();
+            let found = sessions.find(|session| session["destinationPort"] == 80);
+            found.map(|session| (session["state"].clone(), session["packets"].clone()))
+        };
+        let server = listen(&b, ip("10.0.2.1"), 80);
+        let stream = a.connect(server.local_addr().expect("an address"));
+        let (mut inside, _) = server.accept().expect("a connection");
+        wait::until("a handshake", || {
+            (state(lab)? == ("ESTABLISHED".into(), 2.into())).then_some(())
+        });
+        stream
+            .shutdown(std::net::Shutdown::Write)
+            .expect("it is connected");
+        assert_eq!(inside.read(&mut [0; 1]).expect("an end"), 0);
+        wait::until("an end of one side", || {
+            (state(lab)?.0 == "CLOSE_WAIT").then_some(())
+        });
+        drop(inside);
+        drop(stream);
+        wait::until("an end of both", || {
+            (state(lab)?.0 == "TIME_WAIT").then_some(())
+        });
+        assert_eq!(
+            attempt(&a, ip("10.0.2.1"), 81),
+            Err(ErrorKind::ConnectionRefused)
+        );
+    });
+}

@@ -4,19 +4,20 @@ use ebpf_abi::{
     firewall::{
         FEATURE_ACCEPT_ESTABLISHED, FEATURE_CONNTRACK, FEATURE_FILTER_DISCOVERY, FEATURE_LIMIT,
         FEATURE_LOG, FEATURE_LOG_DEFAULT, FEATURE_REJECT, FEATURE_RULES, FEATURE_SETS,
-        FEATURE_WINDOWS, Settings, TIMEOUT_ICMP, TIMEOUT_OTHER, TIMEOUT_UDP, TIMEOUT_UDP_STREAM,
-        TIMEOUTS,
+        FEATURE_SEVERAL, FEATURE_WINDOWS, Settings, TIMEOUT_ICMP, TIMEOUT_OTHER, TIMEOUT_UDP,
+        TIMEOUT_UDP_STREAM, TIMEOUTS,
     },
     tcp,
 };
 use topology_schema::cube::firewall::{Action, NeighborDiscovery, Rule, Spec, Target, Timeouts};
 
 use super::rules::verdict;
+use crate::{cube::Context, digest::Digest};
 
 const SECOND: u64 = 1_000_000_000;
 
 /// What a program is specialised with.
-pub(super) fn settings(spec: &Spec) -> Settings {
+pub(super) fn settings(spec: &Spec, context: &Context<'_>) -> Settings {
     let features = [
         (spec.conntrack, FEATURE_CONNTRACK),
         (spec.accept_established, FEATURE_ACCEPT_ESTABLISHED),
@@ -33,6 +34,10 @@ pub(super) fn settings(spec: &Spec) -> Settings {
         (spec.egress.log, FEATURE_LOG_DEFAULT << 1),
         (asks_for_sets(spec), FEATURE_SETS),
         (spec.tcp_window_check, FEATURE_WINDOWS),
+        (
+            context.allocation.attachments(context.name).count() > 1,
+            FEATURE_SEVERAL,
+        ),
     ];
     Settings {
         features: features
@@ -40,7 +45,7 @@ pub(super) fn settings(spec: &Spec) -> Settings {
             .filter_map(|(on, flag)| on.then_some(flag))
             .sum(),
         defaults: [verdict(spec.ingress.default), verdict(spec.egress.default)],
-        padding: 0,
+        cube: Digest::of(&[context.name.as_str()]).number(),
         timeouts: timeouts(&spec.timeouts),
     }
 }

@@ -62,8 +62,13 @@ struct Firewall {
 impl Firewall {
     /// With settings in flow style: `{ ingress: ... }`.
     fn new(hook: Hook, settings: &str) -> Self {
+        Self::at(hook, settings, "e: { through: [fw] }")
+    }
+
+    /// At one of these interfaces.
+    fn at(hook: Hook, settings: &str, interfaces: &str) -> Self {
         let text = format!(
-            "apiVersion: pcn.dev/v1alpha1\nkind: Topology\nmetadata: {{ name: t }}\nspec:\n  interfaces: {{ e: {{ through: [fw] }} }}\n  cubes: {{ fw: {{ firewall: {settings} }} }}\n"
+            "apiVersion: pcn.dev/v1alpha1\nkind: Topology\nmetadata: {{ name: t }}\nspec:\n  interfaces: {{ {interfaces} }}\n  cubes: {{ fw: {{ firewall: {settings} }} }}\n"
         );
         let source = Source {
             name: "test".to_owned(),
@@ -248,10 +253,11 @@ fn programs_stay_small() {
                 format!(
                     "{{ tcpWindowCheck: true, sets: {{ s: [10.0.0.0/8] }}, ingress: {{ {rules} }} }}"
                 ),
-                90_000,
+                130_000,
             ),
         ] {
-            let firewall = Firewall::new(hook, &settings);
+            let several = "e: { through: [fw] }, f: { through: [fw] }";
+            let firewall = Firewall::at(hook, &settings, several);
             let walked = firewall.cube().verified_instructions();
             println!("{hook:?}, {name}: {walked} instructions");
             assert!(walked < most, "{hook:?}, {name}: {walked}");

@@ -14,10 +14,10 @@ use ebpf_abi::{
     classifier::{STATE_ESTABLISHED, STATE_INVALID, STATE_NEW, STATE_RELATED, STATE_UNTRACKED},
     counters::DropReason,
     firewall::{
-        CONNECTION_REPLIED, CONNECTION_TURNED, CONNECTION_WINDOWS, Connection, FEATURE_WINDOWS,
-        REFRESH_INTERVAL, STEP_COUNTS, STEP_INVALID, SWEEP_INTERVAL, State, UNANSWERED,
-        WORK_BEGINS, WORK_KNOWN, WORK_REPLY, WORK_TURNED, Work, connection, is_answer, is_request,
-        timeout,
+        CONNECTION_REPLIED, CONNECTION_TURNED, CONNECTION_WINDOWS, Connection, FEATURE_SEVERAL,
+        FEATURE_WINDOWS, REFRESH_INTERVAL, STEP_COUNTS, STEP_INVALID, SWEEP_INTERVAL, State,
+        UNANSWERED, WORK_BEGINS, WORK_KNOWN, WORK_REPLY, WORK_TURNED, Work, connection, is_answer,
+        is_request, note, timeout,
     },
     flow::{Flow, FlowKey, ICMP, ICMPV6, LATER, TCP, WHOLE},
     tcp,
@@ -35,19 +35,41 @@ static CONNECTIONS: HashMap<FlowKey, Connection> =
 pub static STATE: Array<State> = Array::with_max_entries(1, 0);
 
 /// Finds out what a packet is. A connection that is known goes on.
+///
+/// A packet that passes this firewall in two stacks moves its connection once: what it is was noted in it the first time.
+/// ICMP errors move nothing.
 #[inline(always)]
-pub fn track<P: Packet>(packet: &P, seen: &mut Seen) {
+pub fn track<P: Packet>(packet: &mut P, seen: &mut Seen) {
     if seen.work.flow.is_error() {
         return about(packet, seen);
     }
     let work = &mut *seen.work;
+    let (key, is_turned) = connection(&work.flow);
+    work.key = key;
+    if !has(FEATURE_SEVERAL) {
+        return find(packet, work, is_turned);
+    }
+    let cube = SETTINGS.load().cube;
+    let noted = packet.noted();
+    if noted & !0x7f == note(&work.key, is_turned, cube, 0) {
+        work.facts = 0;
+        work.state = (noted & 0x7f) as u8;
+        return;
+    }
+    find(packet, work, is_turned);
+    if work.state != STATE_INVALID {
+        packet.note(note(&work.key, is_turned, cube, work.state));
+    }
+}
+
+/// Finds the connection of a packet, and moves it.
+#[inline(always)]
+fn find<P: Packet>(packet: &P, work: &mut Work, is_turned: bool) {
     if has(FEATURE_WINDOWS) && has_windows(work) && window::read(packet, work).is_err() {
         work.facts = 0;
         work.state = STATE_INVALID;
         return;
     }
-    let (key, is_turned) = connection(&work.flow);
-    work.key = key;
     work.facts = if is_turned { WORK_TURNED } else { 0 };
     let now = clock::now();
     if let Some(entry) = CONNECTIONS.get_ptr_mut(&work.key) {
@@ -247,8 +269,8 @@ pub fn accept(seen: &mut Seen, decided: &Decided) -> Result<()> {
         return Ok(());
     }
     let now = clock::now();
+    let is_turned = seen.work.facts & WORK_TURNED != 0;
     let work = &mut *seen.work;
-    let is_turned = work.facts & WORK_TURNED != 0;
     let has_windows = has(FEATURE_WINDOWS) && has_windows(work);
     // Field by field: windows that nobody reads stay what they were.
     let fresh = &mut work.fresh;

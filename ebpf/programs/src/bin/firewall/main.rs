@@ -42,7 +42,7 @@ use ebpf_programs::{
 static SETTINGS: Global<Settings> = Global::new(Settings {
     features: 0,
     defaults: [VERDICT_ACCEPT; 2],
-    padding: 0,
+    cube: 0,
     timeouts: [0; TIMEOUTS],
 });
 
