@@ -187,6 +187,18 @@ pub struct Work {
     pub step: u8,
     /// 0
     pub padding: [u8; 4],
+    /// What is to happen to it: a `VERDICT_*`.
+    pub verdict: u32,
+    /// Who says so: an index into `rule_counters`.
+    pub rule: u32,
+    /// The identity of that rule; 0 for a chain's default.
+    pub identity: u32,
+    /// The direction in which it goes.
+    pub direction: u32,
+    /// Packets that it stands for.
+    pub packets: u64,
+    /// Its bytes, with the Ethernet header.
+    pub bytes: u64,
     /// The connection that it begins.
     pub fresh: Connection,
     /// What is compared with windows.
@@ -198,7 +210,7 @@ pub struct Work {
     /// Options of a TCP header, and room for what follows them where they are read.
     pub options: [u64; OPTIONS / 8],
 }
-assert_size!(Work, 320);
+assert_size!(Work, 352);
 
 /// Bytes for the options of a TCP header, of which there are 40 at most: a power of two.
 pub const OPTIONS: usize = 64;
@@ -209,6 +221,8 @@ pub const STEP_INVALID: u8 = 0;
 pub const STEP_IGNORED: u8 = 1;
 /// It leads to the state, and shows that the connection lives.
 pub const STEP_COUNTS: u8 = 2;
+/// It does, if the windows allow it.
+pub const STEP_COMPARES: u8 = 3;
 
 /// If it is accepted, it begins a connection.
 pub const WORK_BEGINS: u8 = 1 << 0;

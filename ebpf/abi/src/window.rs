@@ -163,18 +163,33 @@ impl Windows {
     /// What a segment does to a connection in this state, if by its flags it does `step`, which is valid
     /// ([`step`](crate::tcp::step)). `SIDE` is 1 if it comes from the side that did not begin: a constant, so that less has to be
     /// remembered. `replied` is true if that one has sent something before.
-    #[inline(always)]
     pub fn step<const SIDE: usize>(
+        &mut self,
+        step: Step,
+        state: u8,
+        replied: bool,
+        segment: &Segment,
+    ) -> Step {
+        let judged = self.judge::<SIDE>(step, state, replied, segment);
+        match judged.is_open {
+            true => self.compare::<SIDE>(judged.step, state, segment),
+            false => judged.step,
+        }
+    }
+
+    /// The first half of [`step`](Self::step): what needs no windows.
+    #[inline(always)]
+    pub fn judge<const SIDE: usize>(
         &mut self,
         mut step: Step,
         state: u8,
         replied: bool,
         segment: &Segment,
-    ) -> Step {
+    ) -> Judged {
         if !step.counts {
             if !self.answers_noted::<SIDE>(segment) {
                 self.note::<SIDE>(state, segment);
-                return step;
+                return Judged::closed(step);
             }
             // Both ends have begun anew, and we have missed it.
             self.begin_anew::<SIDE>();
@@ -182,16 +197,25 @@ impl Windows {
             step.counts = true;
         } else if segment.is(RST) {
             match self.reset::<SIDE>(state, replied, segment) {
-                Reset::Refused => return refused(state),
-                Reset::Believed => return self.goes_on::<SIDE>(segment, step),
+                Reset::Refused => return Judged::closed(refused(state)),
+                Reset::Believed => return Judged::closed(self.goes_on::<SIDE>(segment, step)),
                 Reset::Checked => {}
                 Reset::Doubted => step.state = state,
             }
         } else if state == LAST_ACK && step.state == TIME_WAIT && self.is_challenge::<SIDE>(segment)
         {
             self.last_flags &= !EXPECTS_CHALLENGE;
-            return odd(state);
+            return Judged::closed(odd(state));
         }
+        Judged {
+            step,
+            is_open: true,
+        }
+    }
+
+    /// The second half: the windows decide whether the segment does what it says.
+    #[inline(always)]
+    pub fn compare<const SIDE: usize>(&mut self, step: Step, state: u8, segment: &Segment) -> Step {
         match self.fit::<SIDE>(state, segment) {
             Fit::In => self.goes_on::<SIDE>(segment, step),
             Fit::Odd => odd(state),
@@ -293,6 +317,24 @@ impl Windows {
             return Reset::Believed;
         }
         Reset::Checked
+    }
+}
+
+/// What is known of a segment before windows are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// What it does.
+    pub step: Step,
+    /// It does so only if the windows allow it.
+    pub is_open: bool,
+}
+
+impl Judged {
+    const fn closed(step: Step) -> Self {
+        Self {
+            step,
+            is_open: false,
+        }
     }
 }
 

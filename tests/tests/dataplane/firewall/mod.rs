@@ -231,29 +231,29 @@ fn programs_stay_small() {
                 format!(
                     "{{ conntrack: false, sets: {{ s: [10.0.0.0/8] }}, ingress: {{ {rules} }} }}"
                 ),
-                40_000,
+                60_000,
             ),
             (
                 "tracking",
                 "{ ingress: { default: drop } }".to_owned(),
-                30_000,
+                60_000,
             ),
             (
                 "tracking with windows",
                 "{ tcpWindowCheck: true, ingress: { default: drop } }".to_owned(),
-                60_000,
+                100_000,
             ),
             (
                 "everything",
                 format!("{{ sets: {{ s: [10.0.0.0/8] }}, ingress: {{ {rules} }} }}"),
-                60_000,
+                100_000,
             ),
             (
                 "everything with windows",
                 format!(
                     "{{ tcpWindowCheck: true, sets: {{ s: [10.0.0.0/8] }}, ingress: {{ {rules} }} }}"
                 ),
-                130_000,
+                200_000,
             ),
         ] {
             let several = "e: { through: [fw] }, f: { through: [fw] }";

@@ -15,9 +15,9 @@ use ebpf_abi::{
     counters::DropReason,
     firewall::{
         CONNECTION_REPLIED, CONNECTION_TURNED, CONNECTION_WINDOWS, Connection, FEATURE_SEVERAL,
-        FEATURE_WINDOWS, REFRESH_INTERVAL, STEP_COUNTS, STEP_INVALID, SWEEP_INTERVAL, State,
-        UNANSWERED, WORK_BEGINS, WORK_KNOWN, WORK_REPLY, WORK_TURNED, Work, connection, is_answer,
-        is_request, note, timeout,
+        FEATURE_WINDOWS, REFRESH_INTERVAL, STEP_COMPARES, STEP_COUNTS, STEP_INVALID,
+        SWEEP_INTERVAL, State, UNANSWERED, WORK_BEGINS, WORK_KNOWN, WORK_REPLY, WORK_TURNED, Work,
+        connection, is_answer, is_request, note, timeout,
     },
     flow::{Flow, FlowKey, ICMP, ICMPV6, LATER, TCP, WHOLE},
     tcp,
@@ -25,7 +25,7 @@ use ebpf_abi::{
 };
 use ebpf_programs::{Packet, Result, atomic, clock, flow, packet::bounded};
 
-use crate::{LONGEST_HEADERS, SETTINGS, Seen, has, rules::Decided, window};
+use crate::{LONGEST_HEADERS, SETTINGS, Seen, has, window};
 
 #[map(name = "connections")]
 static CONNECTIONS: HashMap<FlowKey, Connection> =
@@ -159,8 +159,14 @@ fn step(known: &mut Connection, work: &mut Work, is_reply: bool) {
     if has(FEATURE_WINDOWS) && is_whole && !reopens(known, work) {
         if is_reply {
             window::step::<1>(known, work);
+            if work.step == STEP_COMPARES {
+                window::compare::<1>(known, work);
+            }
         } else {
             window::step::<0>(known, work);
+            if work.step == STEP_COMPARES {
+                window::compare::<0>(known, work);
+            }
         }
     }
 }
@@ -256,14 +262,14 @@ pub fn count(seen: &Seen) {
     unsafe {
         let packets = (&raw mut (*entry).packets).cast::<u64>().add(side);
         let bytes = (&raw mut (*entry).bytes).cast::<u64>().add(side);
-        atomic::add(packets, seen.size.packets() as i64);
-        atomic::add(bytes, seen.size.bytes() as i64);
+        atomic::add(packets, seen.work.packets as i64);
+        atomic::add(bytes, seen.work.bytes as i64);
     }
 }
 
 /// A packet that the rules accepted: counts it, or begins its connection.
 #[inline(always)]
-pub fn accept(seen: &mut Seen, decided: &Decided) -> Result<()> {
+pub fn accept(seen: &mut Seen) -> Result<()> {
     if seen.work.facts & WORK_BEGINS == 0 {
         count(seen);
         return Ok(());
@@ -276,13 +282,13 @@ pub fn accept(seen: &mut Seen, decided: &Decided) -> Result<()> {
     let fresh = &mut work.fresh;
     fresh.expires = now + life(work.flow.key.protocol, work.tcp_state, false);
     fresh.created = now;
-    fresh.packets = [seen.size.packets(), 0];
-    fresh.bytes = [seen.size.bytes(), 0];
-    fresh.rule = decided.rule;
-    fresh.identity = decided.identity;
+    fresh.packets = [work.packets, 0];
+    fresh.bytes = [work.bytes, 0];
+    fresh.rule = work.rule;
+    fresh.identity = work.identity;
     fresh.state = work.tcp_state;
     fresh.flags = if is_turned { CONNECTION_TURNED } else { 0 };
-    fresh.direction = seen.direction as u8;
+    fresh.direction = work.direction as u8;
     if has_windows {
         fresh.flags |= CONNECTION_WINDOWS;
         fresh.windows = Windows::begin(&work.segment);

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{macros::map, maps::Array};
 use ebpf_abi::firewall::Action;
-use ebpf_programs::{atomic, clock, counters::Size};
+use ebpf_programs::{atomic, clock};
 
 /// When the next packet of a rule is due, were they to come at the rate of its limit: in
 /// nanoseconds of the data planes' clock. By slot.
@@ -15,14 +15,14 @@ const TRIES: u32 = 8;
 
 /// Counts a packet, and says whether it is one too many.
 #[inline(always)]
-pub fn admit(slot: u32, action: &Action, size: Size) -> bool {
+pub fn admit(slot: u32, action: &Action, packets: u64) -> bool {
     if action.interval == 0 {
         return true;
     }
     let Some(due) = DUE.get_ptr_mut(slot) else {
         return true;
     };
-    take(due, action.interval * size.packets(), action.tolerance)
+    take(due, action.interval * packets, action.tolerance)
 }
 
 /// Moves what is due by `cost`, if it is not more than `tolerance` ahead of the time.

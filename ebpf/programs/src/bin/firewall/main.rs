@@ -71,8 +71,6 @@ struct Firewall;
 /// A packet, and what is known of it.
 struct Seen {
     work: &'static mut Work,
-    size: Size,
-    direction: u32,
 }
 
 impl TransparentCube for Firewall {
@@ -82,14 +80,15 @@ impl TransparentCube for Firewall {
         if may_be_answer && packet.take_answer_mark() {
             return Ok(());
         }
-        let mut seen = Seen {
-            work: work()?,
-            size: Size::of(packet),
-            direction: direction as u32,
-        };
+        let mut seen = Seen { work: work()? };
+        // In the table, not on the stack, which is nearly full.
+        let size = Size::of(packet);
+        seen.work.packets = size.packets();
+        seen.work.bytes = size.bytes();
+        seen.work.direction = direction as u32;
         seen.work.flow = flow::read(packet)?;
         if seen.work.flow.family == 0 {
-            return not_ip(packet, seen.direction);
+            return not_ip(packet, direction as u32);
         }
         if seen.work.flow.is_neighbor_discovery() && !has(FEATURE_FILTER_DISCOVERY) {
             return Ok(());
@@ -105,11 +104,11 @@ impl TransparentCube for Firewall {
         } else {
             seen.work.state = STATE_UNTRACKED;
         }
-        let decided = rules::decide(packet, &seen);
-        if has(FEATURE_CONNTRACK) && decided.verdict == VERDICT_ACCEPT {
-            conntrack::accept(&mut seen, &decided)?;
+        rules::decide(packet.bank(), direction as u32, &mut seen);
+        if has(FEATURE_CONNTRACK) && seen.work.verdict == VERDICT_ACCEPT {
+            conntrack::accept(&mut seen)?;
         }
-        verdict(decided.verdict)
+        verdict(seen.work.verdict)
     }
 
     #[inline(always)]

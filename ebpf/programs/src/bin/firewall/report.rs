@@ -4,20 +4,20 @@ use aya_ebpf::{macros::map, maps::RingBuf};
 use ebpf_abi::firewall::{LOG_BYTES, LOG_INTERVAL, LOG_TOLERANCE, Report};
 use ebpf_programs::clock;
 
-use crate::{Seen, conntrack::STATE, limit, rules::Decided};
+use crate::{Seen, conntrack::STATE, limit};
 
 #[map(name = "log")]
 static LOG: RingBuf = RingBuf::with_byte_size(LOG_BYTES, 0);
 
 /// Reports a packet, unless there are too many or nobody reads: those are counted.
 #[inline(always)]
-pub fn report(seen: &Seen, decided: &Decided) {
+pub fn report(seen: &Seen) {
     let Some(shared) = STATE.get_ptr_mut(0) else {
         return;
     };
     // SAFETY: the entry is always there.
     let due = unsafe { &raw mut (*shared).log_due };
-    if !limit::take(due, LOG_INTERVAL, LOG_TOLERANCE) || !write(seen, decided) {
+    if !limit::take(due, LOG_INTERVAL, LOG_TOLERANCE) || !write(seen) {
         // SAFETY: as above; a lost race costs a count.
         unsafe { (*shared).unreported += 1 };
     }
@@ -25,7 +25,7 @@ pub fn report(seen: &Seen, decided: &Decided) {
 
 /// False if there is no room.
 #[inline(always)]
-fn write(seen: &Seen, decided: &Decided) -> bool {
+fn write(seen: &Seen) -> bool {
     let Some(mut record) = LOG.reserve::<Report>(0) else {
         return false;
     };
@@ -33,11 +33,11 @@ fn write(seen: &Seen, decided: &Decided) -> bool {
     record.write(Report {
         time: clock::now(),
         key: flow.key,
-        bytes: seen.size.bytes() as u32,
-        rule: decided.rule,
-        identity: decided.identity,
-        verdict: decided.verdict as u8,
-        direction: seen.direction as u8,
+        bytes: seen.work.bytes as u32,
+        rule: seen.work.rule,
+        identity: seen.work.identity,
+        verdict: seen.work.verdict as u8,
+        direction: seen.work.direction as u8,
         state: seen.work.state,
         tcp_flags: flow.tcp_flags,
         icmp_type: flow.icmp_type,

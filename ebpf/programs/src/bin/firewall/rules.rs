@@ -16,7 +16,6 @@ use ebpf_abi::{
     flow::{Flow, ICMP, ICMPV6, TCP, has_ports},
 };
 use ebpf_programs::{
-    Packet,
     classifier::{self, Buckets, Filter, HasClassifier, Tuples},
     lpm::Lpm,
 };
@@ -87,50 +86,53 @@ impl HasClassifier for Lists {
 }
 
 /// What is to happen to a packet, and who says so.
-pub struct Decided {
+struct Decided {
     /// A `VERDICT_*`.
-    pub verdict: u32,
+    verdict: u32,
     /// Index into `rule_counters`.
-    pub rule: u32,
+    rule: u32,
     /// The identity of the rule; 0 for a chain's default.
-    pub identity: u32,
+    identity: u32,
 }
 
-/// Asks the rules, counts, and reports what is to be reported.
+/// Asks the rules, counts, and reports what is to be reported: the answer is in `work`.
 #[inline(always)]
-pub fn decide<P: Packet>(packet: &P, seen: &Seen) -> Decided {
+pub fn decide(bank: u32, direction: u32, seen: &mut Seen) {
     let mut decided = Decided {
-        verdict: default_verdict(seen.direction),
-        rule: default_counter(seen.direction),
+        verdict: default_verdict(direction),
+        rule: default_counter(direction),
         identity: 0,
     };
-    let mut log = has(FEATURE_LOG_DEFAULT << (seen.direction & 1));
-    if has(FEATURE_RULES << (seen.direction & 1)) {
+    let mut log = has(FEATURE_LOG_DEFAULT << (direction & 1));
+    if has(FEATURE_RULES << (direction & 1)) {
         let slot = match HEADER.get_ptr_mut(0) {
             // SAFETY: the entry belongs to this CPU, and programs do not nest.
             Some(header) => unsafe {
                 *header = header_of(&seen.work.flow, seen.work.state);
-                classifier::classify::<Lists>(seen.direction, packet.bank(), &*header)
+                classifier::classify::<Lists>(direction, bank, &*header)
             },
             None => NO_RULE,
         };
         if slot != NO_RULE
-            && let Some(action) = ACTIONS.get(in_bank(slot, packet.bank()))
+            && let Some(action) = ACTIONS.get(in_bank(slot, bank))
         {
             decided.verdict = action.verdict.into();
             decided.rule = rule_counter(slot);
             decided.identity = action.identity;
             log = action.log != 0;
-            if has(FEATURE_LIMIT) && !limit::admit(slot, action, seen.size) {
+            if has(FEATURE_LIMIT) && !limit::admit(slot, action, seen.work.packets) {
                 decided.verdict = VERDICT_LIMITED;
             }
         }
     }
-    count(&decided, seen);
+    let work = &mut *seen.work;
+    work.verdict = decided.verdict;
+    work.rule = decided.rule;
+    work.identity = decided.identity;
+    count(seen);
     if has(FEATURE_LOG) && log {
-        report::report(seen, &decided);
+        report::report(seen);
     }
-    decided
 }
 
 #[inline(always)]
@@ -166,7 +168,8 @@ fn header_of(flow: &Flow, state: u8) -> Header {
 }
 
 #[inline(always)]
-fn count(decided: &Decided, seen: &Seen) {
+fn count(seen: &Seen) {
+    let decided = &*seen.work;
     let Some(counter) = COUNTERS.get_ptr_mut(decided.rule) else {
         return;
     };
@@ -180,7 +183,7 @@ fn count(decided: &Decided, seen: &Seen) {
                 padding: 0,
             };
         }
-        (*counter).packets += seen.size.packets();
-        (*counter).bytes += seen.size.bytes();
+        (*counter).packets += seen.work.packets;
+        (*counter).bytes += seen.work.bytes;
     }
 }

@@ -4,8 +4,8 @@ use aya_ebpf::helpers::bpf_loop;
 use ebpf_abi::{
     address::Be16,
     firewall::{
-        CONNECTION_REPLIED, CONNECTION_WINDOWS, Connection, OPTIONS, STEP_COUNTS, STEP_IGNORED,
-        STEP_INVALID, Work,
+        CONNECTION_REPLIED, CONNECTION_WINDOWS, Connection, OPTIONS, STEP_COMPARES, STEP_COUNTS,
+        STEP_IGNORED, STEP_INVALID, Work,
     },
     tcp::{ACK, SYN, Step},
     window::{SIDE_SACK, SIDE_SCALES, Segment, Windows},
@@ -197,7 +197,24 @@ pub extern "C" fn step<const SIDE: usize>(known: *mut Connection, work: *mut Wor
         valid: true,
         counts: work.step == STEP_COUNTS,
     };
-    let result = (known.windows).step::<SIDE>(step, known.state, replied, &work.segment);
+    let judged = (known.windows).judge::<SIDE>(step, known.state, replied, &work.segment);
+    note(work, judged.step);
+    if judged.is_open {
+        work.step = STEP_COMPARES;
+    }
+}
+
+/// Whether the windows allow what [`step`] has left open. Likewise a function of its own.
+#[inline(never)]
+pub extern "C" fn compare<const SIDE: usize>(known: *mut Connection, work: *mut Work) {
+    // SAFETY: as above.
+    let (known, work) = unsafe { (&mut *known, &mut *work) };
+    let step = Step {
+        state: work.tcp_state,
+        valid: true,
+        counts: true,
+    };
+    let result = (known.windows).compare::<SIDE>(step, known.state, &work.segment);
     note(work, result);
 }
 
