@@ -116,7 +116,6 @@ pub fn versions() -> Vec<(String, String)> {
         "ipset",
         "iproute2",
         "iperf3",
-        "sockperf",
         "xdp-tools",
     ];
     packages

@@ -1,4 +1,4 @@
-//! Real programs with sockets: streams, round trips, connections.
+//! Sockets: streams of iperf3, round trips, connections.
 
 use std::{
     cell::{Cell, RefCell},
@@ -20,12 +20,16 @@ use crate::{
     finding::{Finding, Goal, Instrument, Unit},
     machine::first_line,
     rig::hosts::Hosts,
+    statistics::{median, quantile},
 };
 
 /// Whose ports these are does not matter: namespaces have them for themselves.
 const PORT: u16 = 5201;
 /// How long a stream takes, about.
 const STREAM: f64 = 0.3;
+/// How long messages go back and forth, and how many bytes they have.
+const ROUND_TRIPS: Duration = Duration::from_millis(150);
+const MESSAGE: usize = 64;
 /// How long connections are made.
 const CONNECTING: Duration = Duration::from_millis(200);
 
@@ -50,13 +54,11 @@ pub fn rows() -> Vec<Row> {
             rows.push(if streams > 1 { row.long() } else { row });
         }
         let id = format!("sockets.round-trip.{name}");
-        let job = format!("sockperf, TCP round trips between two namespaces through a {name}");
-        rows.push(
-            Row::several(id, Instrument::Sockets, job, move |scope| {
-                Ok(round_trips(scope, cube))
-            })
-            .long(),
-        );
+        let job =
+            format!("TCP round trips of {MESSAGE} bytes between two namespaces through a {name}");
+        rows.push(Row::several(id, Instrument::Sockets, job, move |scope| {
+            Ok(round_trips(scope, cube))
+        }));
         let id = format!("sockets.connections.{name}");
         let job = format!("connect, one byte there and back, close: through a {name}");
         rows.push(Row::new(id, Instrument::Sockets, job, move |scope| {
@@ -181,20 +183,13 @@ fn round_trips(scope: &Scope<'_>, cube: Cube) -> Findings {
         .into_iter()
         .chain(peers.iter().map(|peer| &peer.hosts))
         .collect();
-    let servers: Vec<Running> = hosts
-        .iter()
-        .map(|hosts| {
-            let line = format!("sockperf server --tcp -i {} -p {PORT}", hosts.address);
-            let server = hosts.server.start(&line);
-            wait_for_listener(hosts);
-            server
-        })
-        .collect();
+    let mut servers: Vec<Echo> = hosts.iter().map(|hosts| Echo::start(hosts)).collect();
     let tail = Cell::new(0.0);
     let sample = |place: usize| {
-        let (median, late) = sockperf(hosts[place]);
-        tail.set(late);
-        median
+        let address = servers[place].address;
+        let times = hosts[place].client.enter(|| round_trip_times(address));
+        tail.set(quantile(&times, 990));
+        median(&times)
     };
     let contest = Contest::new(Unit::Microseconds, "pcn", || sample(0)).beside(&tail);
     let goals = [Some(Goal::AtMost(0.85)), Some(Goal::AtMost(1.05))];
@@ -205,27 +200,26 @@ fn round_trips(scope: &Scope<'_>, cube: Cube) -> Findings {
             arm.goal = Some(Goal::AtMost(1.1));
         }
     }
-    drop(servers);
+    for (server, hosts) in servers.iter_mut().zip(&hosts) {
+        server.end(hosts);
+    }
     vec![(".p50", half), (".p99", late)]
 }
 
-/// The median and the 99th percentile of round trips, in microseconds.
-fn sockperf(hosts: &Hosts<'_>) -> (f64, f64) {
-    let line = format!(
-        "sockperf ping-pong --tcp --full-rtt -i {} -p {PORT} -t 1 -m 64 --pre-warmup-wait 0",
-        hosts.address
-    );
-    let run = hosts.client.run(&line).expect(0);
-    let percentile = |wanted: &str| {
-        let line = run.stdout.lines().find(|line| line.contains(wanted));
-        let value = line.and_then(|line| line.rsplit('=').next());
-        let value = value.and_then(|value| value.trim().parse::<f64>().ok());
-        value.unwrap_or_else(|| panic!("no {wanted}: {run}"))
-    };
-    (
-        percentile("percentile 50.000"),
-        percentile("percentile 99.000"),
-    )
+/// Microseconds of each round trip on one connection.
+fn round_trip_times(address: SocketAddr) -> Vec<f64> {
+    let mut stream = TcpStream::connect(address).expect("the server listens");
+    stream.set_nodelay(true).expect("TCP has this");
+    let mut message = [0; MESSAGE];
+    let mut times = Vec::new();
+    let start = Instant::now();
+    while start.elapsed() < ROUND_TRIPS {
+        let sent = Instant::now();
+        stream.write_all(&message).expect("the connection stays");
+        stream.read_exact(&mut message).expect("the server answers");
+        times.push(sent.elapsed().as_secs_f64() * 1e6);
+    }
+    times
 }
 
 fn connections(scope: &Scope<'_>, cube: Cube) -> Finding {
@@ -276,7 +270,23 @@ fn connect_again_and_again(address: SocketAddr) -> (f64, u64) {
     (made as f64 / start.elapsed().as_secs_f64(), failed)
 }
 
-/// A server that answers one byte and closes.
+/// Sends messages back until the client closes. One byte alone is a message after which the server closes.
+fn echo(mut stream: TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut message = [0; MESSAGE];
+    loop {
+        let length = stream.read(&mut message)?;
+        if length == 0 {
+            return Ok(());
+        }
+        stream.write_all(&message[..length])?;
+        if length == 1 {
+            return Ok(());
+        }
+    }
+}
+
+/// A server that sends back what it gets.
 struct Echo {
     address: SocketAddr,
     enough: Arc<AtomicBool>,
@@ -295,11 +305,9 @@ impl Echo {
                 if flag.load(Ordering::Relaxed) {
                     return;
                 }
-                if let Ok(mut stream) = stream {
-                    let mut byte = [0];
+                if let Ok(stream) = stream {
                     // A client that has given up is no matter of the server.
-                    let _gone = stream.read_exact(&mut byte);
-                    let _gone = stream.write_all(&byte);
+                    let _gone = echo(stream);
                 }
             }
         });
