@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use ebpf_abi::bench::{Bound, WORK_NONE};
 use integration_tests::{command::run_with, test_run::Hook};
+use topology_schema::MAX_BYTES;
 
 use super::{Row, Scope, topology::REMOTE};
 use crate::{
@@ -29,6 +30,13 @@ pub fn rows() -> Vec<Row> {
             "dropping SYN segments of {count} listed sources, on the interface they come in at"
         );
         let row = Row::new(id, Instrument::Path, job, move |scope| {
+            // With its indentation and a comma.
+            if count * "255.255.255.255/32,\n".len() > MAX_BYTES {
+                return Err(format!(
+                    "a file with {count} sources is larger than what pcn reads, {} MiB",
+                    MAX_BYTES >> 20
+                ));
+            }
             Ok(drops(scope, count))
         });
         rows.push(if count > 1 { row.long() } else { row });
