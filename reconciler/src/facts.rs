@@ -81,7 +81,7 @@ fn cube_facts(address: &Address, cube: &Instance, other: Option<&Instance>, fact
         own.insert("drift".to_owned(), json(&drift));
     }
     let other = other.filter(|other| other.kind() == kind);
-    if other.is_none_or(|other| other.cube != cube.cube) {
+    if other != Some(cube) {
         let text = text(&cube.cube);
         let other = other
             .map(|other| self::text(&other.cube))

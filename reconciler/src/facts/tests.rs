@@ -31,7 +31,7 @@ fn topology(rules: &[usize], routes: &[usize]) -> Topology {
         .collect();
     let text = format!(
         "apiVersion: pcn.dev/v1alpha1\nkind: Topology\nmetadata: {{ name: t }}\nspec:\n  cubes:\n    \
-         fw: {{ firewall: {{ ingress: {{ rules: [{}] }} }} }}\n    \
+         fw: {{ firewall: {{ sessions: 2048, ingress: {{ rules: [{}] }} }} }}\n    \
          r: {{ router: {{ ports: {{ a: {{ addresses: [10.0.0.1/24], through: [fw] }} }}, routes: [{}] }} }}\n",
         rules.join(", "),
         routes.join(", ")
@@ -73,4 +73,17 @@ fn only_what_differs_is_looked_at() {
             .count()
     };
     assert_eq!((routes(&before), routes(&after)), (1, 0));
+}
+
+/// What is not a setting changes alone: both sides are still shown with all that they are.
+#[test]
+fn only_drift_differs() {
+    let old = topology(&[1], &[1]);
+    let mut new = old.clone();
+    let cubes = new.spec.cubes.values_mut();
+    cubes.for_each(|cube| cube.drift = Some(Drift::Warn));
+    let (before, after) = facts_of_both(Some(&old), Some(&new));
+    let changes = wanted(&before, &after, &[]);
+    assert_eq!(changes, wanted(&facts(&old), &facts(&new), &[]));
+    assert_eq!(changes.len(), 2);
 }
