@@ -26,6 +26,9 @@ use crate::{
     test_run::{Gso, Hook, Run, run_tc, run_xdp},
 };
 
+/// The global that says a second program's slot.
+const PART: &str = "PART";
+
 /// Constants of a program, by name.
 pub type Globals = BTreeMap<String, Vec<u8>>;
 
@@ -78,15 +81,11 @@ impl Kind {
             bank: hook as u32,
             tags_outside: false,
             program: None,
+            parts: Vec::new(),
             maps,
         };
         cube.program = Some(cube.load_part(self, 0, globals, &[]));
-        let chain = CubeChain::for_ports(MIN_PORTS);
-        for part in (1..PARTS).filter(|part| self.template.has(&hook.entry_point(*part))) {
-            let program = cube.load_part(self, part, globals, &[]);
-            let fd = program.as_raw_fd() as u32;
-            cube.write_banked(hook.chain(), chain.part(part), fd);
-        }
+        cube.load_parts(self, globals);
         cube
     }
 }
@@ -134,6 +133,7 @@ pub struct Cube {
     /// packet comes from an interface.
     pub tags_outside: bool,
     program: Option<OwnedFd>,
+    parts: Vec<OwnedFd>,
     maps: BTreeMap<String, Map>,
 }
 
@@ -147,12 +147,32 @@ impl Cube {
             };
             (name.clone(), map)
         });
-        Self {
+        let mut twin = Self {
             hook: self.hook,
             bank: self.bank,
             tags_outside: self.tags_outside,
             program: Some(self.load_part(kind, 0, globals, &[])),
+            parts: Vec::new(),
             maps: maps.collect(),
+        };
+        // Standard cubes know the slots of their parts, which are those of the other one.
+        if globals.contains_key(PART) {
+            twin.load_parts(kind, globals);
+        }
+        twin
+    }
+
+    /// Loads the kind's further programs, into the slots that are theirs: of a transparent cube's second one, `globals` say
+    /// which.
+    fn load_parts(&mut self, kind: &Kind, globals: &Globals) {
+        let chain = CubeChain::for_ports(MIN_PORTS);
+        let hook = self.hook;
+        for part in (1..PARTS).filter(|part| kind.template.has(&hook.entry_point(*part))) {
+            let program = self.load_part(kind, part, globals, &[]);
+            let fd = program.as_raw_fd() as u32;
+            let told = globals.get(PART).map(|slot| pod_read_unaligned(slot));
+            self.write_banked(hook.chain(), told.unwrap_or(chain.part(part)), fd);
+            self.parts.push(program);
         }
     }
 
@@ -202,6 +222,13 @@ impl Cube {
     /// How many instructions the verifier went through.
     pub fn verified_instructions(&self) -> u32 {
         bpf::verified_instructions(self.program()).expect("Linux 5.17")
+    }
+
+    /// The same of the kind's further programs.
+    pub fn verified_instructions_of_parts(&self) -> Vec<u32> {
+        let verified = |part: &OwnedFd| bpf::verified_instructions(part.as_fd());
+        let parts = self.parts.iter().map(verified);
+        parts.map(|count| count.expect("Linux 5.17")).collect()
     }
 
     /// The loaded program.

@@ -48,6 +48,22 @@ pub const FEATURE_WINDOWS: u32 = 1 << 11;
 /// A packet may come by more than once: the cube sits in several stacks.
 pub const FEATURE_SEVERAL: u32 = 1 << 12;
 
+/// True if nothing is to happen to packets in a direction, with these features and this verdict of the chain's default: all pass,
+/// and none of their headers is read.
+#[inline(always)]
+pub const fn passes_all(features: u32, default: u32, direction: u32) -> bool {
+    let asks = FEATURE_CONNTRACK | (FEATURE_RULES | FEATURE_LOG_DEFAULT) << (direction & 1);
+    features & asks == 0 && default == VERDICT_ACCEPT
+}
+
+/// True if a program that knows connections leaves to the second one what its direction's rules, or its default, decide
+/// about.
+#[inline(always)]
+pub const fn leaves(features: u32, default: u32, direction: u32) -> bool {
+    let asks = (FEATURE_RULES | FEATURE_LOG_DEFAULT) << (direction & 1);
+    features & FEATURE_CONNTRACK != 0 && (features & asks != 0 || default == VERDICT_REJECT)
+}
+
 /// The packet goes on.
 pub const VERDICT_ACCEPT: u32 = 0;
 /// It is dropped.
@@ -82,16 +98,35 @@ pub const fn timeout(protocol: u8, state: u8, replied: bool) -> usize {
     }
 }
 
-/// Which connection a packet belongs to, and whether that key is turned round for it: key of the
-/// table `connections`. Both directions of a connection have one key. Two hosts that query each
+/// Notes which connection a packet belongs to: key of the table `connections`. True if the key is turned round for the
+/// packet. Both directions of a connection have one key. Two hosts that query each
 /// other by ICMP with one identifier have two connections: the first byte of the padding tells them
 /// apart.
 #[inline(always)]
-pub fn connection(flow: &Flow) -> (FlowKey, bool) {
-    let (mut key, is_turned) = flow.key.normalized();
-    if matches!(flow.key.protocol, ICMP | ICMPV6) {
-        key.padding[0] = u8::from(is_turned != is_answer(flow));
+pub fn note_connection(key: &mut FlowKey, flow: &Flow) -> bool {
+    let is_turned = flow.key.is_turned();
+    // Word by word: of larger pieces the compiler makes calls of a function that copies byte by byte.
+    let ([a, b, c, d], [e, f, g, h]) = (flow.key.source.0, flow.key.destination.0);
+    let (source, destination) = (flow.key.source_port, flow.key.destination_port);
+    if is_turned {
+        (key.source, key.destination) = (V6([e, f, g, h]), V6([a, b, c, d]));
+        (key.source_port, key.destination_port) = (destination, source);
+    } else {
+        (key.source, key.destination) = (V6([a, b, c, d]), V6([e, f, g, h]));
+        (key.source_port, key.destination_port) = (source, destination);
     }
+    key.protocol = flow.key.protocol;
+    let is_icmp = matches!(key.protocol, ICMP | ICMPV6);
+    key.padding[0] = u8::from(is_icmp && is_turned != is_answer(flow));
+    (key.padding[1], key.padding[2]) = (0, 0);
+    is_turned
+}
+
+/// The same as values.
+#[inline(always)]
+pub fn connection(flow: &Flow) -> (FlowKey, bool) {
+    let mut key = FlowKey::default();
+    let is_turned = note_connection(&mut key, flow);
     (key, is_turned)
 }
 
@@ -175,6 +210,8 @@ pub const CONNECTION_WINDOWS: u8 = 1 << 2;
 pub struct Work {
     /// What was read of its headers.
     pub flow: Flow,
+    /// What it quotes, if it is an ICMP error.
+    pub quoted: Flow,
     /// The key of the connection it belongs to, or is about.
     pub key: FlowKey,
     /// What it is to that connection: a `STATE_*` of the classifier.
@@ -210,7 +247,7 @@ pub struct Work {
     /// Options of a TCP header, and room for what follows them where they are read.
     pub options: [u64; OPTIONS / 8],
 }
-assert_size!(Work, 352);
+assert_size!(Work, 408);
 
 /// Bytes for the options of a TCP header, of which there are 40 at most: a power of two.
 pub const OPTIONS: usize = 64;

@@ -95,7 +95,7 @@ impl FlowKey {
     /// True if the smaller end is the destination. Which one is called smaller does not matter, as
     /// long as both directions agree: words are compared as they are in memory.
     #[inline(always)]
-    fn is_turned(&self) -> bool {
+    pub fn is_turned(&self) -> bool {
         let (source, destination) = (self.source.0, self.destination.0);
         // From the end, where addresses of one network differ.
         let mut word = 4;

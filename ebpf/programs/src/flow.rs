@@ -1,8 +1,10 @@
 //! Reading which flow a packet belongs to.
 
+use core::mem::offset_of;
+
 use aya_ebpf::{helpers::bpf_loop, maps::LruHashMap};
 use ebpf_abi::{
-    address::Be16,
+    address::{Be16, V6},
     counters::DropReason,
     flow::{
         FIRST, FRAGMENT_LIFE, Flow, FragmentKey, FragmentPorts, ICMP, ICMPV6, LATER, TCP, WHOLE,
@@ -54,29 +56,52 @@ pub fn network_header<P: Packet>(packet: &P) -> Result<(Be16, usize)> {
     Ok((ethertype, offset))
 }
 
-/// Reads the headers of a packet. What is not IP has family 0; what contradicts itself is
+/// Reads the headers of a packet into `flow`. What is not IP has family 0; what contradicts itself is
 /// [`DropReason::Malformed`].
 ///
 /// A later fragment has no ports: [`follow_fragments`] adds them.
+///
+/// Best with a flow in a table: what is read from there is unknown to the verifier, which then looks at what follows
+/// once, and not once for each sort of headers in front of it.
 #[inline(always)]
-pub fn read<P: Packet>(packet: &P) -> Result<Flow> {
+pub fn read<P: Packet>(packet: &P, flow: &mut Flow) -> Result<()> {
     let (ethertype, network) = network_header(packet)?;
     match ethertype {
-        ETHERTYPE_IPV4 => read_ipv4(packet, network, packet.len() as usize),
-        ETHERTYPE_IPV6 => read_ipv6(packet, network),
-        _ => Ok(Flow::default()),
+        ETHERTYPE_IPV4 => {
+            begin(flow, network, 4);
+            let end = packet.len() as usize;
+            let ip = ipv4(packet, flow)?;
+            let network = forgotten(&raw const flow.network);
+            let header = ip.header_length();
+            if usize::from(ip.total_length.get()) < header || network + header > end {
+                return Err(DropReason::Malformed);
+            }
+        }
+        ETHERTYPE_IPV6 => {
+            begin(flow, network, 6);
+            ipv6(packet, flow)?;
+        }
+        _ => {
+            flow.family = 0;
+            return Ok(());
+        }
     }
+    transport(packet, flow)
 }
 
 /// Reads the headers of the packet that an ICMP error quotes ([`Flow::is_error`]). Of its
 /// transport header there may be no more than 8 bytes: TCP flags are not read.
 #[inline(always)]
-pub fn read_quoted<P: Packet>(packet: &P, error: &Flow) -> Result<Flow> {
+pub fn read_quoted<P: Packet>(packet: &P, error: &Flow, flow: &mut Flow) -> Result<()> {
     let network = offset(error.transport) + 8;
+    begin(flow, network, error.family);
     match error.family {
-        4 => read_ipv4_quoted(packet, network),
-        _ => read_ipv6_quoted(packet, network),
+        4 => {
+            ipv4(packet, flow)?;
+        }
+        _ => ipv6(packet, flow)?,
     }
+    ports(packet, flow)
 }
 
 /// An offset out of a [`Flow`], bounded for the verifier too if the flow was in a map: offsets into
@@ -86,53 +111,62 @@ pub fn offset(offset: u16) -> usize {
     usize::from(offset & 0x7fff)
 }
 
+/// An offset as it is in the flow. Volatile, so that neither compiler nor verifier knows how it came to be.
 #[inline(always)]
-fn read_ipv4<P: Packet>(packet: &P, network: usize, end: usize) -> Result<Flow> {
-    let ip = packet.load::<Ipv4>(network)?;
-    if usize::from(ip.total_length.get()) < ip.header_length() || network + ip.header_length() > end
-    {
-        return Err(DropReason::Malformed);
+fn forgotten(at: *const u16) -> usize {
+    // SAFETY: the callers have it from a reference.
+    offset(unsafe { at.read_volatile() })
+}
+
+/// The same of what a byte says.
+#[inline(always)]
+fn forgotten_byte(at: *const u8) -> u8 {
+    // SAFETY: as above.
+    unsafe { at.read_volatile() }
+}
+
+/// A flow of which nothing is known but where it begins.
+#[inline(always)]
+fn begin(flow: &mut Flow, network: usize, family: u8) {
+    const WORDS: [usize; 5] = [
+        offset_of!(Flow, key.source_port),
+        offset_of!(Flow, key.protocol),
+        offset_of!(Flow, identification),
+        offset_of!(Flow, family),
+        offset_of!(Flow, icmp_code),
+    ];
+    let start = (&raw mut *flow).cast::<u8>();
+    for at in WORDS {
+        // SAFETY: inside of the flow and aligned. Volatile, as the compiler would call a function that writes byte by byte.
+        unsafe { start.add(at).cast::<u32>().write_volatile(0) };
     }
-    let mut flow = ipv4(&ip, network)?;
-    transport(packet, &mut flow)?;
-    Ok(flow)
+    flow.network = network as u16;
+    flow.family = family;
 }
 
+/// Reads an IPv4 header.
 #[inline(always)]
-fn read_ipv4_quoted<P: Packet>(packet: &P, network: usize) -> Result<Flow> {
+fn ipv4<P: Packet>(packet: &P, flow: &mut Flow) -> Result<Ipv4> {
+    let network = forgotten(&raw const flow.network);
     let ip = packet.load::<Ipv4>(network)?;
-    let mut flow = ipv4(&ip, network)?;
-    ports(packet, &mut flow)?;
-    Ok(flow)
-}
-
-#[inline(always)]
-fn ipv4(ip: &Ipv4, network: usize) -> Result<Flow> {
     let header = ip.header_length();
     if ip.version_ihl >> 4 != 4 || header < size_of::<Ipv4>() {
         return Err(DropReason::Malformed);
     }
-    let mut flow = Flow {
-        identification: ip.id.word().into(),
-        network: network as u16,
-        transport: (network + header) as u16,
-        family: 4,
-        has_options: u8::from(header != size_of::<Ipv4>()),
-        ..Flow::default()
-    };
+    flow.identification = ip.id.word().into();
+    flow.transport = (network + header) as u16;
+    flow.has_options = u8::from(header != size_of::<Ipv4>());
     flow.key.source = mapped(ip.source);
     flow.key.destination = mapped(ip.destination);
     flow.key.protocol = ip.protocol;
-    let (offset, more) = (
-        ip.fragment.get() & Ipv4::OFFSET,
-        ip.fragment.get() & Ipv4::MORE_FRAGMENTS,
-    );
-    flow.fragment = kind_of_fragment(offset, more);
+    let fragment = ip.fragment.get();
+    let offset = fragment & Ipv4::OFFSET;
+    flow.fragment = kind_of_fragment(offset, fragment & Ipv4::MORE_FRAGMENTS);
     // It would overwrite the flags of the first (RFC 1858, 3.1 and 4.2).
     if offset == 1 && ip.protocol == TCP {
         return Err(DropReason::Malformed);
     }
-    Ok(flow)
+    Ok(ip)
 }
 
 #[inline(always)]
@@ -144,41 +178,27 @@ fn kind_of_fragment(offset: u16, more: u16) -> u8 {
     }
 }
 
+/// Reads an IPv6 header, and what follows up to the transport header.
 #[inline(always)]
-fn read_ipv6<P: Packet>(packet: &P, network: usize) -> Result<Flow> {
-    let mut flow = ipv6(packet, network)?;
-    transport(packet, &mut flow)?;
-    Ok(flow)
-}
-
-#[inline(always)]
-fn read_ipv6_quoted<P: Packet>(packet: &P, network: usize) -> Result<Flow> {
-    let mut flow = ipv6(packet, network)?;
-    ports(packet, &mut flow)?;
-    Ok(flow)
-}
-
-#[inline(always)]
-fn ipv6<P: Packet>(packet: &P, network: usize) -> Result<Flow> {
+fn ipv6<P: Packet>(packet: &P, flow: &mut Flow) -> Result<()> {
+    let network = forgotten(&raw const flow.network);
     let ip = packet.load::<Ipv6>(network)?;
     if ip.version_class.get() >> 12 != 6 {
         return Err(DropReason::Malformed);
     }
-    let mut flow = Flow {
-        network: network as u16,
-        transport: (network + size_of::<Ipv6>()) as u16,
-        family: 6,
-        ..Flow::default()
-    };
-    flow.key.source = ip.source;
-    flow.key.destination = ip.destination;
+    flow.transport = (network + size_of::<Ipv6>()) as u16;
+    // Word by word: the compiler would call a function that copies byte by byte.
+    let [a, b, c, d] = ip.source.0;
+    flow.key.source = V6([a, b, c, d]);
+    let [a, b, c, d] = ip.destination.0;
+    flow.key.destination = V6([a, b, c, d]);
     flow.key.protocol = ip.next_header;
     // Without extension headers, nothing of the loop is run.
     if is_extension(ip.next_header) {
         flow.has_options = 1;
-        skip_extensions(packet, &mut flow)?;
+        skip_extensions(packet, flow)?;
     }
-    Ok(flow)
+    Ok(())
 }
 
 #[inline(always)]
@@ -199,15 +219,9 @@ fn is_extension(next_header: u8) -> bool {
 /// What the callback of the loop over extension headers needs.
 struct Walk<P> {
     packet: *const P,
-    /// Where the next header is.
-    offset: u32,
-    /// Which one it is.
-    next: u32,
-    fragment: u32,
-    /// Offset and flags of the fragment header, as they are in the packet.
-    fragment_field: u32,
-    identification: u32,
-    failed: u32,
+    /// `transport` and `protocol` say where the next header is, and which one.
+    flow: *mut Flow,
+    failed: u64,
 }
 
 /// Walks over extension headers (RFC 8200, 4), to what is behind them. More of them than a
@@ -216,11 +230,7 @@ struct Walk<P> {
 fn skip_extensions<P: Packet>(packet: &P, flow: &mut Flow) -> Result<()> {
     let mut walk = Walk {
         packet,
-        offset: flow.transport.into(),
-        next: flow.key.protocol.into(),
-        fragment: WHOLE.into(),
-        fragment_field: 0,
-        identification: 0,
+        flow,
         failed: 0,
     };
     // SAFETY: the callback has the signature `bpf_loop` (Linux 5.17) wants, and `walk` outlives the
@@ -233,65 +243,66 @@ fn skip_extensions<P: Packet>(packet: &P, flow: &mut Flow) -> Result<()> {
             0,
         )
     };
-    let next = walk.next as u8;
-    flow.fragment = walk.fragment as u8;
-    if walk.failed != 0 || (is_extension(next) && flow.fragment != LATER) {
+    if walk.failed != 0 || (is_extension(flow.key.protocol) && flow.fragment != LATER) {
         return Err(DropReason::Malformed);
     }
-    flow.identification = walk.identification;
-    flow.fragment_field = Be16::from_word(walk.fragment_field as u16);
-    flow.key.protocol = next;
-    flow.transport = walk.offset as u16;
     Ok(())
 }
 
 /// Callback of `bpf_loop`: a loop that is unrolled would be a path for each order of headers.
 extern "C" fn skip_extension<P: Packet>(_: u64, walk: *mut Walk<P>) -> i64 {
-    // SAFETY: the kernel hands a valid pointer to the callback, and the packet outlives the loop.
-    let (walk, packet) = unsafe { (&mut *walk, &*(*walk).packet) };
-    let next = walk.next as u8;
-    if !is_extension(next) || walk.fragment == u32::from(LATER) {
+    // SAFETY: the kernel hands a valid pointer to the callback, and packet and flow outlive the loop.
+    let (walk, packet, flow) = unsafe { (&mut *walk, &*(*walk).packet, &mut *(*walk).flow) };
+    let next = flow.key.protocol;
+    if !is_extension(next) || flow.fragment == LATER {
         return 1;
     }
+    let at = forgotten(&raw const flow.transport) as u32;
     let mut header = [0u32; 2];
     // SAFETY: the buffer is as long as the header that all of them begin with.
-    if unsafe { packet.copy_out(walk.offset, header.as_mut_ptr().cast(), 8) }.is_err() {
+    if unsafe { packet.copy_out(at, header.as_mut_ptr().cast(), 8) }.is_err() {
         walk.failed = 1;
         return 1;
     }
     let [following, length, _, _] = header[0].to_ne_bytes();
     if next == FRAGMENT {
-        let offset_flags = u16::from_be((header[0] >> 16) as u16);
-        walk.fragment_field = header[0] >> 16;
-        walk.fragment = kind_of_fragment(offset_flags >> 3, offset_flags & 1).into();
-        walk.identification = header[1];
+        let field = (header[0] >> 16) as u16;
+        let offset_flags = u16::from_be(field);
+        flow.fragment_field = Be16::from_word(field);
+        flow.fragment = kind_of_fragment(offset_flags >> 3, offset_flags & 1);
+        flow.identification = header[1];
         // As in IPv4.
         if offset_flags >> 3 == 1 && following == TCP {
             walk.failed = 1;
             return 1;
         }
     }
-    walk.offset += match next {
+    let bytes = match next {
         FRAGMENT => 8,
         // RFC 4302, 2.2
         AUTHENTICATION => (u32::from(length) + 2) * 4,
         _ => (u32::from(length) + 1) * 8,
     };
-    walk.next = following.into();
+    flow.transport = (at + bytes) as u16;
+    flow.key.protocol = following;
     0
 }
 
 /// Reads the ports, flags or type of a packet.
 #[inline(always)]
 fn transport<P: Packet>(packet: &P, flow: &mut Flow) -> Result<()> {
-    ports(packet, flow)?;
-    if flow.key.protocol == TCP && flow.fragment != LATER {
-        // Data offset and flags.
-        let word = packet.load::<Be16>(offset(flow.transport) + 12)?.get();
-        flow.tcp_flags = word as u8;
-        if word >> 12 < 5 {
-            return Err(DropReason::Malformed);
-        }
+    let protocol = forgotten_byte(&raw const flow.key.protocol);
+    if protocol != TCP || forgotten_byte(&raw const flow.fragment) == LATER {
+        return ports(packet, flow);
+    }
+    // Up to data offset and flags.
+    let words = packet.load::<[Be16; 7]>(forgotten(&raw const flow.transport))?;
+    flow.key.source_port = words[0];
+    flow.key.destination_port = words[1];
+    let word = words[6].get();
+    flow.tcp_flags = word as u8;
+    if word >> 12 < 5 {
+        return Err(DropReason::Malformed);
     }
     Ok(())
 }
@@ -299,16 +310,17 @@ fn transport<P: Packet>(packet: &P, flow: &mut Flow) -> Result<()> {
 /// Reads what the first 8 bytes of a transport header say.
 #[inline(always)]
 fn ports<P: Packet>(packet: &P, flow: &mut Flow) -> Result<()> {
-    let protocol = flow.key.protocol;
-    let is_icmp = protocol == if flow.family == 4 { ICMP } else { ICMPV6 };
-    if flow.fragment == LATER || !(is_icmp || has_ports(protocol)) {
+    let protocol = forgotten_byte(&raw const flow.key.protocol);
+    let family = forgotten_byte(&raw const flow.family);
+    let is_icmp = protocol == if family == 4 { ICMP } else { ICMPV6 };
+    if forgotten_byte(&raw const flow.fragment) == LATER || !(is_icmp || has_ports(protocol)) {
         return Ok(());
     }
-    let words = packet.load::<[Be16; 4]>(offset(flow.transport))?;
+    let words = packet.load::<[Be16; 4]>(forgotten(&raw const flow.transport))?;
     if is_icmp {
         let [kind, code] = words[0].word().to_ne_bytes();
         (flow.icmp_type, flow.icmp_code) = (kind, code);
-        if is_query(flow.family, kind) {
+        if is_query(family, kind) {
             flow.key.source_port = words[2];
             flow.key.destination_port = words[2];
         }
@@ -338,13 +350,9 @@ pub fn follow_fragments(fragments: &Fragments, flow: &mut Flow) -> Result<()> {
     if flow.fragment == WHOLE {
         return Ok(());
     }
-    let key = FragmentKey {
-        source: flow.key.source,
-        destination: flow.key.destination,
-        identification: flow.identification,
-        protocol: flow.key.protocol,
-        padding: [0; 3],
-    };
+    let words = fragment_key(flow);
+    // SAFETY: the same bytes, with the same alignment.
+    let key = unsafe { &*(&raw const words).cast::<FragmentKey>() };
     let now = clock::now();
     if flow.fragment == FIRST {
         let ports = FragmentPorts {
@@ -357,10 +365,10 @@ pub fn follow_fragments(fragments: &Fragments, flow: &mut Flow) -> Result<()> {
             padding: 0,
         };
         // A table without room costs later fragments, not this one.
-        let _unnoted = fragments.insert(&key, &ports, 0);
+        let _unnoted = fragments.insert(key, &ports, 0);
         return Ok(());
     }
-    let Some(first) = fragments.get_ptr(&key) else {
+    let Some(first) = fragments.get_ptr(key) else {
         return Err(DropReason::FragmentUnknown);
     };
     // SAFETY: the kernel keeps the entry valid while the program runs.
@@ -374,4 +382,13 @@ pub fn follow_fragments(fragments: &Fragments, flow: &mut Flow) -> Result<()> {
     flow.icmp_code = first.icmp_code;
     flow.tcp_flags = first.tcp_flags;
     Ok(())
+}
+
+/// Word by word: the compiler would call functions that copy and clear byte by byte.
+#[inline(always)]
+fn fragment_key(flow: &Flow) -> [u32; size_of::<FragmentKey>() / 4] {
+    let [a, b, c, d] = flow.key.source.0;
+    let [e, f, g, h] = flow.key.destination.0;
+    let protocol = u32::from_ne_bytes([flow.key.protocol, 0, 0, 0]);
+    [a, b, c, d, e, f, g, h, flow.identification, protocol]
 }

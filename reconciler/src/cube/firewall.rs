@@ -9,6 +9,7 @@ mod show;
 use std::collections::BTreeMap;
 
 use ebpf_abi::{
+    chain::Direction,
     classifier::Header,
     firewall::{
         Action, Connection, FRAGMENTS, LOG_BYTES, NO_LOG_BYTES, RuleCounter, SetKey, State, Work,
@@ -42,6 +43,10 @@ impl CubeDriver for Driver {
 
     fn answers(&self) -> bool {
         true
+    }
+
+    fn has_second(&self, cube: &Cube, direction: Direction) -> bool {
+        matches!(cube, Cube::Firewall(spec) if settings::leaves(spec, direction))
     }
 
     fn rule_lists(&self, cube: &Cube) -> Vec<Vec<classify::Rule>> {

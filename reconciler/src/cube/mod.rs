@@ -16,7 +16,7 @@ use std::{
     sync::atomic::AtomicU64,
 };
 
-use ebpf_abi::chain::CubeChain;
+use ebpf_abi::chain::{CubeChain, Direction};
 use serde_json::Value;
 use topology_schema::{Cube, CubeKind, Endpoint, MacAddr, Name};
 
@@ -41,9 +41,9 @@ pub trait CubeDriver: Sync {
         1
     }
 
-    /// True if a transparent cube with these settings has a second program for each of its first ones,
-    /// told its slot as the global `PART`.
-    fn has_second(&self, _cube: &Cube) -> bool {
+    /// True if a transparent cube with these settings has a second program for each of its first ones in a
+    /// direction, told its slot as the global `PART`.
+    fn has_second(&self, _cube: &Cube, _direction: Direction) -> bool {
         false
     }
 

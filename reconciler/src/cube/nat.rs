@@ -10,6 +10,7 @@ use std::{
 
 use ebpf_abi::{
     address::V6,
+    chain::Direction,
     nat::{
         Contact, ContactKey, FEATURE_DESTINATION, FEATURE_FAMILIES, FEATURE_KNOWN, FEATURE_OPEN,
         FEATURE_PAIRS, FEATURE_PREFIX, FEATURE_SOURCE, FIRST_POOL, ForwardKey, LIST_NAT64,
@@ -41,7 +42,7 @@ impl CubeDriver for Driver {
         "nat"
     }
 
-    fn has_second(&self, cube: &Cube) -> bool {
+    fn has_second(&self, cube: &Cube, _: Direction) -> bool {
         matches!(cube, Cube::Nat(spec) if spec.prefix().is_some())
     }
 

@@ -196,7 +196,7 @@ impl Builder<'_, '_> {
                 globals.insert("TURN", wiring::turn(slot, port));
             }
             let mut parts = 0..1;
-            if driver.has_second(cube) {
+            if driver.has_second(cube, direction) {
                 parts.end = 2;
                 let slot = (slots.second)(direction, position);
                 let second = wiring::stack_part(endpoint, name, direction, hook, 1);

@@ -1,25 +1,38 @@
-//! Lists of rules that are exchanged while packets flow: each packet meets one of them, from the
+//! Firewalls and lists of rules that are exchanged while packets flow: each packet meets one of them, from the
 //! first rule to the last.
 
 use std::{fmt::Write as _, time::Instant};
 
 use integration_tests::{
-    lab::run_test,
+    lab::{Lab, run_test},
     stream::{Overflow, Stream, Tally, Way},
     traffic::ping,
 };
 
 use crate::{addresses, ip};
 
-/// How often the rules are exchanged.
+/// How often many rules are exchanged.
 const CHANGES: usize = 20;
+/// How often firewalls with few rules are: each takes less time.
+const REPLACEMENTS: usize = 60;
 /// Packets a second of each stream.
 const RATE: u64 = 5000;
 /// Rules beside those that count.
 const OTHERS: u32 = 1000;
 
-/// A router between two hosts, and a firewall in front of the second one.
+/// A router between two hosts, and a firewall in front of the second one, with rules for what goes there.
 fn topology(rules: &str) -> String {
+    with(&format!(
+        "        conntrack: false
+        egress:
+          default: drop
+          rules:
+{rules}"
+    ))
+}
+
+/// The same with any settings.
+fn with(settings: &str) -> String {
     format!(
         "
 apiVersion: pcn.dev/v1alpha1
@@ -46,11 +59,7 @@ spec:
           b: {{ addresses: [10.2.0.1/24, 'fd00:2::1/64'], through: [fw] }}
     fw:
       firewall:
-        conntrack: false
-        egress:
-          default: drop
-          rules:
-{rules}"
+{settings}"
     )
 }
 
@@ -82,53 +91,76 @@ fn exchanged(turn: bool) -> String {
 
 #[test]
 fn no_packet_meets_half_a_list() {
-    run_test(|lab| {
-        lab.apply(&exchanged(false));
-        let (a, b) = (lab.space("a"), lab.space("b"));
-        ping(&b, ip("10.1.0.2"));
-        ping(&b, ip("fd00:1::2"));
-        let spaces = [&a, &b];
-        let before = Overflow::of(&spaces);
-        let start = |source: &str, target: &str| {
-            let way = Way {
-                from: &a,
-                to: &b,
-                source: ip(source),
-                target: ip(target),
-            };
-            Stream::start(way, RATE)
+    run_test(|lab| exchange(lab, CHANGES, &|change| exchanged(change % 2 == 0)));
+}
+
+/// Firewalls that do the same, each in another way: rules in the second program, with a default that drops or one that accepts, or
+/// all of it in the first one. Whoever met the first program of one and the second one, the rules, or the default of another would
+/// pass, be dropped, or find no program.
+fn replaced(turn: usize) -> String {
+    let wanted =
+        "[{ source: 10.1.0.2/32, action: accept }, { source: 'fd00:1::2/128', action: accept }]";
+    let unwanted = "[{ source: 10.1.0.66/32, action: drop }, { source: 'fd00:1::66/128', action: drop, log: true }]";
+    let egress = match turn % 2 {
+        0 => format!("{{ default: drop, rules: {wanted} }}"),
+        _ => format!("{{ default: accept, rules: {unwanted} }}"),
+    };
+    let conntrack = turn % 3 != 2;
+    with(&format!(
+        "        conntrack: {conntrack}\n        egress: {egress}\n"
+    ))
+}
+
+#[test]
+fn no_packet_meets_half_a_firewall() {
+    run_test(|lab| exchange(lab, REPLACEMENTS, &replaced));
+}
+
+/// Exchanges firewalls while packets flow, of which it is always the same that pass.
+fn exchange(lab: &Lab, changes: usize, text: &dyn Fn(usize) -> String) {
+    lab.apply(&text(1));
+    let (a, b) = (lab.space("a"), lab.space("b"));
+    ping(&b, ip("10.1.0.2"));
+    ping(&b, ip("fd00:1::2"));
+    let spaces = [&a, &b];
+    let before = Overflow::of(&spaces);
+    let start = |source: &str, target: &str| {
+        let way = Way {
+            from: &a,
+            to: &b,
+            source: ip(source),
+            target: ip(target),
         };
-        let passes = [
-            start("10.1.0.2", "10.2.0.2"),
-            start("fd00:1::2", "fd00:2::2"),
-        ];
-        let stopped = [
-            start("10.1.0.66", "10.2.0.2"),
-            start("fd00:1::66", "fd00:2::2"),
-        ];
-        for change in 0..CHANGES {
-            let text = exchanged(change % 2 == 0);
-            lab.apply(&text);
-            passes[0].go_on(RATE / 20);
-        }
-        let passes: Vec<Tally> = passes.into_iter().map(Stream::end).collect();
-        let received: u64 = stopped.iter().map(Stream::received).sum();
-        let sent: u64 = stopped.iter().map(Stream::sent).sum();
-        drop(stopped);
-        let overflow = Overflow::of(&spaces).since(before);
-        let lost: u64 = passes.iter().map(|tally| tally.lost).sum();
-        let all: u64 = passes.iter().map(|tally| tally.sent).sum();
-        println!(
-            "{CHANGES} exchanges of {} rules: {all} packets that pass, {lost} lost ({overflow:?}); \
-             {sent} that are stopped, {received} came through",
-            OTHERS + 8
-        );
-        assert!(all > 10 * RATE && sent > 10 * RATE, "there was traffic");
-        assert_eq!(received, 0, "came through");
-        assert!(lost <= overflow.queues + overflow.sockets, "{lost} lost");
-        assert!(passes.iter().all(|tally| tally.duplicated == 0));
-        lab.pcn("destroy --yes rules").expect(0);
-    });
+        Stream::start(way, RATE)
+    };
+    let passes = [
+        start("10.1.0.2", "10.2.0.2"),
+        start("fd00:1::2", "fd00:2::2"),
+    ];
+    let stopped = [
+        start("10.1.0.66", "10.2.0.2"),
+        start("fd00:1::66", "fd00:2::2"),
+    ];
+    for change in 0..changes {
+        lab.apply(&text(change));
+        passes[0].go_on(RATE / 20);
+    }
+    let passes: Vec<Tally> = passes.into_iter().map(Stream::end).collect();
+    let received: u64 = stopped.iter().map(Stream::received).sum();
+    let sent: u64 = stopped.iter().map(Stream::sent).sum();
+    drop(stopped);
+    let overflow = Overflow::of(&spaces).since(before);
+    let lost: u64 = passes.iter().map(|tally| tally.lost).sum();
+    let all: u64 = passes.iter().map(|tally| tally.sent).sum();
+    println!(
+        "{changes} exchanges: {all} packets that pass, {lost} lost ({overflow:?}); {sent} that are stopped, \
+         {received} came through"
+    );
+    assert!(all > 10 * RATE && sent > 10 * RATE, "there was traffic");
+    assert_eq!(received, 0, "came through");
+    assert!(lost <= overflow.queues + overflow.sockets, "{lost} lost");
+    assert!(passes.iter().all(|tally| tally.duplicated == 0));
+    lab.pcn("destroy --yes rules").expect(0);
 }
 
 /// This many rules, each about another host and port; `changed` has another port.

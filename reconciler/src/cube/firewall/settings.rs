@@ -1,11 +1,12 @@
 //! The constants of a firewall's programs.
 
 use ebpf_abi::{
+    chain::Direction,
     firewall::{
-        FEATURE_ACCEPT_ESTABLISHED, FEATURE_CONNTRACK, FEATURE_FILTER_DISCOVERY, FEATURE_LIMIT,
-        FEATURE_LOG, FEATURE_LOG_DEFAULT, FEATURE_REJECT, FEATURE_RULES, FEATURE_SETS,
-        FEATURE_SEVERAL, FEATURE_WINDOWS, Settings, TIMEOUT_ICMP, TIMEOUT_OTHER, TIMEOUT_UDP,
-        TIMEOUT_UDP_STREAM, TIMEOUTS,
+        self, FEATURE_ACCEPT_ESTABLISHED, FEATURE_CONNTRACK, FEATURE_FILTER_DISCOVERY,
+        FEATURE_LIMIT, FEATURE_LOG, FEATURE_LOG_DEFAULT, FEATURE_REJECT, FEATURE_RULES,
+        FEATURE_SETS, FEATURE_SEVERAL, FEATURE_WINDOWS, Settings, TIMEOUT_ICMP, TIMEOUT_OTHER,
+        TIMEOUT_UDP, TIMEOUT_UDP_STREAM, TIMEOUTS,
     },
     tcp,
 };
@@ -18,6 +19,28 @@ const SECOND: u64 = 1_000_000_000;
 
 /// What a program is specialised with.
 pub(super) fn settings(spec: &Spec, context: &Context<'_>) -> Settings {
+    let is_several = context.allocation.attachments(context.name).count() > 1;
+    Settings {
+        features: features(spec) | if is_several { FEATURE_SEVERAL } else { 0 },
+        defaults: defaults(spec),
+        cube: Digest::of(&[context.name.as_str()]).number(),
+        timeouts: timeouts(&spec.timeouts),
+    }
+}
+
+/// True if there is a second program in a direction: for what rules and the chain's default decide about.
+pub(super) fn leaves(spec: &Spec, direction: Direction) -> bool {
+    let direction = direction as u32;
+    let default = defaults(spec)[direction as usize];
+    firewall::leaves(features(spec), default, direction)
+}
+
+fn defaults(spec: &Spec) -> [u32; 2] {
+    [verdict(spec.ingress.default), verdict(spec.egress.default)]
+}
+
+/// What follows from the settings alone.
+fn features(spec: &Spec) -> u32 {
     let features = [
         (spec.conntrack, FEATURE_CONNTRACK),
         (spec.accept_established, FEATURE_ACCEPT_ESTABLISHED),
@@ -34,20 +57,9 @@ pub(super) fn settings(spec: &Spec, context: &Context<'_>) -> Settings {
         (spec.egress.log, FEATURE_LOG_DEFAULT << 1),
         (asks_for_sets(spec), FEATURE_SETS),
         (spec.tcp_window_check, FEATURE_WINDOWS),
-        (
-            context.allocation.attachments(context.name).count() > 1,
-            FEATURE_SEVERAL,
-        ),
     ];
-    Settings {
-        features: features
-            .into_iter()
-            .filter_map(|(on, flag)| on.then_some(flag))
-            .sum(),
-        defaults: [verdict(spec.ingress.default), verdict(spec.egress.default)],
-        cube: Digest::of(&[context.name.as_str()]).number(),
-        timeouts: timeouts(&spec.timeouts),
-    }
+    let on = features.into_iter().filter(|(on, _)| *on);
+    on.map(|(_, flag)| flag).sum()
 }
 
 /// Nanoseconds, by the data plane's index. The defaults are those of Linux (net/netfilter/nf_conntrack_proto_*.c).

@@ -102,6 +102,36 @@ fn rules_and_defaults_are_counted() {
     });
 }
 
+/// Then nothing is looked at: also what is cut off passes, and the default counts it. The other direction has rules.
+#[test]
+fn a_direction_of_which_nothing_is_asked_passes_all() {
+    on_both(|hook| {
+        let settings = "{ conntrack: false, egress: { rules: [{ protocol: udp, action: drop }] } }";
+        let firewall = Firewall::new(hook, settings);
+        let cut_off = &from_a(udp(1, 2)).bytes()[..40];
+        assert_eq!(firewall.meet(Direction::Ingress, cut_off), PASSED);
+        assert_eq!(firewall.ingress(&from_a6(udp(1, 2))), PASSED);
+        let length = from_a6(udp(1, 2)).bytes().len() as u64 + 40;
+        assert_eq!(counter(&firewall, 0), (2, length), "{hook:?}");
+        assert_eq!(firewall.egress(&from_b(udp(1, 2))), POLICY);
+        let malformed = Fate::Dropped("malformed");
+        let cut_off = &from_b(udp(1, 2)).bytes()[..40];
+        assert_eq!(firewall.meet(Direction::Egress, cut_off), malformed);
+        for settings in [
+            "{ conntrack: false, ingress: { log: true } }",
+            "{ conntrack: false, ingress: { default: drop } }",
+            "{ conntrack: false, ingress: { default: reject } }",
+            "{ conntrack: false, ingress: { rules: [{ protocol: tcp, action: accept }] } }",
+            "{}",
+        ] {
+            let firewall = Firewall::new(hook, settings);
+            let cut_off = &from_a(udp(1, 2)).bytes()[..40];
+            let fate = firewall.meet(Direction::Ingress, cut_off);
+            assert_eq!(fate, malformed, "{hook:?}: {settings}");
+        }
+    });
+}
+
 fn reports(firewall: &Firewall) -> Vec<Report> {
     let records = firewall.cube().records("log");
     let records = records.iter();

@@ -38,11 +38,14 @@ struct Reader;
 impl TransparentCube for Reader {
     #[inline(always)]
     fn handle<P: Packet>(packet: &mut P, _: Direction) -> Result<()> {
-        let mut flow = flow::read(packet)?;
+        let mut flow = Flow::default();
+        flow::read(packet, &mut flow)?;
         flow::follow_fragments(&FRAGMENTS, &mut flow)?;
         write(0, flow);
         if flow.is_error() {
-            write(1, flow::read_quoted(packet, &flow)?);
+            let mut quoted = Flow::default();
+            flow::read_quoted(packet, &flow, &mut quoted)?;
+            write(1, quoted);
         }
         Ok(())
     }

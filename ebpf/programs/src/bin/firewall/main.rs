@@ -2,6 +2,10 @@
 //!
 //! A packet of an established connection costs one lookup, however many rules there are. All
 //! others are classified.
+//!
+//! Where connections are known, that is two programs: the first one finds a packet's connection, and leaves to the second one
+//! what rules decide about, with what is in `work`. Without connections, rules decide about each packet, in the first
+//! one.
 
 #![no_std]
 #![no_main]
@@ -12,20 +16,20 @@ mod reject;
 mod report;
 mod rules;
 mod window;
+mod work;
 
 use aya_ebpf::{
     Global,
     macros::{classifier, map, xdp},
-    maps::PerCpuArray,
     programs::{TcContext, XdpContext},
 };
 use ebpf_abi::{
     chain::Direction,
-    classifier::{STATE_ESTABLISHED, STATE_RELATED, STATE_UNTRACKED},
+    classifier::STATE_UNTRACKED,
     counters::DropReason,
     firewall::{
-        FEATURE_ACCEPT_ESTABLISHED, FEATURE_CONNTRACK, FEATURE_FILTER_DISCOVERY, FEATURE_REJECT,
-        FRAGMENTS, Settings, TIMEOUTS, VERDICT_ACCEPT, VERDICT_LIMITED, VERDICT_REJECT, Work,
+        self, FEATURE_CONNTRACK, FEATURE_FILTER_DISCOVERY, FEATURE_REJECT, FRAGMENTS, Settings,
+        TIMEOUTS, VERDICT_ACCEPT, VERDICT_LIMITED, VERDICT_REJECT, Work,
     },
 };
 use ebpf_programs::{
@@ -38,6 +42,8 @@ use ebpf_programs::{
     xdp::Xdp,
 };
 
+use crate::work::{Answer, DONE, NOT_IP, PASS, answer, result, work};
+
 #[unsafe(no_mangle)]
 static SETTINGS: Global<Settings> = Global::new(Settings {
     features: 0,
@@ -49,9 +55,6 @@ static SETTINGS: Global<Settings> = Global::new(Settings {
 #[map(name = "fragments")]
 static FRAGMENT_PORTS: Fragments = Fragments::with_max_entries(FRAGMENTS, 0);
 
-#[map(name = "work")]
-static WORK: PerCpuArray<Work> = PerCpuArray::with_max_entries(1, 0);
-
 #[classifier]
 pub fn on_tc(context: TcContext) -> i32 {
     transparent::run::<Firewall, _>(Tc::new(&context))
@@ -62,16 +65,22 @@ pub fn on_xdp(context: XdpContext) -> u32 {
     transparent::run::<Firewall, _>(Xdp::new(&context)) as u32
 }
 
+#[classifier]
+pub fn on_tc_1(context: TcContext) -> i32 {
+    transparent::run_part::<Rules, _>(Tc::new(&context))
+}
+
+#[xdp]
+pub fn on_xdp_1(context: XdpContext) -> u32 {
+    transparent::run_part::<Rules, _>(Xdp::new(&context)) as u32
+}
+
 /// Bytes in front of a transport header in which the firewall looks, where it is not enough to know
 /// the flow. A power of two.
 const LONGEST_HEADERS: u32 = 1024;
 
+/// The first program.
 struct Firewall;
-
-/// A packet, and what is known of it.
-struct Seen {
-    work: &'static mut Work,
-}
 
 impl TransparentCube for Firewall {
     #[inline(always)]
@@ -80,54 +89,105 @@ impl TransparentCube for Firewall {
         if may_be_answer && packet.take_answer_mark() {
             return Ok(());
         }
-        let mut seen = Seen { work: work()? };
-        // In the table, not on the stack, which is nearly full.
         let size = Size::of(packet);
-        seen.work.packets = size.packets();
-        seen.work.bytes = size.bytes();
-        seen.work.direction = direction as u32;
-        seen.work.flow = flow::read(packet)?;
-        if seen.work.flow.family == 0 {
-            return not_ip(packet, direction as u32);
-        }
-        if seen.work.flow.is_neighbor_discovery() && !has(FEATURE_FILTER_DISCOVERY) {
+        let direction = direction as u32;
+        if firewall::passes_all(
+            SETTINGS.load().features,
+            default_verdict(direction),
+            direction,
+        ) {
+            rules::count_default(direction, size);
             return Ok(());
         }
-        flow::follow_fragments(&FRAGMENT_PORTS, &mut seen.work.flow)?;
+        let work = work()?;
+        work.packets = size.packets();
+        work.bytes = size.bytes();
+        work.direction = direction;
+        match result(read(packet, work))? {
+            PASS => return Ok(()),
+            NOT_IP => return not_ip(packet, direction),
+            _ => {}
+        }
         if has(FEATURE_CONNTRACK) {
-            conntrack::track(packet, &mut seen);
-            let passes = matches!(seen.work.state, STATE_ESTABLISHED | STATE_RELATED);
-            if passes && has(FEATURE_ACCEPT_ESTABLISHED) {
-                conntrack::count(&seen);
+            if conntrack::track(packet, work) == PASS {
                 return Ok(());
             }
+            if firewall::leaves(
+                SETTINGS.load().features,
+                default_verdict(direction),
+                direction,
+            ) {
+                return Err(transparent::part(packet));
+            }
         } else {
-            seen.work.state = STATE_UNTRACKED;
+            work.state = STATE_UNTRACKED;
         }
-        rules::decide(packet.bank(), direction as u32, &mut seen);
-        if has(FEATURE_CONNTRACK) && seen.work.verdict == VERDICT_ACCEPT {
-            conntrack::accept(&mut seen)?;
-        }
-        verdict(seen.work.verdict)
+        decide(packet.bank(), direction, work)
     }
 
     #[inline(always)]
     fn refused<P: Packet>(packet: &mut P, reason: DropReason) -> i32 {
-        if has(FEATURE_REJECT) && reason == DropReason::Rejected {
-            return match work() {
-                Ok(work) => reject::answer(packet, &work.flow),
-                Err(_) => P::DROP,
-            };
+        if has(FEATURE_CONNTRACK) {
+            // What is answered is left to the second program.
+            return P::DROP;
         }
-        P::DROP
+        refuse(packet, reason)
     }
 }
 
+/// The second program: what rules decide about.
+struct Rules;
+
+impl TransparentCube for Rules {
+    #[inline(always)]
+    fn handle<P: Packet>(packet: &mut P, direction: Direction) -> Result<()> {
+        decide(packet.bank(), direction as u32, work()?)
+    }
+
+    #[inline(always)]
+    fn refused<P: Packet>(packet: &mut P, reason: DropReason) -> i32 {
+        refuse(packet, reason)
+    }
+}
+
+/// Reads the packet's headers. A function of its own, so that the verifier forgets how it came to what it has read.
+#[inline(never)]
+fn read<P: Packet>(packet: &P, work: &mut Work) -> Answer {
+    answer(try_read(packet, work))
+}
+
 #[inline(always)]
-fn work() -> Result<&'static mut Work> {
-    let work = WORK.get_ptr_mut(0).ok_or(DropReason::NoMemory)?;
-    // SAFETY: the entry belongs to this CPU, and programs do not nest.
-    Ok(unsafe { &mut *work })
+fn try_read<P: Packet>(packet: &P, work: &mut Work) -> Result<Answer> {
+    flow::read(packet, &mut work.flow)?;
+    if work.flow.family == 0 {
+        return Ok(NOT_IP);
+    }
+    if work.flow.is_neighbor_discovery() && !has(FEATURE_FILTER_DISCOVERY) {
+        return Ok(PASS);
+    }
+    flow::follow_fragments(&FRAGMENT_PORTS, &mut work.flow)?;
+    Ok(DONE)
+}
+
+/// Asks the rules, and begins the connection of a packet that they accept.
+#[inline(always)]
+fn decide(bank: u32, direction: u32, work: &mut Work) -> Result<()> {
+    rules::decide(bank, direction, work);
+    if has(FEATURE_CONNTRACK) && work.verdict == VERDICT_ACCEPT {
+        result(conntrack::accept(work))?;
+    }
+    verdict(work.verdict)
+}
+
+#[inline(always)]
+fn refuse<P: Packet>(packet: &mut P, reason: DropReason) -> i32 {
+    if has(FEATURE_REJECT) && reason == DropReason::Rejected {
+        return match work() {
+            Ok(work) => reject::answer(packet, &work.flow),
+            Err(_) => P::DROP,
+        };
+    }
+    P::DROP
 }
 
 /// ARP passes like neighbour discovery; rules say nothing of what is not IP.

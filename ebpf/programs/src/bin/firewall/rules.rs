@@ -11,16 +11,17 @@ use ebpf_abi::{
     classifier::{FACT_ICMP, FACT_PORTS, FACT_TCP, FACT_V6, Header, NO_RULE},
     firewall::{
         Action, FEATURE_LIMIT, FEATURE_LOG, FEATURE_LOG_DEFAULT, FEATURE_RULES, FEATURE_SETS,
-        RuleCounter, SetKey, VERDICT_LIMITED, default_counter, rule_counter,
+        RuleCounter, SetKey, VERDICT_LIMITED, Work, default_counter, rule_counter,
     },
     flow::{Flow, ICMP, ICMPV6, TCP, has_ports},
 };
 use ebpf_programs::{
     classifier::{self, Buckets, Filter, HasClassifier, Tuples},
+    counters::Size,
     lpm::Lpm,
 };
 
-use crate::{Seen, default_verdict, has, limit, report};
+use crate::{default_verdict, has, limit, report};
 
 #[map(name = "tuples")]
 static TUPLES: Tuples = Tuples::with_max_entries(1, 0);
@@ -97,7 +98,7 @@ struct Decided {
 
 /// Asks the rules, counts, and reports what is to be reported: the answer is in `work`.
 #[inline(always)]
-pub fn decide(bank: u32, direction: u32, seen: &mut Seen) {
+pub fn decide(bank: u32, direction: u32, work: &mut Work) {
     let mut decided = Decided {
         verdict: default_verdict(direction),
         rule: default_counter(direction),
@@ -108,7 +109,7 @@ pub fn decide(bank: u32, direction: u32, seen: &mut Seen) {
         let slot = match HEADER.get_ptr_mut(0) {
             // SAFETY: the entry belongs to this CPU, and programs do not nest.
             Some(header) => unsafe {
-                *header = header_of(&seen.work.flow, seen.work.state);
+                *header = header_of(&work.flow, work.state);
                 classifier::classify::<Lists>(direction, bank, &*header)
             },
             None => NO_RULE,
@@ -120,18 +121,17 @@ pub fn decide(bank: u32, direction: u32, seen: &mut Seen) {
             decided.rule = rule_counter(slot);
             decided.identity = action.identity;
             log = action.log != 0;
-            if has(FEATURE_LIMIT) && !limit::admit(slot, action, seen.work.packets) {
+            if has(FEATURE_LIMIT) && !limit::admit(slot, action, work.packets) {
                 decided.verdict = VERDICT_LIMITED;
             }
         }
     }
-    let work = &mut *seen.work;
     work.verdict = decided.verdict;
     work.rule = decided.rule;
     work.identity = decided.identity;
-    count(seen);
+    count(work.rule, work.identity, work.packets, work.bytes);
     if has(FEATURE_LOG) && log {
-        report::report(seen);
+        report::report(work);
     }
 }
 
@@ -167,23 +167,28 @@ fn header_of(flow: &Flow, state: u8) -> Header {
     }
 }
 
+/// Counts a packet that passes because nothing else is to happen to any.
 #[inline(always)]
-fn count(seen: &Seen) {
-    let decided = &*seen.work;
-    let Some(counter) = COUNTERS.get_ptr_mut(decided.rule) else {
+pub fn count_default(direction: u32, size: Size) {
+    count(default_counter(direction), 0, size.packets(), size.bytes());
+}
+
+#[inline(always)]
+fn count(rule: u32, identity: u32, packets: u64, bytes: u64) {
+    let Some(counter) = COUNTERS.get_ptr_mut(rule) else {
         return;
     };
     // SAFETY: the entry belongs to this CPU, and programs on one hook do not nest.
     unsafe {
-        if (*counter).identity != decided.identity {
+        if (*counter).identity != identity {
             *counter = RuleCounter {
                 packets: 0,
                 bytes: 0,
-                identity: decided.identity,
+                identity,
                 padding: 0,
             };
         }
-        (*counter).packets += seen.work.packets;
-        (*counter).bytes += seen.work.bytes;
+        (*counter).packets += packets;
+        (*counter).bytes += bytes;
     }
 }

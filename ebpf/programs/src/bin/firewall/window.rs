@@ -8,11 +8,14 @@ use ebpf_abi::{
         STEP_IGNORED, STEP_INVALID, Work,
     },
     tcp::{ACK, SYN, Step},
-    window::{SIDE_SACK, SIDE_SCALES, Segment, Windows},
+    window::{SIDE_SACK, SIDE_SCALES, Windows},
 };
 use ebpf_programs::{Packet, Result, flow::offset, packet::bounded, wire::Ipv6};
 
-use crate::LONGEST_HEADERS;
+use crate::{
+    LONGEST_HEADERS,
+    work::{Answer, DONE, answer},
+};
 
 /// Bytes of a TCP header without options.
 const HEADER: u32 = 20;
@@ -42,25 +45,30 @@ struct Tcp {
     window: Be16,
 }
 
-/// Reads what windows are about into `work.segment`. Of a segment without ACK, nothing is
+/// Reads what windows are about into `work.segment`; [`DONE`], or the segment is cut off. Of a segment without ACK, nothing is
 /// acknowledged.
+#[inline(never)]
+pub fn read<P: Packet>(packet: &P, work: &mut Work) -> Answer {
+    answer(try_read(packet, work).map(|()| DONE))
+}
+
 #[inline(always)]
-pub fn read<P: Packet>(packet: &P, work: &mut Work) -> Result<()> {
+fn try_read<P: Packet>(packet: &P, work: &mut Work) -> Result<()> {
     let transport = bounded::<LONGEST_HEADERS>(work.flow.transport.into());
     let tcp = packet.load::<Tcp>(offset(transport as u16))?;
     let header = u32::from(tcp.offset_flags.get() >> 12) * 4;
     let acknowledgment = number(tcp.acknowledgment);
-    work.segment = Segment {
-        sequence: number(tcp.sequence),
-        acknowledgment,
-        length: data(packet, work, transport).saturating_sub(header),
-        selective: acknowledgment,
-        window: tcp.window.get(),
-        flags: work.flow.tcp_flags,
-        scale: 0,
-        offers: 0,
-        padding: [0; 3],
-    };
+    let length = data(packet, work, transport).saturating_sub(header);
+    // Field by field: the compiler would clear the padding by a function, byte by byte.
+    let segment = &mut work.segment;
+    segment.sequence = number(tcp.sequence);
+    segment.acknowledgment = acknowledgment;
+    segment.length = length;
+    segment.selective = acknowledgment;
+    segment.window = tcp.window.get();
+    segment.flags = work.flow.tcp_flags;
+    segment.scale = 0;
+    segment.offers = 0;
     if header > HEADER && work.flow.tcp_flags & (SYN | ACK) != 0 {
         read_options(packet, work, transport + HEADER, header - HEADER)?;
     }

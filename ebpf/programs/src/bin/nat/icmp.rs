@@ -78,10 +78,7 @@ fn session_of_quoted(work: &mut Work, direction: Direction) -> (Direction, Optio
 /// Reads what is quoted. A function of its own, as in `main`.
 #[inline(never)]
 fn read<P: Packet>(packet: &P, work: &mut Work) -> Answer {
-    answer(flow::read_quoted(packet, &work.flow).map(|quoted| {
-        work.quoted = quoted;
-        DONE
-    }))
+    answer(flow::read_quoted(packet, &work.flow, &mut work.quoted).map(|()| DONE))
 }
 
 #[inline(never)]

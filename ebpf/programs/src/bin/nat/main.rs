@@ -177,7 +177,7 @@ fn read<P: Packet>(packet: &P, work: &mut Work) -> Answer {
 
 #[inline(always)]
 fn try_read<P: Packet>(packet: &P, work: &mut Work) -> Result<Answer> {
-    work.flow = flow::read(packet)?;
+    flow::read(packet, &mut work.flow)?;
     if work.flow.family == 0 || stays_on_link(&work.flow) {
         return Ok(PASS);
     }
