@@ -122,6 +122,8 @@ pub struct VethPeer {
 pub enum MapKind {
     /// Hash that allocates entries when they come.
     Hash,
+    /// Hash whose entries are set aside when it is made: they come and go several times faster.
+    PreallocatedHash,
     /// Hash per CPU that allocates entries when they come.
     PerCpuHash,
     /// Hash that forgets what was not used.
@@ -147,8 +149,11 @@ pub enum MapKind {
 impl MapKind {
     /// True if entries come and go, so that there may be no room for one more.
     pub const fn may_be_full(self) -> bool {
-        use MapKind::{Hash, LpmTrie, LruHash, PerCpuHash};
-        matches!(self, Hash | PerCpuHash | LruHash | LpmTrie)
+        use MapKind::{Hash, LpmTrie, LruHash, PerCpuHash, PreallocatedHash};
+        matches!(
+            self,
+            Hash | PreallocatedHash | PerCpuHash | LruHash | LpmTrie
+        )
     }
 }
 

@@ -170,7 +170,8 @@ impl Cube {
         for part in (1..PARTS).filter(|part| kind.template.has(&hook.entry_point(*part))) {
             let program = self.load_part(kind, part, globals, &[]);
             let fd = program.as_raw_fd() as u32;
-            let told = globals.get(PART).map(|slot| pod_read_unaligned(slot));
+            let second = globals.get(PART).filter(|_| part == 1);
+            let told = second.map(|slot| pod_read_unaligned(slot));
             self.write_banked(hook.chain(), told.unwrap_or(chain.part(part)), fd);
             self.parts.push(program);
         }

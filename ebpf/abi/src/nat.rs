@@ -398,10 +398,14 @@ assert_size!(State, 16);
 pub const SWEEP_INTERVAL: u64 = 1_000_000_000;
 /// Most slots that one such search looks at: about a millisecond.
 pub const SWEEP_SLOTS: u32 = 65_536;
+/// The program that removes sessions which are no more, and is for no packets: `pcn flush` runs it ([`crate::chain::PARTS`]).
+pub const SWEEP_PART: u32 = 2;
+/// Slots that it looks at each time.
+pub const SWEEP_STEP: u32 = 1024;
 /// Most slots that a new session looks at to find a free one.
 pub const CLAIM_SLOTS: u32 = 512;
 /// Fewest slots that a new session looks at: those that have expired are freed.
-pub const TIDY_SLOTS: u32 = 8;
+pub const TIDY_SLOTS: u32 = 4;
 /// How exactly times are noted, in nanoseconds: a session's is not written for each packet.
 pub const REFRESH_INTERVAL: u64 = 1_000_000_000;
 

@@ -10,7 +10,13 @@ use super::{
     output,
 };
 use crate::{
-    cube::driver_for, kernel::Kernel as _, plan::Op, reconcile, resource::Template, wiring,
+    address::Address,
+    cube::{CubeDriver, driver_for},
+    kernel::{self, Kernel},
+    plan::Op,
+    reconcile,
+    resource::{Hook, Program, Template},
+    wiring,
 };
 
 /// Forget what a cube has learned, such as the sessions of a NAT
@@ -66,7 +72,39 @@ impl Args {
             put,
             delete,
         })?;
+        sweep(&mut kernel, name, driver, list)?;
         output::print(&format!("Flushed {} of {}.\n", self.what, self.name))?;
         Ok(ExitCode::Done)
     }
+}
+
+/// The shortest Ethernet frame.
+const FRAME: [u8; 60] = [0; 60];
+
+/// Removes what was forgotten, so that no packet has to.
+fn sweep(
+    kernel: &mut dyn Kernel,
+    cube: &Name,
+    driver: &dyn CubeDriver,
+    list: &str,
+) -> kernel::Result<()> {
+    let mut first = |table: &str| {
+        let entries = kernel.read(&wiring::table(cube, table)).ok()?;
+        entries.into_iter().next()?.1.into_iter().next()
+    };
+    let Some(sweep) = driver.sweep(list, &mut first) else {
+        return Ok(());
+    };
+    let tables = sweep.tables.iter();
+    let program = Program {
+        owner: Address::cube(cube),
+        object: driver.object(),
+        hook: Hook::Tc,
+        part: sweep.part,
+        globals: sweep.globals,
+        maps: tables
+            .map(|table| (*table, wiring::table(cube, table)))
+            .collect(),
+    };
+    kernel.run(&program, &FRAME, sweep.times)
 }

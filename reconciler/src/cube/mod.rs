@@ -159,6 +159,12 @@ pub trait CubeDriver: Sync {
         None
     }
 
+    /// A program of the cube's object, for TC, that removes what was forgotten like this, so that no packet has to: see
+    /// [`Sweep`]. `first` reads the first entry of a table. `None` where nothing is left to do.
+    fn sweep(&self, _list: &str, _first: &mut dyn FnMut(&str) -> Option<Vec<u8>>) -> Option<Sweep> {
+        None
+    }
+
     /// The same for a list that is a table, of which removing the entries is all it takes.
     fn flushed_table(&self, _list: &str) -> Option<&'static str> {
         None
@@ -168,6 +174,19 @@ pub trait CubeDriver: Sync {
     fn port_details(&self, _cube: &Cube, _port: &Name) -> serde_json::Map<String, Value> {
         serde_json::Map::new()
     }
+}
+
+/// A program that is run on a frame of zeros, and not by packets.
+#[derive(Debug)]
+pub struct Sweep {
+    /// Which of the object's programs.
+    pub part: u32,
+    /// Its read-only globals.
+    pub globals: BTreeMap<&'static str, Template>,
+    /// The tables it has.
+    pub tables: &'static [&'static str],
+    /// How often it is to run.
+    pub times: u32,
 }
 
 /// Reads the tables of one running cube.

@@ -15,7 +15,7 @@ use ebpf_abi::{
         Contact, ContactKey, FEATURE_DESTINATION, FEATURE_FAMILIES, FEATURE_KNOWN, FEATURE_OPEN,
         FEATURE_PAIRS, FEATURE_PREFIX, FEATURE_SOURCE, FIRST_POOL, ForwardKey, LIST_NAT64,
         LIST_SNAT, Mapping, MappingKey, PORT_KINDS, Place, Pool, Ports, PrefixKey, PrefixRule,
-        Session, Settings, SourceKey, SourceRule, State, WORK_WORDS,
+        SWEEP_PART, SWEEP_STEP, Session, Settings, SourceKey, SourceRule, State, WORK_WORDS,
     },
 };
 use serde_json::Value;
@@ -24,7 +24,7 @@ use topology_schema::{
     cube::nat::{Filtering, MAX_RULES, Spec},
 };
 
-use super::{Context, CubeDriver, Lowered, Table, Tables, index, room_for};
+use super::{Context, CubeDriver, Lowered, Sweep, Table, Tables, index, room_for};
 use crate::resource::{MapKind, Template};
 
 /// Datagrams in fragments that are under way at a time.
@@ -162,6 +162,20 @@ impl CubeDriver for Driver {
         (list == "sessions").then(|| ("state", index(0), bytemuck::bytes_of(&state).to_vec()))
     }
 
+    fn sweep(&self, list: &str, first: &mut dyn FnMut(&str) -> Option<Vec<u8>>) -> Option<Sweep> {
+        if list != "sessions" {
+            return None;
+        }
+        let bytes = first("settings")?;
+        let settings: Settings = bytemuck::try_pod_read_unaligned(&bytes).ok()?;
+        Some(Sweep {
+            part: SWEEP_PART,
+            globals: BTreeMap::from([("SETTINGS", Template::plain(bytes))]),
+            tables: &["flows", "mappings", "sessions", "state", "used", "work"],
+            times: settings.sessions.div_ceil(SWEEP_STEP),
+        })
+    }
+
     fn show(
         &self,
         tables: &dyn Tables,
@@ -253,8 +267,9 @@ impl Sizes {
     fn learned(&self) -> impl Iterator<Item = Table> {
         let (by_sessions, by_pools) = (self.sessions.ilog2(), self.pools.ilog2());
         let sessions = self.sessions + by_pools;
-        let hash =
-            |name, entries, key, value| Table::learned(name, MapKind::Hash, entries, (key, value));
+        let hash = |name, entries, key, value| {
+            Table::learned(name, MapKind::PreallocatedHash, entries, (key, value))
+        };
         let array =
             |name, entries, value| Table::learned(name, MapKind::Array, entries, (4, value));
         let key = size_of::<ebpf_abi::flow::FlowKey>();

@@ -13,7 +13,7 @@ use crate::{
     observed::{Interest, Observed},
     plan::Op,
     record::Record,
-    resource::PinPath,
+    resource::{PinPath, Program},
 };
 
 /// An operation failed.
@@ -124,6 +124,11 @@ pub trait Kernel {
 
     /// Sends a frame out of a standard cube's port, through all that filters what leaves there.
     fn send(&mut self, _cube: &Name, _port: u32, _frame: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    /// Runs a program that is pinned nowhere, `times` times on one frame, which each run finds as the one before left it.
+    fn run(&mut self, _program: &Program, _frame: &[u8], _times: u32) -> Result<()> {
         Ok(())
     }
 

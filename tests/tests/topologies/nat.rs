@@ -20,6 +20,12 @@ fn sessions(lab: &Lab) -> Vec<Value> {
     sessions.as_array().expect("a list").clone()
 }
 
+/// How many entries a table of the cube has.
+fn entries(lab: &Lab, table: &str) -> u64 {
+    let table = &lab.show("nat")["cubes"]["nat"]["tables"][table];
+    table["entries"].as_u64().expect("it is counted")
+}
+
 /// What the example's comment promises, in both families.
 pub(crate) fn home_and_remote(lab: &Lab) {
     let (home, remote) = (lab.space("home"), lab.space("remote"));
@@ -178,6 +184,10 @@ fn sessions_are_shown_and_flushed() {
         let run = lab.pcn("flush nat nat/sessions").expect(0);
         assert_eq!(run.stdout, "Flushed nat/sessions of nat.\n");
         assert!(sessions(lab).is_empty());
+        // Nothing is left for packets to remove.
+        for table in ["flows", "mappings"] {
+            assert_eq!(entries(lab, table), 0, "{table}");
+        }
         lab.assert_converged(&example("nat"));
         ping(&lab.space("home"), ip("198.51.100.7"));
         assert_eq!(sessions(lab).len(), 1);

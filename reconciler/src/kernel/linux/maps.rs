@@ -36,6 +36,7 @@ static POSSIBLE_CPUS: LazyLock<usize> = LazyLock::new(|| {
 pub fn create(name: &str, shape: MapShape) -> bpf::Result<OwnedFd> {
     let (map_type, flags) = match shape.kind {
         MapKind::Hash => (MapType::Hash, F_NO_PREALLOC),
+        MapKind::PreallocatedHash => (MapType::Hash, 0),
         MapKind::PerCpuHash => (MapType::PerCpuHash, F_NO_PREALLOC),
         MapKind::LruHash => (MapType::LruHash, 0),
         MapKind::Array => (MapType::Array, 0),
@@ -67,6 +68,7 @@ pub fn create(name: &str, shape: MapShape) -> bpf::Result<OwnedFd> {
 pub fn shape(info: &MapInfo) -> Option<MapShape> {
     let kinds = [
         (MapType::Hash, F_NO_PREALLOC, MapKind::Hash),
+        (MapType::Hash, 0, MapKind::PreallocatedHash),
         (MapType::PerCpuHash, F_NO_PREALLOC, MapKind::PerCpuHash),
         (MapType::LruHash, 0, MapKind::LruHash),
         (MapType::Array, 0, MapKind::Array),

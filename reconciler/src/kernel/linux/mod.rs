@@ -47,7 +47,7 @@ use crate::{
     observed::{Interest, Observed},
     plan::Op,
     record::Record,
-    resource::{Map, MapKind, PinPath, Template},
+    resource::{Map, MapKind, PinPath, Program, Template},
 };
 
 /// `BPF_TCX_INGRESS`
@@ -200,6 +200,10 @@ impl Kernel for LinuxKernel {
 
     fn send(&mut self, cube: &Name, port: u32, frame: &[u8]) -> Result<()> {
         self.send_frame(cube, port, frame)
+    }
+
+    fn run(&mut self, program: &Program, frame: &[u8], times: u32) -> Result<()> {
+        self.run_program(program, frame, times)
     }
 
     fn boot_time(&self) -> Duration {

@@ -71,6 +71,24 @@ impl LinuxKernel {
         self.pin(&fd, pin)
     }
 
+    pub(super) fn run_program(
+        &mut self,
+        program: &Program,
+        frame: &[u8],
+        times: u32,
+    ) -> Result<()> {
+        let mut maps = BTreeMap::new();
+        for (name, path) in &program.maps {
+            maps.insert(*name, self.open(path)?);
+        }
+        // It is in no file: what is said of it names its object.
+        let pin = PinPath::new(&[program.object]);
+        let fd = self.load(&pin, program, &maps, Self::ifindex)?;
+        bpf::test_run_repeated(fd.as_fd(), frame, times)
+            .map_err(|error| io("run", &pin, &error))?;
+        Ok(())
+    }
+
     pub(super) fn load(
         &mut self,
         pin: &PinPath,

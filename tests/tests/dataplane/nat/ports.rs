@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, thread};
 
 use ebpf_abi::{
     counters::DropReason,
-    nat::{MappingKey, PORT_WORDS, Ports, SIDE_OUTSIDE, masquerade_pool, ports_index},
+    nat::{MappingKey, PORT_WORDS, Ports, SIDE_OUTSIDE, TIDY_SLOTS, masquerade_pool, ports_index},
 };
 use integration_tests::{
     packet::{Packet, ipv4, payload, tcp, udp},
@@ -90,6 +90,28 @@ fn rows() -> Vec<Row> {
             let port = send(cube, INSIDE, 4000).expect("there are ports");
             assert!(port != 4000 && port.is_multiple_of(2), "{port}");
         }),
+        row("who got another port keeps it when the own one becomes free")
+            .with(|cube| {
+                let mut taken = Ports {
+                    words: [0; PORT_WORDS],
+                };
+                taken.words[4000 / 64] |= 1 << (4000 % 64);
+                cube.write("used", used_index(), taken);
+                let port = send(cube, INSIDE, 4000).expect("there are ports");
+                assert_ne!(port, 4000);
+                taken.words[4000 / 64] = 0;
+                taken.words[usize::from(port / 64)] |= 1 << (port % 64);
+                cube.write("used", used_index(), taken);
+                assert_eq!(send_to(cube, INSIDE, 4000, 54), Some(port));
+                assert_eq!(used(cube, masquerade_pool(1, 4), UDP), 1);
+                age(cube, 301 * SECOND);
+                // So many look at all slots.
+                for port in 10_000..10_000 + (SETTINGS.sessions / TIDY_SLOTS) as u16 {
+                    assert_eq!(send(cube, OTHER, port), Some(port));
+                }
+            })
+            // With its last session, nothing of it is left.
+            .out(&out(INSIDE, 4000), &out(EXTERNAL, 4000)),
         row("TCP has ports of its own")
             .out(&out(INSIDE, 4000), &out(EXTERNAL, 4000))
             .out(
@@ -101,7 +123,13 @@ fn rows() -> Vec<Row> {
 
 /// The external port that a host's port gets; `None` if the packet was dropped.
 fn send(cube: &Cube, source: Ipv4Addr, port: u16) -> Option<u16> {
-    let run = cube.run(PORT, &out(source, port).bytes(), Gso::default());
+    send_to(cube, source, port, 53)
+}
+
+/// The same of packets to another port.
+fn send_to(cube: &Cube, source: Ipv4Addr, port: u16, to: u16) -> Option<u16> {
+    let packet = frame() / ipv4(source, REMOTE) / udp(port, to) / payload(30);
+    let run = cube.run(PORT, &packet.bytes(), Gso::default());
     (run.verdict == Verdict::Pass).then(|| u16::from_be_bytes([run.packet[34], run.packet[35]]))
 }
 
@@ -189,6 +217,60 @@ fn no_port_is_given_out_twice_by_several_cpus() {
             assert_eq!(distinct.len(), given.len(), "some twice");
             assert_eq!(used(cube, masquerade_pool(1, 4), UDP), THREADS * EACH);
             assert_eq!(sessions(cube).len() as u32, THREADS * EACH);
+        });
+    nat().rows([race]).run();
+}
+
+/// Several CPUs begin sessions of the same inside ports at a time, with half of the ports in use: each has one external
+/// port only (RFC 4787, REQ-1). Who is too late is dropped, and sends again.
+#[test]
+fn an_inside_port_has_one_external_port() {
+    const SESSIONS: u32 = 32768;
+    const HOSTS: u32 = 2000;
+    const TAKEN: u64 = 0x5555_5555_5555_5555;
+    let settings = Settings {
+        sessions: SESSIONS,
+        ..SETTINGS
+    };
+    let race = row("race")
+        .global("SETTINGS", settings)
+        .capacity("sessions", SESSIONS)
+        .capacity("flows", 2 * SESSIONS)
+        .capacity("mappings", 2 * SESSIONS)
+        .with(|cube| {
+            let words = [TAKEN; PORT_WORDS];
+            cube.write("used", used_index(), Ports { words });
+            let begun = std::sync::Barrier::new(4);
+            let begun = &begun;
+            let given: Vec<Vec<Option<u16>>> = thread::scope(|scope| {
+                let threads: Vec<_> = (0..4)
+                    .map(|thread| {
+                        scope.spawn(move || {
+                            begun.wait();
+                            let ports = 5000..5000 + HOSTS as u16;
+                            ports
+                                .map(|port| send_to(cube, INSIDE, port, 100 + thread))
+                                .collect()
+                        })
+                    })
+                    .collect();
+                let results = threads.into_iter().map(|thread| thread.join());
+                results.map(|ports| ports.expect("it ends")).collect()
+            });
+            let mut all = BTreeSet::new();
+            for host in 0..HOSTS as usize {
+                let of_host: BTreeSet<u16> = given.iter().filter_map(|given| given[host]).collect();
+                assert!(of_host.len() <= 1, "{host}: {of_host:?}");
+                let own = 5000 + host as u16;
+                for port in of_host {
+                    assert!(own.is_multiple_of(2) || port == own, "{own} got {port}");
+                    assert!(all.insert(port), "{port} twice");
+                }
+            }
+            assert!(all.len() as u32 > HOSTS / 2, "{} hosts have one", all.len());
+            let before = PORT_WORDS as u32 * TAKEN.count_ones();
+            let taken = used(cube, masquerade_pool(1, 4), UDP) - before;
+            assert_eq!(taken, all.len() as u32);
         });
     nat().rows([race]).run();
 }

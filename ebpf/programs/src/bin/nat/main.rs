@@ -78,6 +78,20 @@ pub fn on_xdp_1(context: XdpContext) -> u32 {
     transparent::run_part::<nat64::OtherFamily, _>(Xdp::new(&context)) as u32
 }
 
+/// Not for packets: removes sessions that are no more ([`SWEEP_PART`]). The frame's first word says from which slot on, and
+/// where it got to.
+///
+/// [`SWEEP_PART`]: ebpf_abi::nat::SWEEP_PART
+#[classifier]
+pub fn on_tc_2(context: TcContext) -> i32 {
+    let packet = Tc::new(&context);
+    let (Ok(first), Ok(work)) = (packet.load::<u32>(0), work()) else {
+        return 0;
+    };
+    let next = session::sweep_from(work, first, clock::now());
+    i32::from(packet.store(0, next).is_err())
+}
+
 /// True if the settings ask for something (`FEATURE_*`). A constant to the verifier, which removes
 /// what is behind one that is off.
 #[inline(always)]
@@ -126,7 +140,7 @@ impl TransparentCube for Nat {
             if result(rule::begin(packet, work, direction, now))? == PASS {
                 return Ok(());
             }
-            session = session::peek(&work.flow.key, now);
+            session = session::begun(work);
         }
         // In one place: what follows is long.
         match session {

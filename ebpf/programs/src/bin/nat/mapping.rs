@@ -1,7 +1,7 @@
 //! Mappings: which external port an inside address and port have, whatever they talk to.
 
 use aya_ebpf::{
-    bindings::{BPF_ANY, BPF_F_NO_PREALLOC, BPF_NOEXIST},
+    bindings::{BPF_ANY, BPF_NOEXIST},
     macros::map,
     maps::HashMap,
 };
@@ -23,60 +23,140 @@ use crate::{
 };
 
 #[map(name = "mappings")]
-static MAPPINGS: HashMap<MappingKey, Mapping> = HashMap::with_max_entries(2048, BPF_F_NO_PREALLOC);
+static MAPPINGS: HashMap<MappingKey, Mapping> = HashMap::with_max_entries(2048, 0);
 
-/// Tries of one step that other CPUs may be at.
-const TRIES: usize = 4;
+/// References of a mapping that is being removed, and more.
+const REMOVED: u64 = 1 << 63;
 
 /// The external port of the packet's source, held for one more session: the external half of the
 /// mapping is what `work.outside` is the key of.
 #[inline(never)]
 pub fn obtain(work: &mut Work, now: u64) -> Answer {
-    answer(try_obtain(work, now).map(|_| DONE))
+    answer(try_obtain(work, now).map(|()| DONE))
 }
 
 #[inline(always)]
-fn try_obtain(work: &mut Work, now: u64) -> Result<Be16> {
-    let key = &work.flow.key;
+fn try_obtain(work: &mut Work, now: u64) -> Result<()> {
+    let (address, port) = (work.flow.key.source, work.flow.key.source_port);
+    let protocol = external_protocol(work.flow.key.protocol, work.wanted.address);
+    work.wanted.seen = now;
+    // Most have the port outside that they have inside: then the outside half says all.
+    work.outside = outside(work.wanted.address, port, protocol);
+    let found = MAPPINGS.get_ptr_mut(&work.outside);
+    if let Some(mapping) = found
+        && leads_to(mapping, work)
+    {
+        return join(mapping, now);
+    }
     work.inside = MappingKey {
-        address: key.source,
-        port: key.source_port,
-        protocol: key.protocol,
+        address,
+        port,
+        protocol: work.flow.key.protocol,
         side: SIDE_INSIDE,
         pool: work.wanted.pool,
     };
-    let protocol = external_protocol(key.protocol, work.wanted.address);
-    // SAFETY: the value is only read.
-    let known = unsafe { MAPPINGS.get(&work.inside) };
+    if found.is_none() && keep_port(work)? {
+        return Ok(());
+    }
     let mut how = BPF_NOEXIST;
-    if let Some(known) = known {
+    // SAFETY: the value is only read.
+    if let Some(known) = unsafe { MAPPINGS.get(&work.inside) } {
+        // If the address has become another one, sessions with the old one keep their mapping.
         if known.address == work.wanted.address {
-            let port = known.port;
-            work.outside = outside(known.address, port, protocol);
-            // Otherwise it goes at this very moment; the packet will be sent again.
-            return match MAPPINGS.get_ptr_mut(&work.outside) {
-                Some(mapping) if hold(mapping) => {
-                    // SAFETY: the kernel keeps the entry valid while the program runs.
-                    unsafe { (*mapping).seen = now };
-                    Ok(port)
-                }
-                _ => Err(DropReason::PortsExhausted),
-            };
+            work.outside = outside(known.address, known.port, protocol);
+            if let Some(mapping) = MAPPINGS.get_ptr_mut(&work.outside) {
+                return join(mapping, now);
+            }
         }
-        // The address has become another one: sessions with the old one keep their mapping.
         how = BPF_ANY;
     }
-    work.wanted.seen = now;
     let port = make(work, now)?;
+    // It has just become free.
+    if port == work.inside.port {
+        return if is_alone(work) {
+            Ok(())
+        } else {
+            Err(DropReason::PortsExhausted)
+        };
+    }
     work.wanted.port = port;
     if MAPPINGS
         .insert(&work.inside, &work.wanted, how.into())
-        .is_err()
+        .is_ok()
     {
-        drop_outside(&work.outside, work.wanted.pool);
+        // Another CPU may have given it its own port meanwhile: whoever comes second sees the first.
+        work.own = outside(work.wanted.address, work.inside.port, protocol);
+        fence(work);
+        let is_first = match MAPPINGS.get_ptr_mut(&work.own) {
+            Some(mapping) => !leads_to(mapping, work),
+            None => true,
+        };
+        if is_first {
+            return Ok(());
+        }
+        let _gone = MAPPINGS.remove(&work.inside);
+    }
+    drop_outside(&work.outside, work.wanted.pool);
+    Err(DropReason::PortsExhausted)
+}
+
+/// One more session holds the mapping. Otherwise it goes at this very moment; the packet will be sent again.
+#[inline(always)]
+fn join(mapping: *mut Mapping, now: u64) -> Result<()> {
+    if !hold(mapping) {
         return Err(DropReason::PortsExhausted);
     }
-    Ok(port)
+    // SAFETY: the kernel keeps the entry valid while the program runs.
+    unsafe { (*mapping).seen = now };
+    Ok(())
+}
+
+/// True if the outside half of a mapping is of the packet's source, and of the external address it is to have.
+#[inline(always)]
+fn leads_to(mapping: *const Mapping, work: &Work) -> bool {
+    // SAFETY: the kernel keeps the entry valid while the program runs.
+    let mapping = unsafe { &*mapping };
+    mapping.address == work.flow.key.source
+        && mapping.port == work.flow.key.source_port
+        && mapping.pool == work.wanted.pool
+}
+
+/// Makes a mapping to the port that the source has inside, if that is free (RFC 4787, 4.2.1). It needs no
+/// inside half: who looks for it knows the port.
+#[inline(always)]
+fn keep_port(work: &mut Work) -> Result<bool> {
+    let kind = port_kind(work.inside.protocol).ok_or(DropReason::Unsupported)?;
+    let index = ports_index(work.wanted.pool, kind);
+    let own = u32::from(work.inside.port.get());
+    if own == ports::NONE || !ports::take_exactly(index, own) {
+        return Ok(false);
+    }
+    if !put_outside(work, own) {
+        ports::give_back(index, own);
+        return Ok(false);
+    }
+    Ok(is_alone(work))
+}
+
+/// True if a mapping to the port that the source has inside is its only one; it is removed otherwise.
+#[inline(always)]
+fn is_alone(work: &mut Work) -> bool {
+    fence(work);
+    // The source may have another port, from when this one was in use, or from another CPU just now.
+    // SAFETY: the value is only read.
+    let has_other = unsafe { MAPPINGS.get(&work.inside) }
+        .is_some_and(|known| known.address == work.wanted.address);
+    if has_other {
+        drop_outside(&work.outside, work.wanted.pool);
+    }
+    !has_other
+}
+
+/// What was inserted before is seen by whoever inserts something after this, or what they inserted is seen here.
+#[inline(always)]
+fn fence(work: &mut Work) {
+    // SAFETY: the number is this CPU's.
+    unsafe { atomic::add_and_get(&raw mut work.fence, 0) };
 }
 
 /// Takes a port and makes the mapping's outside half: the proof that nobody else has the port.
@@ -86,9 +166,9 @@ fn make(work: &mut Work, now: u64) -> Result<Be16> {
     let kind = port_kind(protocol).ok_or(DropReason::Unsupported)?;
     let index = ports_index(work.wanted.pool, kind);
     let own = u32::from(work.inside.port.get());
-    let mut port = ports::take(index, own);
-    if port == ports::NONE && session::sweep(now) {
-        port = ports::take(index, own);
+    let mut port = ports::take_any(index, own);
+    if port == ports::NONE && session::sweep(work, now) {
+        port = ports::take_any(index, own);
     }
     if port == ports::NONE {
         return Err(DropReason::PortsExhausted);
@@ -167,23 +247,25 @@ pub fn release(session: *const Session, work: &mut Work) {
     let Some(mapping) = MAPPINGS.get_ptr_mut(&work.outside) else {
         return;
     };
-    // SAFETY: the kernel keeps the entry valid while the program runs.
-    if unsafe { atomic::add_and_get(&raw mut (*mapping).references, -1) } != 0 {
+    if !let_go(mapping) {
         return;
     }
     let inside = &session.keys[Direction::Egress as usize];
-    work.inside = MappingKey {
-        address: inside.source,
-        port: inside.source_port,
-        protocol: inside.protocol,
-        side: SIDE_INSIDE,
-        pool: session.pool,
-    };
-    // SAFETY: the value is only read.
-    if unsafe { MAPPINGS.get(&work.inside) }
-        .is_some_and(|known| known.address == address && known.port == port)
-    {
-        let _gone = MAPPINGS.remove(&work.inside);
+    // Only a mapping to another port has an inside half.
+    if port != inside.source_port {
+        work.inside = MappingKey {
+            address: inside.source,
+            port: inside.source_port,
+            protocol: inside.protocol,
+            side: SIDE_INSIDE,
+            pool: session.pool,
+        };
+        // SAFETY: the value is only read.
+        if unsafe { MAPPINGS.get(&work.inside) }
+            .is_some_and(|known| known.address == address && known.port == port)
+        {
+            let _gone = MAPPINGS.remove(&work.inside);
+        }
     }
     drop_outside(&work.outside, session.pool);
 }
@@ -218,25 +300,20 @@ fn outside(address: V6, port: Be16, protocol: u8) -> MappingKey {
     }
 }
 
-/// One more session holds the mapping, unless the last one has just let go.
+/// One more session holds the mapping, unless it is being removed.
 #[inline(always)]
 pub fn hold(mapping: *mut Mapping) -> bool {
-    for _ in 0..TRIES {
-        // SAFETY: the kernel keeps the entry valid while the program runs.
-        unsafe {
-            let references = (*mapping).references;
-            if references == 0 {
-                return false;
-            }
-            let found = atomic::compare_exchange(
-                &raw mut (*mapping).references,
-                references,
-                references + 1,
-            );
-            if found == references {
-                return true;
-            }
-        }
+    // SAFETY: the kernel keeps the entry valid while the program runs.
+    unsafe { atomic::add_and_get(&raw mut (*mapping).references, 1) < REMOVED }
+}
+
+/// One session less holds the mapping. True if that was the last one: nobody can hold it from then on.
+#[inline(always)]
+fn let_go(mapping: *mut Mapping) -> bool {
+    // SAFETY: as above.
+    unsafe {
+        let references = &raw mut (*mapping).references;
+        atomic::add_and_get(references, -1) == 0
+            && atomic::compare_exchange(references, 0, REMOVED) == 0
     }
-    false
 }

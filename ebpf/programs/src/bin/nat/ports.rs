@@ -6,8 +6,12 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap},
 };
-use ebpf_abi::nat::{FIRST_POOL, PORT_KINDS, PORT_WORDS, Ports, WELL_KNOWN_PORTS};
+use ebpf_abi::nat::{
+    FEATURE_DESTINATION, FIRST_POOL, PORT_KINDS, PORT_WORDS, Ports, WELL_KNOWN_PORTS,
+};
 use ebpf_programs::atomic;
+
+use crate::has;
 
 /// Ports that mappings have.
 #[map(name = "used")]
@@ -26,18 +30,8 @@ const WORDS: u32 = PORT_WORDS as u32;
 /// Words in which CPUs begin to look: each in its own 64th of the ports.
 const SHARE: u32 = WORDS / 64;
 
-/// Takes a port of those at `index`: the wanted one if it is free (RFC 4787, 4.2.1), else one
-/// as odd or as even (REQ-4), else any; of the same range in any case (REQ-3). [`NONE`] if
-/// all are taken.
-#[inline(always)]
-pub fn take(index: u32, wanted: u32) -> u32 {
-    if wanted != NONE && take_exactly(index, wanted) {
-        return wanted;
-    }
-    take_any(index, wanted)
-}
-
-/// The same, without trying the wanted one.
+/// Takes a port of those at `index`: one as odd or as even as the wanted one (RFC 4787, REQ-4), else any;
+/// of the same range in any case (REQ-3). [`NONE`] if all are taken.
 #[inline(never)]
 pub fn take_any(index: u32, wanted: u32) -> u32 {
     let (first, count) = if wanted != NONE && wanted < WELL_KNOWN_PORTS {
@@ -73,10 +67,12 @@ pub fn give_back(index: u32, port: u32) {
     }
 }
 
+/// Takes a port; false if somebody has it.
 #[inline(always)]
-fn take_exactly(index: u32, port: u32) -> bool {
+pub fn take_exactly(index: u32, port: u32) -> bool {
     let bit = 1 << (port & 63);
-    if let Some(reserved) = RESERVED.get_ptr_mut(index)
+    if has(FEATURE_DESTINATION)
+        && let Some(reserved) = RESERVED.get_ptr_mut(index)
         // SAFETY: as below.
         && unsafe { *word(reserved, port / 64) } & bit != 0
     {
@@ -131,7 +127,9 @@ extern "C" fn look(step: u64, search: *mut Search) -> i64 {
         };
         let word = self::word(ports, at);
         let mut free = !*word;
-        if let Some(reserved) = RESERVED.get_ptr_mut(index) {
+        if has(FEATURE_DESTINATION)
+            && let Some(reserved) = RESERVED.get_ptr_mut(index)
+        {
             free &= !*self::word(reserved, at);
         }
         if !is_second_round {

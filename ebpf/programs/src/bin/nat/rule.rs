@@ -117,7 +117,7 @@ fn establish(work: &mut Work, now: u64) -> Answer {
 
 #[inline(always)]
 fn try_establish(work: &mut Work, now: u64) -> Result<Answer> {
-    let claimed = session::claim(now)?;
+    let claimed = session::claim(work, now)?;
     let mut port = work.flow.key.source_port;
     let mut pool = NO_POOL;
     if port_kind(work.flow.key.protocol).is_some() {
@@ -251,7 +251,7 @@ fn establish_inwards(work: &mut Work, now: u64) -> Answer {
 
 #[inline(always)]
 fn try_establish_inwards(work: &mut Work, now: u64) -> Result<Answer> {
-    let claimed = session::claim(now)?;
+    let claimed = session::claim(work, now)?;
     if work.wanted.pool != NO_POOL
         && !mapping::find(work).is_some_and(|mapping| mapping::hold(mapping))
     {

@@ -4,7 +4,8 @@
 //! a free slot, does. A slot's word says what is in it; whoever changes that does it in one step.
 
 use aya_ebpf::{
-    bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST},
+    bindings::BPF_NOEXIST,
+    cty::c_void,
     helpers::{bpf_get_prandom_u32, bpf_loop},
     macros::map,
     maps::{Array, HashMap, PerCpuArray},
@@ -15,7 +16,8 @@ use ebpf_abi::{
     flow::{FlowKey, ICMP, ICMPV6, TCP, UDP},
     nat::{
         CLAIM_SLOTS, FEATURE_KNOWN, NO_POOL, Place, REFRESH_INTERVAL, SLOT_BUSY, SLOT_FREE,
-        SLOT_LIVE, SLOT_NEXT, SLOT_STATE, SWEEP_INTERVAL, SWEEP_SLOTS, Session, State, TIDY_SLOTS,
+        SLOT_LIVE, SLOT_NEXT, SLOT_STATE, SWEEP_INTERVAL, SWEEP_SLOTS, SWEEP_STEP, Session, State,
+        TIDY_SLOTS,
     },
     tcp,
 };
@@ -28,7 +30,7 @@ use crate::{
 
 /// Where the session of a packet is.
 #[map(name = "flows")]
-static FLOWS: HashMap<FlowKey, Place> = HashMap::with_max_entries(2048, BPF_F_NO_PREALLOC);
+static FLOWS: HashMap<FlowKey, Place> = HashMap::with_max_entries(2048, 0);
 
 #[map(name = "sessions")]
 static SESSIONS: Array<Session> = Array::with_max_entries(1024, 0);
@@ -53,6 +55,12 @@ pub fn find<P: Packet>(packet: &P, work: &mut Work, now: u64) -> Option<*mut Ses
         return None;
     }
     Some(session)
+}
+
+/// The session that the packet has begun.
+#[inline(always)]
+pub fn begun(work: &Work) -> Option<*mut Session> {
+    SESSIONS.get_ptr_mut(work.begun)
 }
 
 /// The session that a key belongs to, for looking only.
@@ -157,46 +165,29 @@ pub struct Claimed {
 
 /// Finds a free slot.
 #[inline(always)]
-pub fn claim(now: u64) -> Result<Claimed> {
+pub fn claim(work: &mut Work, now: u64) -> Result<Claimed> {
     let hand = HANDS.get_ptr_mut(0).ok_or(DropReason::NoMemory)?;
-    let count = SETTINGS.load().sessions;
-    let mut search = Search {
-        now,
-        word: 0,
-        // CPUs begin in different places.
-        hand: match unsafe { *hand } {
-            0 => unsafe { bpf_get_prandom_u32() },
-            hand => hand,
-        },
-        slot: NOT_FOUND,
-        wants_slot: 1,
+    // CPUs begin in different places.
+    let from = match unsafe { *hand } {
+        0 => unsafe { bpf_get_prandom_u32() },
+        hand => hand,
     };
-    let limit = if count < CLAIM_SLOTS {
-        count
-    } else {
-        CLAIM_SLOTS
-    };
-    unsafe {
-        bpf_loop(limit, look as *mut _, (&raw mut search).cast(), 0);
-        *hand = search.hand;
-    }
-    if search.slot == NOT_FOUND {
-        return Err(DropReason::SessionsExhausted);
-    }
+    let found = search(work, Search::from(from, now, 1), CLAIM_SLOTS);
+    unsafe { *hand = found.hand };
     let session = SESSIONS
-        .get_ptr_mut(search.slot)
+        .get_ptr_mut(found.slot)
         .ok_or(DropReason::SessionsExhausted)?;
     Ok(Claimed {
         session,
-        slot: search.slot,
-        word: search.word,
+        slot: found.slot,
+        word: found.word,
     })
 }
 
 /// Looks through the sessions for some that have expired, once a second at most: ports have run
 /// out. True if it did.
 #[inline(always)]
-pub fn sweep(now: u64) -> bool {
+pub fn sweep(work: &mut Work, now: u64) -> bool {
     let Some(state) = STATE.get_ptr_mut(0) else {
         return false;
     };
@@ -208,65 +199,93 @@ pub fn sweep(now: u64) -> bool {
             return false;
         }
         (*state).swept = now;
-        let mut search = Search {
-            now,
-            word: 0,
-            hand: *hand,
-            slot: NOT_FOUND,
-            wants_slot: 0,
-        };
-        let count = SETTINGS.load().sessions;
-        let limit = if count < SWEEP_SLOTS {
-            count
-        } else {
-            SWEEP_SLOTS
-        };
-        bpf_loop(limit, look as *mut _, (&raw mut search).cast(), 0);
-        *hand = search.hand;
+        *hand = search(work, Search::from(*hand, now, 0), SWEEP_SLOTS).hand;
     }
     true
 }
 
+/// Removes sessions that are no more from the [`SWEEP_STEP`] slots that follow one. The last of them.
+#[inline(always)]
+pub fn sweep_from(work: &mut Work, slot: u32, now: u64) -> u32 {
+    search(work, Search::from(slot, now, 0), SWEEP_STEP).hand
+}
+
+/// Looks at slots: at all of them once, or at so many.
+#[inline(always)]
+fn search(work: &mut Work, search: Search, most: u32) -> Search {
+    let count = SETTINGS.load().sessions;
+    let most = if count < most { count } else { most };
+    let place = &raw mut work.search;
+    // SAFETY: the callback has the signature that `bpf_loop` (Linux 5.17) wants. It finds its numbers in `work`, where the
+    // compiler does not expect them to change: hence volatile.
+    unsafe {
+        place.write_volatile(search);
+        bpf_loop(most, look as *mut _, core::ptr::null_mut(), 0);
+        place.read_volatile()
+    }
+}
+
 /// What the callback of the loop over slots needs.
-struct Search {
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Search {
     now: u64,
+    /// What the word of the slot was that was claimed.
     word: u64,
+    /// The slot that was looked at last.
     hand: u32,
+    /// The slot that was claimed.
     slot: u32,
     /// 1 if a slot is to be claimed, 0 if only those that have expired are to be freed.
     wants_slot: u32,
 }
 
+impl Search {
+    #[inline(always)]
+    const fn from(hand: u32, now: u64, wants_slot: u32) -> Self {
+        Self {
+            now,
+            word: 0,
+            hand,
+            slot: NOT_FOUND,
+            wants_slot,
+        }
+    }
+}
+
 const NOT_FOUND: u32 = u32::MAX;
 
-/// Callback of `bpf_loop` (Linux 5.17): looks at one slot.
-extern "C" fn look(step: u64, search: *mut Search) -> i64 {
+/// Callback of `bpf_loop`: looks at one slot.
+extern "C" fn look(step: u64, _: *mut c_void) -> i64 {
+    let Ok(work) = work() else {
+        return 1;
+    };
     unsafe {
-        let next = (*search).hand + 1;
+        let next = work.search.hand + 1;
         let slot = if next < SETTINGS.load().sessions {
             next
         } else {
             0
         };
-        (*search).hand = slot;
-        let (Some(session), Ok(work)) = (SESSIONS.get_ptr_mut(slot), work()) else {
+        work.search.hand = slot;
+        let Some(session) = SESSIONS.get_ptr_mut(slot) else {
             return 1;
         };
         let mut word = (*session).word;
-        if word & SLOT_STATE == SLOT_LIVE && is_expired(session, (*search).now) {
+        if word & SLOT_STATE == SLOT_LIVE && is_expired(session, work.search.now) {
             word = remove(session, word, work);
         }
-        if (*search).wants_slot == 0 {
+        if work.search.wants_slot == 0 {
             return 0;
         }
-        if (*search).slot == NOT_FOUND
+        if work.search.slot == NOT_FOUND
             && word & SLOT_STATE == SLOT_FREE
             && atomic::compare_exchange(&raw mut (*session).word, word, word | SLOT_BUSY) == word
         {
-            (*search).slot = slot;
-            (*search).word = word;
+            work.search.slot = slot;
+            work.search.word = word;
         }
-        i64::from((*search).slot != NOT_FOUND && step + 1 >= u64::from(TIDY_SLOTS))
+        i64::from(work.search.slot != NOT_FOUND && step + 1 >= u64::from(TIDY_SLOTS))
     }
 }
 
@@ -288,8 +307,10 @@ impl Claimed {
                 padding: 0,
             };
             (&raw mut (*session).word).write_volatile(place.word);
+            work.begun = self.slot;
             let (own, other) = (direction as usize, direction.other() as usize);
             if !take_key(&(*session).keys[own], &place) {
+                work.begun = slot_of(&(*session).keys[own]);
                 self.abandon(work);
                 return Ok(());
             }
@@ -315,6 +336,12 @@ impl Claimed {
     pub fn give_back(&self) {
         unsafe { (&raw mut (*self.session).word).write_volatile(self.word + SLOT_NEXT) };
     }
+}
+
+/// The slot of the session that a key belongs to; no slot at all if it belongs to none.
+#[inline(always)]
+fn slot_of(key: &FlowKey) -> u32 {
+    at(key).map_or(NOT_FOUND, |(_, place)| place.slot)
 }
 
 /// Makes a key lead to a place; false if it leads to another one.

@@ -8,6 +8,8 @@ use ebpf_abi::{
 };
 use ebpf_programs::Result;
 
+use crate::session::Search;
+
 #[repr(C)]
 pub struct Work {
     /// The packet; its key has the direction.
@@ -18,12 +20,18 @@ pub struct Work {
     pub reverse: FlowKey,
     pub inside: MappingKey,
     pub outside: MappingKey,
+    /// The outside half that a mapping to the port inside has.
+    pub own: MappingKey,
     pub mapping: Mapping,
     /// What a mapping is to have: the external address, its pool, and the rule.
     pub wanted: Mapping,
-    /// What the word of the slot was that is ours.
-    pub word: u64,
+    /// The slot of the session that the packet has just begun.
+    pub begun: u32,
+    /// For atomic operations that are done for their order alone.
+    pub fence: u64,
     pub lookup: bpf_fib_lookup,
+    /// Of sessions that have expired, and of a free slot.
+    pub search: Search,
 }
 
 const _: () = assert!(size_of::<Work>() <= WORK_WORDS * 8);
