@@ -42,53 +42,89 @@ impl Size {
     }
 }
 
+/// The entry of a port or an attachment, for who counts several times: it is looked up once.
+#[derive(Clone, Copy)]
+pub struct Entry(*mut Counters);
+
+impl Entry {
+    /// None if there is no such entry.
+    #[inline(always)]
+    pub fn of(index: u32) -> Option<Self> {
+        COUNTERS.get_ptr_mut(index).map(Self)
+    }
+
+    /// Counts a packet that came in.
+    #[inline(always)]
+    pub fn received(self, size: Size) {
+        // SAFETY: the entry belongs to this CPU and stays, and programs on one hook do not nest.
+        unsafe {
+            (*self.0).rx_packets += size.packets;
+            (*self.0).rx_bytes += size.bytes;
+        }
+    }
+
+    /// Counts a packet that goes out.
+    #[inline(always)]
+    pub fn sent(self, size: Size) {
+        // SAFETY: as in `received`.
+        unsafe {
+            (*self.0).tx_packets += size.packets;
+            (*self.0).tx_bytes += size.bytes;
+        }
+    }
+
+    /// Takes back what [`sent`](Self::sent) counted: there was no program to jump to.
+    #[inline(always)]
+    pub fn not_sent(self, size: Size) {
+        // SAFETY: as in `received`.
+        unsafe {
+            (*self.0).tx_packets -= size.packets;
+            (*self.0).tx_bytes -= size.bytes;
+        }
+    }
+
+    /// Counts a drop.
+    #[inline(always)]
+    pub fn dropped(self, size: Size, reason: DropReason) {
+        let reason = reason as usize;
+        if reason < DROP_REASONS {
+            // SAFETY: as in `received`; `reason` is inside the array.
+            unsafe {
+                let drops = (&raw mut (*self.0).drops).cast::<u64>();
+                *drops.add(reason) += size.packets;
+            }
+        }
+    }
+}
+
 /// Counts a packet that came in.
 #[inline(always)]
 pub fn received(size: Size, index: u32) {
-    if let Some(counters) = COUNTERS.get_ptr_mut(index) {
-        // SAFETY: the entry belongs to this CPU, and programs on one hook do not nest.
-        unsafe {
-            (*counters).rx_packets += size.packets;
-            (*counters).rx_bytes += size.bytes;
-        }
+    if let Some(entry) = Entry::of(index) {
+        entry.received(size);
     }
 }
 
 /// Counts a packet that goes out.
 #[inline(always)]
 pub fn sent(size: Size, index: u32) {
-    if let Some(counters) = COUNTERS.get_ptr_mut(index) {
-        // SAFETY: as in `received`.
-        unsafe {
-            (*counters).tx_packets += size.packets;
-            (*counters).tx_bytes += size.bytes;
-        }
+    if let Some(entry) = Entry::of(index) {
+        entry.sent(size);
     }
 }
 
 /// Takes back what [`sent`] counted: there was no program to jump to.
 #[inline(always)]
 pub fn not_sent(size: Size, index: u32) {
-    if let Some(counters) = COUNTERS.get_ptr_mut(index) {
-        // SAFETY: as in `received`.
-        unsafe {
-            (*counters).tx_packets -= size.packets;
-            (*counters).tx_bytes -= size.bytes;
-        }
+    if let Some(entry) = Entry::of(index) {
+        entry.not_sent(size);
     }
 }
 
 /// Counts a drop.
 #[inline(always)]
 pub fn dropped(size: Size, index: u32, reason: DropReason) {
-    let reason = reason as usize;
-    if let Some(counters) = COUNTERS.get_ptr_mut(index)
-        && reason < DROP_REASONS
-    {
-        // SAFETY: as in `received`; `reason` is inside the array.
-        unsafe {
-            let drops = (&raw mut (*counters).drops).cast::<u64>();
-            *drops.add(reason) += size.packets;
-        }
+    if let Some(entry) = Entry::of(index) {
+        entry.dropped(size, reason);
     }
 }

@@ -16,6 +16,7 @@
 pub mod atomic;
 pub mod classifier;
 pub mod clock;
+pub mod constant;
 pub mod counters;
 pub mod fib;
 pub mod flow;

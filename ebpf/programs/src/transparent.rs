@@ -8,7 +8,11 @@ use ebpf_abi::{
     transparent::{Attachment, Turn},
 };
 
-use crate::{Packet, Result, counters, wire::Ethernet};
+use crate::{
+    Packet, Result, constant,
+    counters::{Entry, Size},
+    wire::Ethernet,
+};
 
 #[unsafe(no_mangle)]
 static ATTACHMENT: Global<Attachment> = Global::new(Attachment {
@@ -49,8 +53,11 @@ static TURN: Global<Turn> = Global::new(Turn {
 
 /// A transparent cube. A type rather than a function, so that it can be inlined for each hook.
 pub trait TransparentCube {
-    /// Looks at a packet: `Ok` lets it pass.
-    fn handle<P: Packet>(packet: &mut P, direction: Direction) -> Result<()>;
+    /// True if the packet that passes may have another length than the one that came.
+    const RESIZES: bool = false;
+
+    /// Looks at a packet, of which `size` is counted: `Ok` lets it pass.
+    fn handle<P: Packet>(packet: &mut P, direction: Direction, size: Size) -> Result<()>;
 
     /// True if a packet that leaves and is let pass is for the side it came from. Asked where packets can turn round.
     #[inline(always)]
@@ -70,37 +77,38 @@ pub trait TransparentCube {
 #[inline(always)]
 pub fn attachment() -> u32 {
     // Two counters each (`ebpf_abi::transparent::counter_index`).
-    ATTACHMENT.load().counter / 2
+    constant!(ATTACHMENT: Attachment, counter) / 2
 }
 
 /// True if answers of the cube come by once more: they go through the interface whose stack it is in. A constant to the
 /// verifier.
 #[inline(always)]
 pub fn answers_come_by() -> bool {
-    BACK.load().hop.kind == HOP_PASS
+    constant!(BACK: Attachment, hop).kind == HOP_PASS
 }
 
 /// Runs a transparent cube: counts, asks it, passes the packet on. The one exit.
 #[inline(always)]
-pub fn run<C: TransparentCube, P: Packet>(mut packet: P) -> i32 {
+pub fn run<C: TransparentCube, P: Packet>(packet: P) -> i32 {
+    let size = Size::of(&packet);
     let attachment = ATTACHMENT.load();
-    let direction = match attachment.direction {
-        0 => Direction::Ingress,
-        _ => Direction::Egress,
+    // It is always there.
+    let Some(entry) = Entry::of(attachment.counter) else {
+        return P::DROP;
     };
-    counters::received(counters::Size::of(&packet), attachment.counter);
-    handle::<C, P>(&mut packet, direction, &attachment)
+    entry.received(size);
+    handle::<C, P>(packet, size, &attachment, entry)
 }
 
 /// Runs the second program of a transparent cube, with a packet that was counted already.
 #[inline(always)]
-pub fn run_part<C: TransparentCube, P: Packet>(mut packet: P) -> i32 {
+pub fn run_part<C: TransparentCube, P: Packet>(packet: P) -> i32 {
+    let size = Size::of(&packet);
     let attachment = ATTACHMENT.load();
-    let direction = match attachment.direction {
-        0 => Direction::Ingress,
-        _ => Direction::Egress,
+    let Some(entry) = Entry::of(attachment.counter) else {
+        return P::DROP;
     };
-    handle::<C, P>(&mut packet, direction, &attachment)
+    handle::<C, P>(packet, size, &attachment, entry)
 }
 
 /// Leaves the packet to the cube's second program, for rare work. What is known of it must be in a table of
@@ -113,20 +121,31 @@ pub fn part<P: Packet>(packet: &P) -> DropReason {
 
 #[inline(always)]
 fn handle<C: TransparentCube, P: Packet>(
-    packet: &mut P,
-    direction: Direction,
+    mut packet: P,
+    size: Size,
     attachment: &Attachment,
+    entry: Entry,
 ) -> i32 {
-    let size = counters::Size::of(packet);
-    let verdict = match C::handle(packet, direction) {
-        Ok(()) if TURN.load().on != 0 && turns::<C, P>(packet) => turn_round(packet, attachment),
-        Ok(()) => pass_on(packet, attachment),
+    let packet = &mut packet;
+    let direction = match attachment.direction {
+        0 => Direction::Ingress,
+        _ => Direction::Egress,
+    };
+    let verdict = match C::handle(packet, direction, size) {
+        Ok(()) => {
+            let size = if C::RESIZES { Size::of(packet) } else { size };
+            if constant!(TURN: Turn, on) != 0 && turns::<C, P>(packet) {
+                turn_round(packet, size, entry)
+            } else {
+                pass_on(packet, attachment, size, entry)
+            }
+        }
         Err(reason) => Err(reason),
     };
     match verdict {
         Ok(action) => action,
         Err(reason) => {
-            counters::dropped(size, attachment.counter, reason);
+            entry.dropped(size, reason);
             C::refused(packet, reason)
         }
     }
@@ -164,7 +183,7 @@ fn turns<C: TransparentCube, P: Packet>(packet: &P) -> bool {
 /// Lets a packet that leaves come in again, as one from outside for the port that sends it. Its station stands for the
 /// port, so that answers come back as well.
 #[inline(always)]
-fn turn_round<P: Packet>(packet: &mut P, attachment: &Attachment) -> Result<i32> {
+fn turn_round<P: Packet>(packet: &mut P, size: Size, entry: Entry) -> Result<i32> {
     let ethernet = packet.load::<Ethernet>(0)?;
     packet.store(
         0,
@@ -175,26 +194,29 @@ fn turn_round<P: Packet>(packet: &mut P, attachment: &Attachment) -> Result<i32>
         },
     )?;
     let turn = TURN.load();
-    let size = counters::Size::of(packet);
-    counters::sent(size, attachment.counter);
+    entry.sent(size);
     packet.set_port(turn.port);
     packet.jump(turn.slot);
-    counters::not_sent(size, attachment.counter);
+    entry.not_sent(size);
     Err(DropReason::ChainBroken)
 }
 
 #[inline(always)]
-fn pass_on<P: Packet>(packet: &P, attachment: &Attachment) -> Result<i32> {
+fn pass_on<P: Packet>(
+    packet: &P,
+    attachment: &Attachment,
+    size: Size,
+    entry: Entry,
+) -> Result<i32> {
     let kind = attachment.hop.kind;
     if !matches!(kind, HOP_PROGRAM | HOP_PEER | HOP_INTERFACE | HOP_PASS) {
         return Err(DropReason::NotLinked);
     }
-    let size = counters::Size::of(packet);
-    counters::sent(size, attachment.counter);
+    entry.sent(size);
     match kind {
         HOP_PROGRAM => {
             packet.jump(attachment.slot);
-            counters::not_sent(size, attachment.counter);
+            entry.not_sent(size);
             Err(DropReason::ChainBroken)
         }
         HOP_PEER => Ok(packet.redirect_peer(attachment.hop.ifindex)),

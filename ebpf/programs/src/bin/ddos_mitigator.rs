@@ -52,7 +52,7 @@ struct DdosMitigator;
 
 impl TransparentCube for DdosMitigator {
     #[inline(always)]
-    fn handle<P: Packet>(packet: &mut P, direction: Direction) -> Result<()> {
+    fn handle<P: Packet>(packet: &mut P, direction: Direction, _: Size) -> Result<()> {
         if direction == Direction::Egress {
             return Ok(());
         }

@@ -11,6 +11,7 @@ use aya_ebpf::{
 use ebpf_abi::{chain::Direction, counters::DropReason, hello_transparent::Settings};
 use ebpf_programs::{
     Packet, Result,
+    counters::Size,
     tc::Tc,
     transparent::{self, TransparentCube},
     xdp::Xdp,
@@ -33,7 +34,7 @@ struct HelloTransparent;
 
 impl TransparentCube for HelloTransparent {
     #[inline(always)]
-    fn handle<P: Packet>(_packet: &mut P, direction: Direction) -> Result<()> {
+    fn handle<P: Packet>(_packet: &mut P, direction: Direction, _: Size) -> Result<()> {
         let [drop_ingress, drop_egress] = SETTINGS.load().drop;
         let drop = match direction {
             Direction::Ingress => drop_ingress,

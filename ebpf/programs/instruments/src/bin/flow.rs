@@ -11,6 +11,7 @@ use aya_ebpf::{
 use ebpf_abi::{chain::Direction, flow::Flow};
 use ebpf_programs::{
     Packet, Result,
+    counters::Size,
     flow::{self, Fragments},
     tc::Tc,
     transparent::{self, TransparentCube},
@@ -37,7 +38,7 @@ struct Reader;
 
 impl TransparentCube for Reader {
     #[inline(always)]
-    fn handle<P: Packet>(packet: &mut P, _: Direction) -> Result<()> {
+    fn handle<P: Packet>(packet: &mut P, _: Direction, _: Size) -> Result<()> {
         let mut flow = Flow::default();
         flow::read(packet, &mut flow)?;
         flow::follow_fragments(&FRAGMENTS, &mut flow)?;

@@ -16,15 +16,15 @@ use ebpf_abi::{
     firewall::{
         CONNECTION_REPLIED, CONNECTION_TURNED, CONNECTION_WINDOWS, Connection,
         FEATURE_ACCEPT_ESTABLISHED, FEATURE_SEVERAL, FEATURE_WINDOWS, REFRESH_INTERVAL,
-        STEP_COMPARES, STEP_COUNTS, STEP_INVALID, SWEEP_INTERVAL, State, UNANSWERED, WORK_BEGINS,
-        WORK_KNOWN, WORK_REPLY, WORK_TURNED, Work, is_answer, is_request, note, note_connection,
-        timeout,
+        STEP_COMPARES, STEP_COUNTS, STEP_INVALID, SWEEP_INTERVAL, Settings, State, UNANSWERED,
+        WORK_BEGINS, WORK_KNOWN, WORK_REPLY, WORK_TURNED, Work, is_answer, is_request, note,
+        note_connection, timeout,
     },
     flow::{Flow, FlowKey, ICMP, ICMPV6, LATER, TCP, WHOLE},
     tcp,
     window::Windows,
 };
-use ebpf_programs::{Packet, Result, atomic, clock, flow, packet::bounded};
+use ebpf_programs::{Packet, Result, atomic, clock, constant, flow, packet::bounded};
 
 use crate::{
     LONGEST_HEADERS, SETTINGS, has, window,
@@ -53,7 +53,7 @@ pub fn track<P: Packet>(packet: &mut P, work: &mut Work) -> Answer {
     if !has(FEATURE_SEVERAL) {
         return find(packet, work);
     }
-    let cube = SETTINGS.load().cube;
+    let cube = constant!(SETTINGS: Settings, cube);
     let is_turned = forgotten(&work.facts) != 0;
     let noted = packet.noted();
     if noted & !0x7f == note(&work.key, is_turned, cube, 0) {
@@ -352,7 +352,7 @@ fn life(protocol: u8, state: u8, replied: bool) -> u64 {
     let index = timeout(protocol, state, replied);
     // SAFETY: the global is never written; `timeout` gives an index of the array.
     unsafe {
-        let settings = timeouts.cast::<ebpf_abi::firewall::Settings>();
+        let settings = timeouts.cast::<Settings>();
         (&raw const (*settings).timeouts)
             .cast::<u64>()
             .add(index & 0xf)

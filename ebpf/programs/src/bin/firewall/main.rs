@@ -33,7 +33,7 @@ use ebpf_abi::{
     },
 };
 use ebpf_programs::{
-    Packet, Result,
+    Packet, Result, constant,
     counters::Size,
     flow::{self, Fragments, network_header},
     tc::Tc,
@@ -84,18 +84,13 @@ struct Firewall;
 
 impl TransparentCube for Firewall {
     #[inline(always)]
-    fn handle<P: Packet>(packet: &mut P, direction: Direction) -> Result<()> {
+    fn handle<P: Packet>(packet: &mut P, direction: Direction, size: Size) -> Result<()> {
         let may_be_answer = has(FEATURE_REJECT) && transparent::answers_come_by();
         if may_be_answer && packet.take_answer_mark() {
             return Ok(());
         }
-        let size = Size::of(packet);
         let direction = direction as u32;
-        if firewall::passes_all(
-            SETTINGS.load().features,
-            default_verdict(direction),
-            direction,
-        ) {
+        if firewall::passes_all(features(), default_verdict(direction), direction) {
             rules::count_default(direction, size);
             return Ok(());
         }
@@ -112,11 +107,7 @@ impl TransparentCube for Firewall {
             if conntrack::track(packet, work) == PASS {
                 return Ok(());
             }
-            if firewall::leaves(
-                SETTINGS.load().features,
-                default_verdict(direction),
-                direction,
-            ) {
+            if firewall::leaves(features(), default_verdict(direction), direction) {
                 return Err(transparent::part(packet));
             }
         } else {
@@ -140,7 +131,7 @@ struct Rules;
 
 impl TransparentCube for Rules {
     #[inline(always)]
-    fn handle<P: Packet>(packet: &mut P, direction: Direction) -> Result<()> {
+    fn handle<P: Packet>(packet: &mut P, direction: Direction, _: Size) -> Result<()> {
         decide(packet.bank(), direction as u32, work()?)
     }
 
@@ -216,7 +207,7 @@ fn verdict(verdict: u32) -> Result<()> {
 /// What happens to packets that no rule matches.
 #[inline(always)]
 fn default_verdict(direction: u32) -> u32 {
-    let [ingress, egress] = SETTINGS.load().defaults;
+    let [ingress, egress] = constant!(SETTINGS: Settings, defaults);
     match direction {
         0 => ingress,
         _ => egress,
@@ -225,5 +216,10 @@ fn default_verdict(direction: u32) -> u32 {
 
 #[inline(always)]
 fn has(feature: u32) -> bool {
-    SETTINGS.load().features & feature != 0
+    features() & feature != 0
+}
+
+#[inline(always)]
+fn features() -> u32 {
+    constant!(SETTINGS: Settings, features)
 }

@@ -32,7 +32,7 @@ use ebpf_abi::{
     nat::{EXTERNAL_TURNS, FEATURE_FAMILIES, FEATURE_PAIRS, FEATURE_PREFIX, Session, Settings},
 };
 use ebpf_programs::{
-    Packet, Result, clock,
+    Packet, Result, clock, constant,
     counters::Size,
     flow::{self, Fragments},
     tc::Tc,
@@ -96,7 +96,7 @@ pub fn on_tc_2(context: TcContext) -> i32 {
 /// what is behind one that is off.
 #[inline(always)]
 fn has(feature: u64) -> bool {
-    SETTINGS.load().features & feature != 0
+    constant!(SETTINGS: Settings, features) & feature != 0
 }
 
 /// Where the packet comes from: what is for the other family is from inside, wherever it is met.
@@ -113,7 +113,7 @@ struct Nat;
 
 impl TransparentCube for Nat {
     #[inline(always)]
-    fn handle<P: Packet>(packet: &mut P, direction: Direction) -> Result<()> {
+    fn handle<P: Packet>(packet: &mut P, direction: Direction, _: Size) -> Result<()> {
         let work = work()?;
         if result(read(packet, work))? == PASS {
             return Ok(());

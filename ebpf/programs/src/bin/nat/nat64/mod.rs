@@ -15,7 +15,7 @@ use ebpf_abi::{
     nat::{PrefixKey, SIDE_IPV4, SIDE_IPV6},
     nat64::{self, WELL_KNOWN},
 };
-use ebpf_programs::{Packet, Result, transparent::TransparentCube};
+use ebpf_programs::{Packet, Result, counters::Size, transparent::TransparentCube};
 
 use crate::{
     SETTINGS, prefix,
@@ -26,8 +26,10 @@ use crate::{
 pub struct OtherFamily;
 
 impl TransparentCube for OtherFamily {
+    const RESIZES: bool = true;
+
     #[inline(always)]
-    fn handle<P: Packet>(packet: &mut P, _: Direction) -> Result<()> {
+    fn handle<P: Packet>(packet: &mut P, _: Direction, _: Size) -> Result<()> {
         let work = work()?;
         if work.flow.is_error() {
             result(report::report(packet, work))?;
