@@ -23,7 +23,7 @@ use reconciler::kernel::linux::{
 use crate::{
     private_net::LOOPBACK,
     tags,
-    test_run::{Gso, Hook, Run, run_tc, run_xdp},
+    test_run::{Gso, Hook, Marks, Run, run_tc, run_xdp},
 };
 
 /// The global that says a second program's slot.
@@ -460,40 +460,43 @@ impl Cube {
 
     /// The same on a packet with this control block: port, whether headers were moved, bank.
     pub fn run_from(&self, control_block: [u32; 3], packet: &[u8], gso: Gso) -> Run {
+        self.run_marked(control_block, Marks::default(), packet, gso)
+    }
+
+    /// The same on one of which something else is known.
+    pub fn run_marked(
+        &self,
+        control_block: [u32; 3],
+        marks: Marks,
+        packet: &[u8],
+        gso: Gso,
+    ) -> Run {
         let [port, _, bank] = control_block;
+        let noted = marks.noted;
         let program = self.program.as_ref().expect("loaded").as_fd();
         match self.hook {
             Hook::Tc => match tags::outermost(packet) {
                 Some((kind, control)) if self.outside(packet) > 0 => {
                     let [first, _then] = tags::taking_program(program, kind, control);
-                    run_tc(first.as_fd(), control_block, packet, gso)
+                    run_tc(first.as_fd(), control_block, marks, packet, gso)
                 }
-                _ => run_tc(program, control_block, packet, gso),
+                _ => run_tc(program, control_block, marks, packet, gso),
             },
             Hook::Xdp => {
                 if self.maps.contains_key("metadata") {
-                    self.write_all_cpus(
-                        "metadata",
-                        0u32,
-                        Metadata {
-                            port,
-                            bank,
-                            noted: 0,
-                        },
-                    );
+                    self.write_all_cpus("metadata", 0u32, Metadata { port, bank, noted });
                 }
                 let (verdict, packet) = run_xdp(program, packet);
                 let metadata = self.read_all_cpus::<u32, Metadata>("metadata", 0);
                 // The CPU that ran the program is the one that changed its entry, if any did.
-                let after = metadata
-                    .into_iter()
-                    .map(|metadata| metadata.port)
-                    .find(|after| *after != port)
-                    .unwrap_or(port);
+                let changed =
+                    |metadata: &Metadata| metadata.port != port || metadata.noted != noted;
+                let after = metadata.into_iter().find(changed);
                 Run {
                     verdict,
                     packet,
-                    port: after,
+                    port: after.map_or(port, |after| after.port),
+                    noted: after.map_or(noted, |after| after.noted),
                     moved: 0,
                     outside: 0,
                 }

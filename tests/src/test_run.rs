@@ -59,6 +59,15 @@ pub struct Gso {
     pub size: u32,
 }
 
+/// What is known of a packet beside its bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Marks {
+    /// What a cube has noted in it.
+    pub noted: u32,
+    /// On TC: its mark, which the host may set.
+    pub mark: u32,
+}
+
 /// What became of a packet.
 #[derive(Debug)]
 pub struct Run {
@@ -70,13 +79,18 @@ pub struct Run {
     pub port: u32,
     /// On TC: not 0 if its headers were moved.
     pub moved: u32,
+    /// What a cube noted in it.
+    pub noted: u32,
     /// On TC: bytes of the packet that were outside of it.
     pub outside: usize,
 }
 
 /// Offsets in `struct __sk_buff` (linux/bpf.h), the context of a program on TC.
 mod sk_buff {
+    pub(super) const MARK: usize = 8;
     pub(super) const CB: usize = 48;
+    /// The word of the control block in which cubes note something.
+    pub(super) const NOTED: usize = CB + 4 * 4;
     pub(super) const GSO_SEGS: usize = 164;
     pub(super) const GSO_SIZE: usize = 176;
     pub(super) const LENGTH: usize = 192;
@@ -86,6 +100,7 @@ mod sk_buff {
 pub(crate) fn run_tc(
     program: BorrowedFd<'_>,
     control_block: [u32; 3],
+    marks: Marks,
     packet: &[u8],
     gso: Gso,
 ) -> Run {
@@ -94,6 +109,8 @@ pub(crate) fn run_tc(
     for (at, word) in control_block.into_iter().enumerate() {
         put(sk_buff::CB + 4 * at, word);
     }
+    put(sk_buff::NOTED, marks.noted);
+    put(sk_buff::MARK, marks.mark);
     put(sk_buff::GSO_SEGS, gso.segments);
     put(sk_buff::GSO_SIZE, gso.size);
     let (verdict, packet) =
@@ -105,6 +122,7 @@ pub(crate) fn run_tc(
         _ => Verdict::Unknown(verdict),
     };
     let [port, moved] = pod_read_unaligned(&context[sk_buff::CB..sk_buff::CB + 8]);
+    let noted = pod_read_unaligned(&context[sk_buff::NOTED..sk_buff::NOTED + 4]);
     let length = packet.len();
     let packet = tags::with_noted(packet, &context);
     Run {
@@ -113,6 +131,7 @@ pub(crate) fn run_tc(
         packet,
         port,
         moved,
+        noted,
     }
 }
 

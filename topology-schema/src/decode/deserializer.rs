@@ -290,6 +290,13 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
         let Some((position, node)) = self.remaining.value.take() else {
             return Err(de::Error::custom("a value was asked for before its key"));
         };
+        let step = (self.remaining.node, position);
+        if let Some(word) = self.remaining.context.standing_in.get(&step) {
+            let deserializer: StrDeserializer<'_, DecodeError> = word.into_deserializer();
+            return seed
+                .deserialize(deserializer)
+                .map_err(|error| error.within(step.0, step.1));
+        }
         let deserializer = NodeDeserializer {
             context: self.remaining.context,
             node,

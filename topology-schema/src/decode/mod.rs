@@ -2,13 +2,14 @@
 //!
 //! A value that cannot be decoded is reported and left out, and what is around it is decoded again without it. What is
 //! missing only because it was left out is no problem of its own. So serde's derived code, which stops at the first
-//! problem, gives all of them.
+//! problem, gives all of them. Where one of a few words must be given and another one was, one of the few stands in for it: what is
+//! around it is then still looked at by the rules.
 
 mod deserializer;
 mod error;
 
 use std::cell::Cell;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde::de::DeserializeOwned;
 
@@ -41,6 +42,10 @@ struct Context<'d> {
     pruned: HashSet<(NodeId, usize)>,
     /// Entries that somebody else reads.
     skipped: HashSet<(NodeId, usize)>,
+    /// Words that are known where an unknown one was left out.
+    known: HashMap<(NodeId, usize), &'static str>,
+    /// Entries for which such a word stands in, because something must be there.
+    standing_in: HashMap<(NodeId, usize), &'static str>,
     visits: Cell<usize>,
 }
 
@@ -62,6 +67,8 @@ impl<'d> Decoder<'d> {
             document,
             pruned: HashSet::new(),
             skipped: HashSet::new(),
+            known: HashMap::new(),
+            standing_in: HashMap::new(),
             visits: Cell::new(0),
         };
         Self {
@@ -81,18 +88,52 @@ impl<'d> Decoder<'d> {
                 Ok(value) => return Some(value),
                 Err(error) => error,
             };
+            let innermost = error.trail.first().copied();
+            let stood_in =
+                innermost.is_some_and(|step| self.context.standing_in.remove(&step).is_some());
             let place = self.place(node, path, &error);
-            if !self.is_consequence(&place, &error.problem) {
+            if !stood_in && !self.is_consequence(&place, &error.problem) {
                 self.problems.push(self.describe(&place, &error));
             }
+            if self.stand_in(&place, &error) {
+                continue;
+            }
             self.damaged.push(place.path);
-            let innermost = error.trail.first().copied();
             let again =
                 innermost.is_some_and(|step| !self.exhausted() && self.context.pruned.insert(step));
             if !again {
                 self.damaged.push(path.clone());
                 return None;
             }
+        }
+    }
+
+    /// True if what is missing is an unknown word that was left out, for which a known one stands in from now on.
+    fn stand_in(&mut self, place: &Place, error: &DecodeError) -> bool {
+        match (&error.problem, error.trail.first()) {
+            (Problem::UnknownVariant { expected, .. }, Some(step)) if !error.at_key => {
+                if let Some(word) = expected.first() {
+                    self.context.known.insert(*step, word);
+                }
+                false
+            }
+            (Problem::MissingField(field), _) => {
+                let Value::Map(map) = &self.context.document.node(place.node).value else {
+                    return false;
+                };
+                let position = map.entries.iter().position(|entry| entry.key == *field);
+                let Some(step) = position.map(|position| (place.node, position)) else {
+                    return false;
+                };
+                // Once: a word that needs settings does not do.
+                let Some(word) = self.context.known.remove(&step) else {
+                    return false;
+                };
+                self.context.pruned.remove(&step);
+                self.context.standing_in.insert(step, word);
+                true
+            }
+            _ => false,
         }
     }
 

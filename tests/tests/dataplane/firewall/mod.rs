@@ -8,6 +8,7 @@ mod connections;
 mod limits;
 mod linux;
 mod rules;
+mod stacks;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -67,6 +68,11 @@ impl Firewall {
 
     /// At one of these interfaces.
     fn at(hook: Hook, settings: &str, interfaces: &str) -> Self {
+        Self::answering(hook, settings, interfaces, (HOP_INTERFACE, LOOPBACK))
+    }
+
+    /// The same, with another way for answers.
+    fn answering(hook: Hook, settings: &str, interfaces: &str, back: (u32, u32)) -> Self {
         let text = format!(
             "apiVersion: pcn.dev/v1alpha1\nkind: Topology\nmetadata: {{ name: t }}\nspec:\n  interfaces: {{ {interfaces} }}\n  cubes: {{ fw: {{ firewall: {settings} }} }}\n"
         );
@@ -123,7 +129,7 @@ impl Firewall {
             };
             let pass = attachment(to(HOP_PASS, 0), direction as u32);
             globals.insert("ATTACHMENT".to_owned(), pass);
-            let back = attachment(to(HOP_INTERFACE, LOOPBACK), 0);
+            let back = attachment(to(back.0, back.1), 0);
             globals.insert("BACK".to_owned(), back);
             let slot = CubeChain::for_ports(MIN_PORTS).part(1 + direction as u32);
             globals.insert("PART".to_owned(), bytes_of(&slot).to_vec());

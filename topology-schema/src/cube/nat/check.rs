@@ -67,18 +67,16 @@ fn families(nat64: &Nat64, checker: &mut Checker<'_>, path: &Path) {
     for (index, source) in nat64.source.iter().enumerate() {
         if source.address().is_ipv4() {
             let message = format!("{source} is no IPv6 network");
-            checker.report(Diagnostic::error(
-                "family-mismatch",
-                &at.index(index),
-                message,
-            ));
+            let diagnostic = Diagnostic::error("family-mismatch", &at.index(index), message);
+            checker.report(diagnostic.help("NAT64 is for IPv6 hosts: write their network"));
         }
     }
     if let Some(to) = nat64.to {
         let at = path.key("to");
         if !to.first().is_ipv4() {
             let message = format!("{to} is no IPv4 address");
-            checker.report(Diagnostic::error("family-mismatch", &at, message));
+            let diagnostic = Diagnostic::error("family-mismatch", &at, message);
+            checker.report(diagnostic.help("write the IPv4 address that IPv4 hosts are to see"));
         }
         for address in [to.first(), to.last()] {
             usable(checker, address, &at);
@@ -94,7 +92,10 @@ fn nat46(pairs: &[PrefixPair], checker: &mut Checker<'_>, path: &Path) {
         let (internal, external) = (pair.internal, pair.external);
         if internal.address().is_ipv4() || !external.address().is_ipv4() {
             let message = format!("{internal} is no IPv6 network, or {external} no IPv4 network");
-            checker.report(Diagnostic::error("family-mismatch", &path, message));
+            let diagnostic = Diagnostic::error("family-mismatch", &path, message);
+            let help =
+                "`internal` is where IPv6 hosts are, `external` what IPv4 hosts know them by";
+            checker.report(diagnostic.help(help));
         } else if 128 - internal.length() != 32 - external.length() {
             let message = format!("{internal} and {external} do not have as many hosts");
             let diagnostic = Diagnostic::error("length-mismatch", &path.key("external"), message);
@@ -269,7 +270,11 @@ fn ends(checker: &mut Checker<'_>, (destination, to): (IpAddr, IpAddr), path: &P
 fn same_family(checker: &mut Checker<'_>, (one, other): (IpAddr, IpAddr), path: &Path) {
     if one.is_ipv4() != other.is_ipv4() {
         let message = format!("{one} and {other} are not of the same family");
-        checker.report(Diagnostic::error("family-mismatch", path, message));
+        let diagnostic = Diagnostic::error("family-mismatch", path, message);
+        checker.report(
+            diagnostic
+                .help("write addresses of one family; `nat64` and `nat46` translate between them"),
+        );
     }
 }
 
