@@ -43,7 +43,8 @@ pub(crate) fn verdict(
     interrupt: &Interrupt,
     left: Vec<kernel::Error>,
 ) -> kernel::Result<Report> {
-    let checks = plan.wanted().map(|wanted| wanted.spec.checks.as_slice());
+    let wanted = plan.wanted();
+    let checks = wanted.as_ref().map(|wanted| wanted.spec.checks.as_slice());
     let checks = checks.unwrap_or_default();
     if checks.is_empty() {
         return Ok(Report::Applied { left });
@@ -69,7 +70,7 @@ pub(crate) fn verdict(
 /// Goes from what a plan led to back to what was applied when it was made.
 fn take_back(kernel: &mut dyn Kernel, plan: &Plan) -> kernel::Result<Back> {
     let before = plan.observed.record.as_ref();
-    if before.map(|record| &*record.topology) == plan.wanted() {
+    if before.map(|record| &record.topology) == plan.wanted().as_ref() {
         return Ok(Back::Nowhere);
     }
     let previous = before.map(reconcile::valid);

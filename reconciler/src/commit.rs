@@ -259,7 +259,7 @@ pub fn confirm(
         )),
         Resolved::Waiting(_) => {
             let record = kernel.record()?;
-            let wanted = record.as_ref().map(|record| &*record.topology);
+            let wanted = record.as_ref().map(|record| Arc::clone(&record.topology));
             let operation =
                 journal.begin(&kernel.topology().clone(), Command::Confirm, None, wanted);
             write_over(kernel, record, None)?;

@@ -103,7 +103,7 @@ impl Journal {
         topology: &Name,
         command: Command,
         source: Option<&str>,
-        wanted: Option<&Topology>,
+        wanted: Option<Arc<Topology>>,
     ) -> Operation {
         let id = operation_id();
         // At the level of errors, so that every filter that lets anything through lets it
@@ -121,7 +121,7 @@ impl Journal {
                 process: std::process::id(),
                 pcn_version: env!("CARGO_PKG_VERSION").to_owned(),
                 source: source.map(ToOwned::to_owned),
-                revision: wanted.map(revision),
+                revision: wanted.as_deref().map(revision),
                 result: Conclusion::Running,
                 message: String::new(),
                 duration_ms: 0,
@@ -130,7 +130,7 @@ impl Journal {
                 drift: Value::Array(Vec::new()),
                 pending: Value::Array(Vec::new()),
                 before: None,
-                wanted: wanted.cloned(),
+                wanted,
             },
             begun: Instant::now(),
             started: false,
@@ -198,13 +198,13 @@ impl Operation {
     }
 
     /// The kernel is about to be changed from what was applied `before`.
-    pub fn start(&mut self, changes: &Changes, before: Option<&Topology>) {
+    pub fn start(&mut self, changes: &Changes, before: Option<Arc<Topology>>) {
         let transaction = &mut self.transaction;
         transaction.summary = Summary::of(changes);
         transaction.changes = json(&changes.changes);
         transaction.drift = json(&changes.drift);
         transaction.pending = json(&changes.pending);
-        transaction.before = before.cloned();
+        transaction.before = before;
         self.started = true;
         let text = self.transaction.summary.to_string();
         self.emit(Kind::Started, None, &text);

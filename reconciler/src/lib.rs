@@ -34,6 +34,7 @@ pub mod record;
 pub mod reports;
 pub mod resource;
 mod restore;
+pub mod rows;
 pub mod saved_plan;
 pub mod status;
 pub mod stp;

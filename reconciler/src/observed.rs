@@ -8,6 +8,7 @@ use topology_schema::{InterfaceName, Name};
 use crate::{
     record::Record,
     resource::{AttachPoint, Bank, MapShape, PinPath, Slot, VethPeer},
+    rows::Rows,
 };
 
 /// A reading of the kernel, for one topology.
@@ -102,7 +103,7 @@ pub struct Map {
     /// What it was made with; `None` for a type we do not make.
     pub shape: Option<MapShape>,
     /// Its content, if it was asked for.
-    pub entries: Option<BTreeMap<Vec<u8>, Vec<u8>>>,
+    pub entries: Option<Rows>,
 }
 
 /// A program.

@@ -54,16 +54,14 @@ impl Plan {
     }
 
     /// What was applied when the plan was made.
-    pub fn applied(&self) -> Option<&Topology> {
-        self.observed
-            .record
-            .as_ref()
-            .map(|record| &*record.topology)
+    pub fn applied(&self) -> Option<Arc<Topology>> {
+        let record = self.observed.record.as_ref();
+        record.map(|record| Arc::clone(&record.topology))
     }
 
     /// What will be applied; `None` to remove the topology.
-    pub fn wanted(&self) -> Option<&Topology> {
-        self.wanted.as_ref().map(ValidTopology::topology)
+    pub fn wanted(&self) -> Option<Arc<Topology>> {
+        self.wanted.as_ref().map(ValidTopology::shared)
     }
 
     /// True if anything differs, drift that stays among it.

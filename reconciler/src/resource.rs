@@ -16,7 +16,7 @@ use topology_schema::{InterfaceName, MacAddr, Name};
 use crate::{address::Address, digest::Digest};
 
 pub use self::content::{Content, Entries};
-pub use crate::template::Template;
+pub use crate::template::{Template, TemplateView, Templates};
 
 /// Path of a pinned object below the topology's directory.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -13,6 +13,7 @@ use reconciler::{
     observed::{Interest, Observed},
     plan::{Op, Step, steps},
     resource::{Bank, Content, Map, MapKind, MapShape, PinPath},
+    rows::Rows,
 };
 
 type Entries = BTreeMap<u8, u8>;
@@ -27,7 +28,7 @@ fn desired(entries: &Entries) -> Desired {
     let entries = entries
         .iter()
         .map(|(at, value)| (key(*at), vec![*value; 8]));
-    let table = Table::banked_keyed("buckets", 256, (8, 8), entries.collect());
+    let table = Table::banked_keyed("buckets", 256, (8, 8), entries.collect::<Rows>());
     let active = Map {
         owner: Address::topology(),
         shape: MapShape {
@@ -75,11 +76,12 @@ fn run(kernel: &mut FakeKernel, steps: &[Step]) {
 
 /// What packets of a bank find.
 fn content(kernel: &FakeKernel, bank: Bank) -> BTreeMap<Vec<u8>, Vec<u8>> {
-    let entries = kernel.state().maps[&path()].entries.clone();
-    let entries = entries.expect("it was read").into_iter();
+    let entries = kernel.state().maps[&path()].entries.as_ref();
     entries
+        .expect("it was read")
+        .iter()
         .filter(|(key, _)| Bank::of_key(key) == Some(bank))
-        .map(|(key, value)| (key[..4].to_vec(), value))
+        .map(|(key, value)| (key[..4].to_vec(), value.to_vec()))
         .collect()
 }
 

@@ -113,7 +113,7 @@ fn content(tables: &[Table]) -> Content {
         entries.map(|(key, value)| {
             (
                 (table.name.to_owned(), key.into_owned()),
-                value.bytes.clone(),
+                value.bytes.to_vec(),
             )
         })
     });

@@ -96,22 +96,26 @@ fn happen(kernel: &mut FakeKernel, damage: Damage, at: prop::sample::Index) -> O
             }
             let chosen = at.index(filled.len());
             let (_, array, entries) = &mut filled[chosen];
-            let key = pick(entries.keys().cloned(), at)?;
+            let key = pick(entries.iter().map(|(key, _)| key.to_owned()), at)?;
+            let mut value = entries.get(&key)?.to_owned();
             match damage {
-                Damage::EntryGone if *array => entries.get_mut(&key)?.fill(0),
-                Damage::EntryGone => drop(entries.remove(&key)),
-                Damage::EntryChanged => entries
-                    .get_mut(&key)?
-                    .iter_mut()
-                    .for_each(|byte| *byte ^= 0x55),
+                Damage::EntryGone if *array => {
+                    value.fill(0);
+                    entries.insert(&key, &value);
+                }
+                Damage::EntryGone => entries.remove(&key),
+                Damage::EntryChanged => {
+                    value.iter_mut().for_each(|byte| *byte ^= 0x55);
+                    entries.insert(&key, &value);
+                }
                 _ => {
-                    let (mut new, mut value) = (key.clone(), entries[&key].clone());
+                    let mut new = key.clone();
                     // Zeros are what an array has anyway.
                     if *array && value.iter().all(|byte| *byte == 0) {
                         value.fill(0x55);
                     }
                     *new.last_mut()? ^= 0x40;
-                    entries.insert(new, value);
+                    entries.insert(&new, &value);
                 }
             }
         }

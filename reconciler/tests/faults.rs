@@ -223,7 +223,7 @@ fn inventory(state: &Observed) -> String {
             format!(
                 "{:?} {}",
                 map.shape,
-                map.entries.as_ref().map_or(0, BTreeMap::len)
+                map.entries.as_ref().map_or(0, reconciler::rows::Rows::len)
             ),
         );
     }

@@ -198,8 +198,10 @@ fn happen(kernel: &mut FakeKernel, case: &str) {
                 .unwrap();
             // 192.0.2.0/24 goes, 198.51.100.0/24 comes.
             let key = |prefix: [u8; 4]| [24u32.to_ne_bytes(), prefix].concat();
-            let value = entries.remove(&key([192, 0, 2, 0])).unwrap();
-            entries.insert(key([198, 51, 100, 0]), value);
+            let (old, new) = (key([192, 0, 2, 0]), key([198, 51, 100, 0]));
+            let value = entries.get(&old).unwrap().to_owned();
+            entries.remove(&old);
+            entries.insert(&new, &value);
         }
         "drift-attachment" => {
             let links = &mut kernel.state_mut().links;

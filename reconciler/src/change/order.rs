@@ -32,6 +32,16 @@ pub(super) fn changes<'a>(
     for name in names {
         let old = old.get(name).unwrap_or(&none);
         let new = new.get(name).unwrap_or(&none);
+        // A list of an object that comes or goes does so with it.
+        let object = old
+            .iter()
+            .chain(new)
+            .next()
+            .map(|(address, _)| address.object());
+        let goes = |object: &Address| before.contains_key(object) != after.contains_key(object);
+        if object.as_ref().is_some_and(goes) {
+            continue;
+        }
         changes.extend(of_list(old, new, steps));
     }
     (changes, seen)

@@ -87,6 +87,6 @@ fn entries<K: AnyBitPattern + std::hash::Hash + Eq, V: AnyBitPattern>(
     content
         .into_iter()
         .flat_map(Entries::iter)
-        .map(|(key, value)| (pod_read_unaligned(&key), pod_read_unaligned(&value.bytes)))
+        .map(|(key, value)| (pod_read_unaligned(&key), pod_read_unaligned(value.bytes)))
         .collect()
 }

@@ -151,7 +151,7 @@ impl Args {
             target.name(),
             Command::Apply,
             Some(&target.source),
-            Some(target.wanted.topology()),
+            Some(target.wanted.shared()),
         );
         let plan = match self.plan(&mut kernel, target) {
             Ok(plan) => plan,

@@ -4,7 +4,7 @@ use ebpf_abi::forwarder::{ACTION_DROP, action_forward};
 use topology_schema::{Cube, cube::forwarder::Action};
 
 use super::{Context, CubeDriver, Lowered, Table, index};
-use crate::resource::MapKind;
+use crate::{resource::MapKind, rows::Rows};
 
 pub(super) struct Driver;
 
@@ -17,7 +17,7 @@ impl CubeDriver for Driver {
         let Cube::Forwarder(spec) = context.cube else {
             return Lowered::default();
         };
-        let actions = spec
+        let actions: Rows = spec
             .actions
             .iter()
             .filter_map(|(input, action)| {

@@ -28,6 +28,7 @@ use crate::{
     graph::TopologyGraph,
     reports::Report,
     resource::{Content, Hook, MapKind, MapShape, Template},
+    rows::Rows,
 };
 
 /// Answers the questions that differ from kind to kind.
@@ -288,12 +289,8 @@ impl Table {
         kind: MapKind,
         max_entries: u32,
         (key_size, value_size): (usize, usize),
-        entries: BTreeMap<Vec<u8>, Vec<u8>>,
+        entries: impl Into<Rows>,
     ) -> Self {
-        let entries = entries
-            .into_iter()
-            .map(|(key, value)| (key, Template::plain(value)))
-            .collect();
         Self {
             name,
             shape: MapShape {
@@ -302,7 +299,7 @@ impl Table {
                 value_size: value_size as u32,
                 max_entries,
             },
-            content: Content::Config(entries),
+            content: Content::Config(entries.into().into()),
         }
     }
 
@@ -319,14 +316,14 @@ impl Table {
         value_size: usize,
         entries: BTreeMap<u32, Vec<u8>>,
     ) -> Self {
-        let entries = entries
+        let entries: Rows = entries
             .into_iter()
-            .map(|(at, value)| (index(at), Template::plain(value)))
+            .map(|(at, value)| (index(at), value))
             .collect();
         Self {
             name,
             shape: MapShape::banked(MapKind::Array, value_size, len),
-            content: Content::Banked(entries),
+            content: Content::Banked(entries.into()),
         }
     }
 
@@ -337,12 +334,8 @@ impl Table {
         name: &'static str,
         max_entries: u32,
         (key_size, value_size): (usize, usize),
-        entries: BTreeMap<Vec<u8>, Vec<u8>>,
+        entries: impl Into<Rows>,
     ) -> Self {
-        let entries = entries
-            .into_iter()
-            .map(|(key, value)| (key, Template::plain(value)))
-            .collect();
         Self {
             name,
             shape: MapShape {
@@ -351,7 +344,7 @@ impl Table {
                 value_size: value_size as u32,
                 max_entries: ebpf_abi::chain::in_bank(max_entries, 0),
             },
-            content: Content::Banked(entries),
+            content: Content::Banked(entries.into().into()),
         }
     }
 

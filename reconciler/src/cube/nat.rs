@@ -25,7 +25,10 @@ use topology_schema::{
 };
 
 use super::{Context, CubeDriver, Lowered, Sweep, Table, Tables, index, room_for};
-use crate::resource::{MapKind, Template};
+use crate::{
+    resource::{MapKind, Template},
+    rows::Rows,
+};
 
 /// Datagrams in fragments that are under way at a time.
 const FRAGMENTS: u32 = 4096;
@@ -69,7 +72,7 @@ impl CubeDriver for Driver {
                 pools
                     .iter()
                     .map(|(number, pool)| (index(*number), bytemuck::bytes_of(pool).to_vec()))
-                    .collect(),
+                    .collect::<Rows>(),
             ),
             trie(
                 "sources",

@@ -35,6 +35,7 @@ use super::{
 };
 use crate::{
     resource::{Hook, MapKind, Template},
+    rows::Rows,
     wiring::chain_of,
 };
 
@@ -66,7 +67,7 @@ impl CubeDriver for Driver {
         let Cube::Router(spec) = context.cube else {
             return Lowered::default();
         };
-        let ports = spec
+        let ports: Rows = spec
             .ports
             .keys()
             .filter_map(|name| {

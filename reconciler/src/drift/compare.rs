@@ -1,6 +1,6 @@
 //! The comparison, kind by kind of resource.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
@@ -11,6 +11,7 @@ use crate::{
     observed::{self, Observed},
     plan,
     resource::{Bank, Content, Entries, Map, PinPath, Veth},
+    rows::Rows,
 };
 
 /// All differences but those that interfaces of the host explain.
@@ -126,36 +127,34 @@ impl Comparison<'_> {
         }
     }
 
-    fn entries(
-        &mut self,
-        path: &PinPath,
-        map: &Map,
-        wanted: Entries<'_>,
-        running: &BTreeMap<Vec<u8>, Vec<u8>>,
-    ) {
+    fn entries(&mut self, path: &PinPath, map: &Map, wanted: Entries<'_>, running: &Rows) {
         let ifindex = |name: &_| self.applied.ifindex(self.observed, name);
         let mut found = Vec::new();
+        let mut added = Vec::new();
+        // An entry of an array that is not wanted is zero.
+        let is_nothing = |bytes: &[u8]| map.shape.is_array() && bytes.iter().all(|byte| *byte == 0);
+        // Both are in order: one walk through them side by side.
+        let mut left = running.iter().peekable();
         for (key, template) in wanted.sorted() {
-            match running.get(&*key) {
-                Some(bytes) if matches(template, bytes, ifindex) => {}
-                bytes => {
-                    let after = template
-                        .resolve(ifindex)
-                        .unwrap_or_else(|| template.bytes.clone());
-                    found.push((key, bytes.cloned(), Some(after)));
-                }
+            while let Some(entry) = left.next_if(|(other, _)| **other < *key) {
+                added.push(entry);
             }
+            let bytes = left.next_if(|(other, _)| **other == *key);
+            let bytes = bytes.map(|(_, bytes)| bytes);
+            if bytes.is_some_and(|bytes| matches(template, bytes, ifindex)) {
+                continue;
+            }
+            let after = template.resolve(ifindex);
+            let after = after.unwrap_or(Cow::Borrowed(template.bytes));
+            found.push((key, bytes, Some(after)));
         }
-        for (key, bytes) in running {
-            // An entry of an array that is not wanted is zero.
-            let nothing = map.shape.is_array() && bytes.iter().all(|byte| *byte == 0);
-            if !nothing && wanted.get(key).is_none() {
-                found.push((Cow::Borrowed(&**key), Some(bytes.clone()), None));
-            }
+        added.extend(left);
+        for (key, bytes) in added.into_iter().filter(|(_, bytes)| !is_nothing(bytes)) {
+            found.push((Cow::Borrowed(key), Some(bytes), None));
         }
         for (key, before, after) in found {
             self.findings
-                .push(self.entry(path, map, &key, before, after));
+                .push(self.entry(path, map, &key, before, after.as_deref()));
         }
     }
 
@@ -164,8 +163,8 @@ impl Comparison<'_> {
         path: &PinPath,
         map: &Map,
         key: &[u8],
-        before: Option<Vec<u8>>,
-        after: Option<Vec<u8>>,
+        before: Option<&[u8]>,
+        after: Option<&[u8]>,
     ) -> Finding {
         let table = path.name();
         let (action, what) = match (&before, &after) {
@@ -173,8 +172,8 @@ impl Comparison<'_> {
             (None, Some(_)) => (Action::Create, "is missing in the kernel"),
             (Some(_), Some(_)) => (Action::Update, "was changed in the kernel"),
         };
-        let value = |bytes: Option<Vec<u8>>| {
-            bytes.map_or(Value::Null, |bytes| self.decoded(map, table, &bytes))
+        let value = |bytes: Option<&[u8]>| {
+            bytes.map_or(Value::Null, |bytes| self.decoded(map, table, bytes))
         };
         let (before, after) = (value(before), value(after));
         let reason = format!("the entry {what} (table {table})");

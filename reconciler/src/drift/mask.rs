@@ -1,6 +1,9 @@
 //! The kernel as the planner sees it where drift stays: as it was applied.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use topology_schema::{Drift, InterfaceName, Name};
 
@@ -9,7 +12,7 @@ use crate::{
     address::Address,
     observed::{self, Observed},
     plan::{self, Op, Step},
-    resource::{Entries, PinPath, Slot, Template, Veth},
+    resource::{Entries, PinPath, Slot, TemplateView, Veth},
     wiring,
 };
 
@@ -107,12 +110,12 @@ impl<'a> Mask<'a> {
         }
     }
 
-    fn resolve(&self, template: &Template) -> Option<Vec<u8>> {
+    fn resolve<'t>(&self, template: TemplateView<'t>) -> Option<Cow<'t, [u8]>> {
         template.resolve(|name| self.applied.ifindex(&self.observed, name))
     }
 
     /// Whose interface bytes refer to that is made believe.
-    fn refers(&self, template: &Template) -> Option<&Address> {
+    fn refers(&self, template: TemplateView<'_>) -> Option<&Address> {
         let mut names = template.ifindexes.iter().map(|(_, name)| name);
         names.find_map(|name| self.interfaces.get(name))
     }
@@ -152,17 +155,17 @@ impl<'a> Mask<'a> {
                     // What an interface of the host does is followed, drift or not.
                     let value = self
                         .resolve(template)
-                        .or_else(|| running.get(&*key).cloned());
-                    Some((key.into_owned(), value?))
+                        .or_else(|| running.get(&key).map(Cow::Borrowed));
+                    Some((key, value?))
                 });
                 entries = Some(believed.collect());
             } else {
                 for (key, template) in wanted
                     .iter()
-                    .filter(|(_, value)| self.refers(value).is_some())
+                    .filter(|(_, value)| self.refers(*value).is_some())
                 {
                     if let (Some(value), Some(entries)) = (self.resolve(template), &mut entries) {
-                        entries.insert(key.into_owned(), value);
+                        entries.insert(&key, &value);
                     }
                 }
             }
@@ -177,7 +180,7 @@ impl<'a> Mask<'a> {
             let stays = self.stays(&program.owner);
             // A program on what is made believe runs on what was there before.
             let globals = program.globals.values();
-            let on_interfaces = globals.filter_map(|value| self.refers(value)).next();
+            let on_interfaces = globals.filter_map(|value| self.refers(value.view())).next();
             let on_maps = || program.maps.values().find_map(|map| self.pins.get(map));
             let depends = on_interfaces.or_else(on_maps).cloned();
             let running = self.observed.programs.get(path).cloned();
@@ -311,13 +314,13 @@ impl<'a> Mask<'a> {
             }
             Op::WriteEntries { put, .. } => {
                 put.values()
-                    .for_each(|value| of_template(value, &mut interface));
+                    .for_each(|value| of_template(value.view(), &mut interface));
             }
             Op::LoadProgram(_, program) => {
                 program
                     .globals
                     .values()
-                    .for_each(|value| of_template(value, &mut interface));
+                    .for_each(|value| of_template(value.view(), &mut interface));
             }
             Op::Attach(_, attachment) => interface(&attachment.interface),
             Op::ConfigureVeth { name, .. } => interface(name),
@@ -340,7 +343,7 @@ impl<'a> Mask<'a> {
     }
 }
 
-fn of_template(template: &Template, interface: &mut impl FnMut(&InterfaceName)) {
+fn of_template(template: TemplateView<'_>, interface: &mut impl FnMut(&InterfaceName)) {
     template
         .ifindexes
         .iter()

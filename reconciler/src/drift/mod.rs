@@ -11,6 +11,7 @@ mod mask;
 mod policy;
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
@@ -29,7 +30,7 @@ use crate::{
     lowered::{Host, Lowered, Lowerings},
     observed::Observed,
     plan::Step,
-    resource::Template,
+    resource::TemplateView,
 };
 
 pub use self::policy::{Policy, followed};
@@ -227,20 +228,21 @@ fn merge(address: Address, findings: Vec<Finding>, steps: &[Step]) -> Change {
 /// True if bytes are what a template comes to. Indices of interfaces that are no more are not
 /// compared: what they were cannot be known.
 fn matches(
-    template: &Template,
+    template: TemplateView<'_>,
     running: &[u8],
     ifindex: impl Fn(&InterfaceName) -> Option<u32>,
 ) -> bool {
-    let mut wanted = template.bytes.clone();
+    let mut wanted = Cow::Borrowed(template.bytes);
     if wanted.len() != running.len() {
         return false;
     }
-    for (offset, name) in &template.ifindexes {
+    for (offset, name) in template.ifindexes {
         let range = *offset..*offset + 4;
-        match ifindex(name) {
-            Some(index) => wanted[range].copy_from_slice(&index.to_ne_bytes()),
-            None => wanted[range.clone()].copy_from_slice(&running[range]),
-        }
+        let index = ifindex(name).map(u32::to_ne_bytes);
+        let bytes = index
+            .as_ref()
+            .map_or(&running[range.clone()], |index| index);
+        wanted.to_mut()[range].copy_from_slice(bytes);
     }
-    wanted == running
+    *wanted == *running
 }

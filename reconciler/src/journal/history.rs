@@ -6,6 +6,7 @@ use std::{
     io::{self, ErrorKind, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -178,9 +179,9 @@ pub struct Transaction {
     /// Objects that waited.
     pub pending: Value,
     /// What was applied before.
-    pub before: Option<Topology>,
+    pub before: Option<Arc<Topology>>,
     /// What was wanted; `None` where the topology was to be removed.
-    pub wanted: Option<Topology>,
+    pub wanted: Option<Arc<Topology>>,
 }
 
 impl Transaction {
@@ -199,8 +200,8 @@ impl Transaction {
     /// What was applied once it was over: `Err` if nobody knows, `Ok(None)` if nothing was.
     pub fn after(&self) -> Result<Option<&Topology>, Conclusion> {
         match self.result {
-            Conclusion::Applied | Conclusion::NotVerified => Ok(self.wanted.as_ref()),
-            Conclusion::RolledBack | Conclusion::Failed => Ok(self.before.as_ref()),
+            Conclusion::Applied | Conclusion::NotVerified => Ok(self.wanted.as_deref()),
+            Conclusion::RolledBack | Conclusion::Failed => Ok(self.before.as_deref()),
             Conclusion::Running | Conclusion::Stuck | Conclusion::Interrupted => Err(self.result),
         }
     }

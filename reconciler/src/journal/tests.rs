@@ -2,7 +2,10 @@
 
 use std::{
     fs,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
 };
 
@@ -72,15 +75,22 @@ fn operate(journal: &Journal, result: Conclusion) {
 fn what_an_operation_did_can_be_read_again() {
     let scratch = Scratch::new("operation");
     let journal = scratch.journal(10);
-    let (old, new) = (topology(""), topology("h: { hello: {} }"));
-    let mut operation = journal.begin(&name(), Command::Apply, Some("a.yaml"), Some(&new));
+    let (old, new) = [topology(""), topology("h: { hello: {} }")]
+        .map(Arc::new)
+        .into();
+    let mut operation = journal.begin(
+        &name(),
+        Command::Apply,
+        Some("a.yaml"),
+        Some(Arc::clone(&new)),
+    );
     let id = operation.id().to_owned();
     assert!(
         id.len() == 16 && id.chars().all(|digit| digit.is_ascii_hexdigit()),
         "{id}"
     );
     assert!(journal.history().topologies().unwrap().is_empty());
-    operation.start(&Changes::default(), Some(&old));
+    operation.start(&Changes::default(), Some(Arc::clone(&old)));
     assert_eq!(results(&journal), [Conclusion::Running]);
     operation.finish(
         Conclusion::RolledBack,
@@ -91,7 +101,7 @@ fn what_an_operation_did_can_be_read_again() {
     assert_eq!(transaction.operation, id);
     assert_eq!(transaction.revision, Some(revision(&new)));
     assert_ne!(revision(&old), revision(&new));
-    assert_eq!(transaction.after(), Ok(Some(&old)));
+    assert_eq!(transaction.after(), Ok(Some(&*old)));
     assert_eq!(transaction.wanted, Some(new));
     assert_eq!(transaction.source.as_deref(), Some("a.yaml"));
 

@@ -185,12 +185,12 @@ impl FakeKernel {
         if self.state.maps.contains_key(path) {
             return refuse("pin", path, "File exists");
         }
-        let mut entries = BTreeMap::new();
+        let mut entries = Vec::new();
         for (key, value) in map.content.entries().into_iter().flat_map(Entries::iter) {
             let Some(value) = value.resolve(|name| self.state.ifindex(name)) else {
                 return refuse("fill", path, "an interface is missing");
             };
-            entries.insert(key.into_owned(), value);
+            entries.push((key, value.into_owned()));
         }
         let id = self.id();
         self.state.maps.insert(
@@ -198,7 +198,7 @@ impl FakeKernel {
             observed::Map {
                 id,
                 shape: Some(map.shape),
-                entries: Some(entries),
+                entries: Some(entries.into_iter().collect()),
             },
         );
         Ok(())
@@ -213,7 +213,7 @@ impl FakeKernel {
         let mut values = Vec::new();
         for (key, value) in put {
             match value.resolve(|name| self.state.ifindex(name)) {
-                Some(value) => values.push((key.clone(), value)),
+                Some(value) => values.push((key, value.into_owned())),
                 None => return refuse("write", path, "an interface is missing"),
             }
         }
@@ -221,8 +221,10 @@ impl FakeKernel {
             return refuse("open", path, "No such file or directory");
         };
         let entries = map.entries.get_or_insert_default();
-        entries.extend(values);
-        entries.retain(|key, _| !delete.contains(key));
+        for (key, value) in values {
+            entries.insert(key, &value);
+        }
+        delete.iter().for_each(|key| entries.remove(key));
         Ok(())
     }
 }
@@ -263,8 +265,8 @@ impl Kernel for FakeKernel {
             .and_then(|map| map.entries.clone())
             .unwrap_or_default();
         Ok(entries
-            .into_iter()
-            .map(|(key, value)| (key, vec![value]))
+            .iter()
+            .map(|(key, value)| (key.to_vec(), vec![value.to_vec()]))
             .collect())
     }
 

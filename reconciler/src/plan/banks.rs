@@ -1,10 +1,7 @@
 //! The wiring, in two banks: what differs is written in the bank that no packet is in, one write
 //! makes that bank active, and then the other one becomes like it.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    rc::Rc,
-};
+use std::{collections::BTreeSet, rc::Rc};
 
 use super::{
     Disruption, EntryDiff, Op, owner_of,
@@ -13,6 +10,7 @@ use super::{
 use crate::{
     address::Address,
     resource::{Bank, Content, PinPath, Slot},
+    rows::Rows,
     wiring,
 };
 
@@ -186,7 +184,7 @@ impl Planner<'_> {
             let running = running.and_then(|map| map.entries.as_ref());
             Rc::new(EntryDiff::new(
                 wanted,
-                running.unwrap_or(&BTreeMap::new()),
+                running.unwrap_or(&Rows::default()),
                 map.shape.is_array(),
                 |name| self.ifindex(name),
             ))

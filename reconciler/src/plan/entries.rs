@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use topology_schema::InterfaceName;
 
 use super::Op;
-use crate::resource::{Entries, PinPath, Template};
+use crate::{
+    resource::{Entries, PinPath, Template},
+    rows::Rows,
+};
 
 /// The difference between wanted and running entries of one map.
 #[derive(Clone, Debug)]
@@ -21,7 +24,7 @@ impl EntryDiff {
     /// Compares. An array's entry that is not wanted is zero.
     pub fn new(
         wanted: Entries<'_>,
-        running: &BTreeMap<Vec<u8>, Vec<u8>>,
+        running: &Rows,
         array: bool,
         ifindex: impl Fn(&InterfaceName) -> Option<u32>,
     ) -> Self {
@@ -34,15 +37,15 @@ impl EntryDiff {
         let mut left = running.iter().peekable();
         for (key, value) in wanted.sorted() {
             let key = &*key;
-            while let Some((key, value)) = left.next_if(|(other, _)| other.as_slice() < key) {
+            while let Some((key, value)) = left.next_if(|(other, _)| *other < key) {
                 diff.unwanted(key, value, array);
             }
-            let running = left.next_if(|(other, _)| other.as_slice() == key);
+            let running = left.next_if(|(other, _)| *other == key);
             if running.is_some_and(|(_, running)| value.is(running, &ifindex)) {
                 continue;
             }
-            diff.put.insert(key.to_owned(), value.clone());
-            let before = running.map(|(key, running)| (key.clone(), running.clone()));
+            diff.put.insert(key.to_owned(), value.to_template());
+            let before = running.map(|(key, running)| (key.to_owned(), running.to_owned()));
             diff.before.extend(before);
         }
         for (key, value) in left {
@@ -78,20 +81,14 @@ impl EntryDiff {
     }
 
     pub(super) fn puts(&self, map: &PinPath) -> Option<(Op, Op)> {
-        let (old, new): (BTreeMap<_, _>, BTreeMap<_, _>) = self
+        let (old, new): (Vec<_>, Vec<_>) = self
             .put
-            .iter()
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .partition(|(key, _)| self.before.contains_key(key));
+            .keys()
+            .partition(|key| self.before.contains_key(*key));
         let undo = Op::WriteEntries {
             map: map.clone(),
-            put: old
-                .keys()
-                .filter_map(|key| {
-                    Some((key.clone(), Template::plain(self.before.get(key)?.clone())))
-                })
-                .collect(),
-            delete: new.into_keys().collect(),
+            put: self.before(old.into_iter()),
+            delete: new.into_iter().cloned().collect(),
         };
         let op = Op::WriteEntries {
             map: map.clone(),
@@ -104,13 +101,7 @@ impl EntryDiff {
     pub(super) fn deletes(&self, map: &PinPath) -> Option<(Op, Op)> {
         let undo = Op::WriteEntries {
             map: map.clone(),
-            put: self
-                .delete
-                .iter()
-                .filter_map(|key| {
-                    Some((key.clone(), Template::plain(self.before.get(key)?.clone())))
-                })
-                .collect(),
+            put: self.before(self.delete.iter()),
             delete: BTreeSet::new(),
         };
         let op = Op::WriteEntries {
@@ -119,5 +110,14 @@ impl EntryDiff {
             delete: self.delete.clone(),
         };
         (!self.delete.is_empty()).then_some((op, undo))
+    }
+
+    /// What the values of keys were.
+    fn before<'a>(&self, keys: impl Iterator<Item = &'a Vec<u8>>) -> BTreeMap<Vec<u8>, Template> {
+        let was = |key: &Vec<u8>| {
+            let value = self.before.get(key)?;
+            Some((key.clone(), Template::plain(value.clone())))
+        };
+        keys.filter_map(was).collect()
     }
 }

@@ -1,17 +1,17 @@
 //! What is in a map.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::borrow::Cow;
 
-use super::{Bank, Template};
+use super::{Bank, TemplateView, Templates};
 
 /// Whose content a map has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
     /// Ours: compared with the kernel, repaired.
-    Config(BTreeMap<Vec<u8>, Template>),
+    Config(Templates),
     /// Ours, with all entries once per bank. A key ends with an index, of which each bank has a
     /// place of its own ([`Bank::key`]); an array's key is nothing else.
-    Banked(BTreeMap<Vec<u8>, Template>),
+    Banked(Templates),
     /// The data plane's: never compared, never cleared.
     Learned,
     /// Programs: each slot is a resource of its own.
@@ -38,42 +38,38 @@ impl Content {
 /// What a map should hold, once or once per bank.
 #[derive(Clone, Copy, Debug)]
 pub struct Entries<'a> {
-    entries: &'a BTreeMap<Vec<u8>, Template>,
+    entries: &'a Templates,
     banks: bool,
 }
 
+/// An entry of the kernel's map.
+pub type Entry<'a> = (Cow<'a, [u8]>, TemplateView<'a>);
+
 impl<'a> Entries<'a> {
     /// By the keys of the kernel's map, in their order.
-    pub fn sorted(self) -> Vec<(Cow<'a, [u8]>, &'a Template)> {
-        let mut entries: Vec<_> = self.iter().collect();
-        if self.banks {
-            entries.sort_unstable_by(|(key, _), (other, _)| key.cmp(other));
+    pub fn sorted(self) -> Box<dyn Iterator<Item = Entry<'a>> + 'a> {
+        if !self.banks {
+            return Box::new(self.iter());
         }
-        entries
+        let mut entries: Vec<_> = self.iter().collect();
+        entries.sort_unstable_by(|(key, _), (other, _)| key.cmp(other));
+        Box::new(entries.into_iter())
     }
 
     /// By the keys of the kernel's map, bank by bank.
-    pub fn iter(self) -> impl Iterator<Item = (Cow<'a, [u8]>, &'a Template)> {
+    pub fn iter(self) -> impl Iterator<Item = Entry<'a>> {
         let banks = if self.banks { &Bank::ALL[..] } else { &[] };
         let in_bank = move |bank: &'a Bank| {
             let entries = self.entries.iter();
             entries.map(|(key, value)| (Cow::Owned(bank.key(key)), value))
         };
         let once = self.entries.iter().filter(move |_| !self.banks);
-        let once = once.map(|(key, value)| (Cow::Borrowed(&**key), value));
+        let once = once.map(|(key, value)| (Cow::Borrowed(key), value));
         once.chain(banks.iter().flat_map(in_bank))
     }
 
     /// What is in the entries.
-    pub fn values(self) -> impl Iterator<Item = &'a Template> {
-        self.entries.values()
-    }
-
-    /// What an entry of the kernel's map should be.
-    pub fn get(self, key: &[u8]) -> Option<&'a Template> {
-        if !self.banks {
-            return self.entries.get(key);
-        }
-        self.entries.get(&Bank::without(key)?)
+    pub fn values(self) -> impl Iterator<Item = TemplateView<'a>> {
+        self.entries.iter().map(|(_, value)| value)
     }
 }

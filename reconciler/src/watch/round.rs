@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     os::fd::AsFd as _,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -212,7 +212,7 @@ impl Host {
 
 fn begin(journal: &Journal, version: &Version) -> Operation {
     let source = version.file.display().to_string();
-    let wanted = version.topology.topology();
+    let wanted = version.topology.shared();
     journal.begin(version.name(), Command::Watch, Some(&source), Some(wanted))
 }
 
@@ -257,7 +257,7 @@ pub fn round(
     let mut operation = begin(journal, version);
     operation.start(
         &plan.changes,
-        before.as_ref().map(|record| &*record.topology),
+        before.as_ref().map(|record| Arc::clone(&record.topology)),
     );
     let outcome = outcome(&plan, reconcile::apply(kernel, &plan, interrupt, |_, _| {}));
     let (conclusion, message) = match &outcome {

@@ -83,7 +83,7 @@ impl Builder<'_, '_> {
         hands_over: bool,
     ) -> Template {
         let Endpoint::Port { cube, port } = endpoint else {
-            return Template::default();
+            return Template::plain([0; size_of::<Port>()]);
         };
         let (encoded, interface) = hop.encode();
         let settings = self.graph.cube(cube);

@@ -12,7 +12,7 @@ use crate::path::{Path, Segment};
 pub(crate) use read::read;
 
 /// Largest text that is read, in bytes.
-pub const MAX_BYTES: usize = 8 << 20;
+pub const MAX_BYTES: usize = 64 << 20;
 /// Deepest nesting of lists and mappings. The language itself needs nine.
 pub const MAX_DEPTH: usize = 32;
 /// Most values in a document, those that aliases repeat counted each time.

@@ -22,6 +22,7 @@ use crate::{
     cube::{Context, Table, Tables, default_mac, index},
     digest::Digest,
     resource::MapKind,
+    rows::Rows,
     stp::{
         bridge::{COMMON, Carries, Config, PortConfig},
         port::{PortSettings, cost_of},
@@ -36,7 +37,7 @@ pub(super) fn tables(spec: &Spec, context: &Context<'_>) -> Vec<Table> {
     let on = spec.stp.enabled;
     let size = |entries: u32| if on { entries } else { 1 };
     let ports = context.capacity();
-    let settings = context
+    let settings: Rows = context
         .linked_ports()
         .into_iter()
         .filter(|_| on)

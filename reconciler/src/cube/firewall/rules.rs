@@ -14,6 +14,7 @@ use topology_schema::cube::firewall::{
 use crate::{
     classify::{self, Addresses, Family, RuleNumbers},
     digest::Digest,
+    rows::Rows,
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -179,8 +180,8 @@ pub(super) fn verdict(action: Action) -> u32 {
 }
 
 /// The networks of all sets. The value is the set's number, which says nothing new.
-pub(super) fn sets(spec: &Spec, set: &dyn Fn(&str) -> u32) -> BTreeMap<Vec<u8>, Vec<u8>> {
-    let mut entries = BTreeMap::new();
+pub(super) fn sets(spec: &Spec, set: &dyn Fn(&str) -> u32) -> Rows {
+    let mut entries = Vec::new();
     for (name, prefixes) in &spec.sets {
         let number = set(name.as_str());
         for prefix in prefixes {
@@ -193,13 +194,11 @@ pub(super) fn sets(spec: &Spec, set: &dyn Fn(&str) -> u32) -> BTreeMap<Vec<u8>, 
                 set: number,
                 address: V6::new(address.octets()),
             };
-            entries.insert(
-                bytemuck::bytes_of(&key).to_vec(),
-                number.to_ne_bytes().to_vec(),
-            );
+            let key: [u8; size_of::<SetKey>()] = bytemuck::must_cast(key);
+            entries.push((key, number.to_ne_bytes()));
         }
     }
-    entries
+    entries.into_iter().collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Forwarding tables as maps: their entries are prefixes, whatever is in the memory.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     io,
     os::fd::{AsFd as _, BorrowedFd},
 };
@@ -15,7 +15,10 @@ use ebpf_abi::{
 use fib::{Full, V4Writer, V6Writer};
 
 use super::{bpf, mapping::Memory};
-use crate::resource::{MapKind, MapShape};
+use crate::{
+    resource::{MapKind, MapShape},
+    rows::Rows,
+};
 
 /// Tables that are forwarding tables, by how their names begin.
 const NAME: &str = "fib_";
@@ -74,11 +77,7 @@ fn prefix_v6(key: &[u8]) -> io::Result<(u128, u8)> {
 }
 
 /// Writes entries; into an empty table all at once.
-pub fn put(
-    map: BorrowedFd<'_>,
-    shape: &MapShape,
-    entries: &BTreeMap<Vec<u8>, Vec<u8>>,
-) -> io::Result<()> {
+pub fn put(map: BorrowedFd<'_>, shape: &MapShape, entries: &Rows) -> io::Result<()> {
     if entries.is_empty() {
         return Ok(());
     }
@@ -86,7 +85,7 @@ pub fn put(
     let words = memory.as_ref();
     if shape.kind == MapKind::FibV4 {
         let mut routes = Vec::with_capacity(entries.len());
-        for (key, value) in entries {
+        for (key, value) in entries.iter() {
             routes.push((prefix_v4(key)?.0, entry(value)?));
         }
         if fib::routes_v4(words).next().is_none() {
@@ -99,7 +98,7 @@ pub fn put(
         }
     } else {
         let mut routes = Vec::with_capacity(entries.len());
-        for (key, value) in entries {
+        for (key, value) in entries.iter() {
             routes.push((prefix_v6(key)?.0, entry(value)?));
         }
         if fib::routes_v6(words).next().is_none() {
@@ -141,27 +140,30 @@ pub fn delete(map: BorrowedFd<'_>, shape: &MapShape, keys: &BTreeSet<Vec<u8>>) -
     Ok(())
 }
 
-/// All entries, from the list of them.
-pub fn read(map: BorrowedFd<'_>, shape: &MapShape) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+/// Keys and values of all entries, from the list of them.
+pub fn read(map: BorrowedFd<'_>, shape: &MapShape) -> io::Result<(Vec<u8>, Vec<u8>)> {
     let memory = memory(map, shape)?;
+    let (mut keys, mut values) = (Vec::new(), Vec::new());
     if shape.kind == MapKind::FibV4 {
-        let routes = fib::routes_v4(memory.as_ref()).map(|(address, entry)| {
+        for (address, entry) in fib::routes_v4(memory.as_ref()) {
             let key = RouteKeyV4 {
                 length: entry.length(),
                 address: V4::new(address.to_be_bytes()),
             };
-            (bytes_of(&key).to_vec(), bytes_of(&entry).to_vec())
-        });
-        return Ok(routes.collect());
+            keys.extend_from_slice(bytes_of(&key));
+            values.extend_from_slice(bytes_of(&entry));
+        }
+    } else {
+        for (address, entry) in fib::routes_v6(memory.as_ref()) {
+            let key = RouteKeyV6 {
+                length: entry.length(),
+                address: V6::new(address.to_be_bytes()),
+            };
+            keys.extend_from_slice(bytes_of(&key));
+            values.extend_from_slice(bytes_of(&entry));
+        }
     }
-    let routes = fib::routes_v6(memory.as_ref()).map(|(address, entry)| {
-        let key = RouteKeyV6 {
-            length: entry.length(),
-            address: V6::new(address.to_be_bytes()),
-        };
-        (bytes_of(&key).to_vec(), bytes_of(&entry).to_vec())
-    });
-    Ok(routes.collect())
+    Ok((keys, values))
 }
 
 /// Whether lookups find what the list says. Memory that others wrote is of no use.

@@ -1,7 +1,7 @@
 //! Maps: made, filled, read, copied.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::LazyLock,
@@ -14,6 +14,7 @@ use super::{fib_maps, privilege::Raised};
 use crate::{
     kernel::Entry,
     resource::{MapKind, MapShape},
+    rows::Rows,
 };
 
 /// Entries that are read or written with one call.
@@ -99,11 +100,7 @@ pub fn usable(map: BorrowedFd<'_>, shape: MapShape) -> io::Result<Option<MapShap
 }
 
 /// Writes entries, many with one call.
-pub fn put(
-    map: BorrowedFd<'_>,
-    shape: &MapShape,
-    entries: &BTreeMap<Vec<u8>, Vec<u8>>,
-) -> io::Result<()> {
+pub fn put(map: BorrowedFd<'_>, shape: &MapShape, entries: &Rows) -> io::Result<()> {
     if matches!(shape.kind, MapKind::FibV4 | MapKind::FibV6) {
         return fib_maps::put(map, shape, entries);
     }
@@ -113,17 +110,8 @@ pub fn put(
             .iter()
             .try_for_each(|(key, value)| bpf::update(map, key, value));
     }
-    let entries: Vec<_> = entries.iter().collect();
-    for batch in entries.chunks(BATCH as usize) {
-        let keys: Vec<u8> = batch
-            .iter()
-            .flat_map(|(key, _)| key.iter().copied())
-            .collect();
-        let values: Vec<u8> = batch
-            .iter()
-            .flat_map(|(_, value)| value.iter().copied())
-            .collect();
-        bpf::update_batch(map, &keys, &values, batch.len() as u32)?;
+    for (keys, values, count) in entries.batches(BATCH as usize) {
+        bpf::update_batch(map, keys, values, count as u32)?;
     }
     Ok(())
 }
@@ -145,22 +133,28 @@ pub fn delete(map: BorrowedFd<'_>, shape: &MapShape, keys: &BTreeSet<Vec<u8>>) -
 
 /// All entries. For maps per CPU, the values of all CPUs.
 pub fn read(map: BorrowedFd<'_>, shape: &MapShape) -> io::Result<Vec<Entry>> {
-    let split = |value: Vec<u8>| -> Vec<Vec<u8>> {
+    let split = |value: &[u8]| -> Vec<Vec<u8>> {
         if !is_per_cpu(shape) {
-            return vec![value];
+            return vec![value.to_vec()];
         }
         value
             .chunks(per_cpu_size(shape).max(1))
             .map(|part| part[..shape.value_size as usize].to_vec())
             .collect()
     };
-    let entries = read_whole(map, shape)?.into_iter();
-    Ok(entries.map(|(key, value)| (key, split(value))).collect())
+    let (key_size, value_size) = (shape.key_size as usize, user_value_size(shape));
+    let (keys, values) = read_raw(map, shape)?;
+    let entries = keys.chunks(key_size).zip(values.chunks(value_size));
+    Ok(entries
+        .map(|(key, value)| (key.to_vec(), split(value)))
+        .collect())
 }
 
 /// All entries of a map that has one value each.
-pub fn read_whole(map: BorrowedFd<'_>, shape: &MapShape) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    read_raw(map, shape, shape.key_size as usize, user_value_size(shape))
+pub fn read_rows(map: BorrowedFd<'_>, shape: &MapShape) -> io::Result<Rows> {
+    let (keys, values) = read_raw(map, shape)?;
+    let (key_size, value_size) = (shape.key_size as usize, user_value_size(shape));
+    Ok(Rows::new(key_size, value_size, keys, values))
 }
 
 /// Entries that are read at a time: fewer of large ones, since room for all of them is zeroed first.
@@ -171,53 +165,34 @@ fn batch_of(shape: &MapShape, entry_size: usize) -> u32 {
 
 /// How many entries there are. The kernel does not know: they are gone through.
 pub fn count(map: BorrowedFd<'_>, shape: &MapShape) -> io::Result<u64> {
-    // A table in shared memory has no entries of this sort.
-    if matches!(shape.kind, MapKind::RingBuf | MapKind::MappedArray) {
-        return Ok(0);
-    }
-    if matches!(shape.kind, MapKind::FibV4 | MapKind::FibV6) {
-        return Ok(fib_maps::read(map, shape)?.len() as u64);
-    }
-    let (key_size, value_size) = (shape.key_size as usize, user_value_size(shape));
-    let batch = batch_of(shape, key_size + value_size);
-    let (mut position, mut count) = (None, 0);
-    loop {
-        match bpf::lookup_batch(map, &mut position, key_size, value_size, batch) {
-            Ok((keys, _, more)) => {
-                count += (keys.len() / key_size) as u64;
-                if !more {
-                    return Ok(count);
-                }
-            }
-            // As in `read_raw`.
-            Err(_) => return Ok(read_one_by_one(map, key_size, value_size)?.len() as u64),
-        }
-    }
+    let (keys, _) = read_raw(map, shape)?;
+    Ok((keys.len() / (shape.key_size as usize).max(1)) as u64)
 }
 
-fn read_raw(
-    map: BorrowedFd<'_>,
-    shape: &MapShape,
-    key_size: usize,
-    value_size: usize,
-) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+/// Keys and values of all entries, one after the other: for arrays in the order of their indices.
+pub fn read_raw(map: BorrowedFd<'_>, shape: &MapShape) -> io::Result<(Vec<u8>, Vec<u8>)> {
+    let (mut keys, mut values) = (Vec::new(), Vec::new());
     // Who reads a ring takes what is in it; who reads shared memory maps it.
     if matches!(shape.kind, MapKind::RingBuf | MapKind::MappedArray) {
-        return Ok(Vec::new());
+        return Ok((keys, values));
     }
     if matches!(shape.kind, MapKind::FibV4 | MapKind::FibV6) {
         return fib_maps::read(map, shape);
     }
+    let (key_size, value_size) = (shape.key_size as usize, user_value_size(shape));
     let count = batch_of(shape, key_size + value_size);
     let mut position = None;
-    let mut entries = Vec::new();
     loop {
-        match bpf::lookup_batch(map, &mut position, key_size, value_size, count) {
-            Ok((keys, values, more)) => {
-                let pairs = keys.chunks(key_size).zip(values.chunks(value_size));
-                entries.extend(pairs.map(|(key, value)| (key.to_vec(), value.to_vec())));
+        let (old_keys, old_values) = (keys.len(), values.len());
+        keys.resize(old_keys + key_size * count as usize, 0);
+        values.resize(old_values + value_size * count as usize, 0);
+        let room = (&mut keys[old_keys..], &mut values[old_values..]);
+        match bpf::lookup_batch(map, &mut position, room.0, room.1, count) {
+            Ok((read, more)) => {
+                keys.truncate(old_keys + key_size * read as usize);
+                values.truncate(old_values + value_size * read as usize);
                 if !more {
-                    return Ok(entries);
+                    return Ok((keys, values));
                 }
             }
             // A type without batches, or a bucket larger than one.
@@ -230,23 +205,25 @@ fn read_one_by_one(
     map: BorrowedFd<'_>,
     key_size: usize,
     value_size: usize,
-) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    let mut entries = Vec::new();
+) -> io::Result<(Vec<u8>, Vec<u8>)> {
+    let (mut keys, mut values) = (Vec::new(), Vec::new());
     let mut key = None;
     while let Some(next) = bpf::next_key(map, key.as_deref(), key_size)? {
         if let Some(value) = bpf::lookup(map, &next, value_size)? {
-            entries.push((next.clone(), value));
+            keys.extend_from_slice(&next);
+            values.extend(value);
         }
         key = Some(next);
     }
-    Ok(entries)
+    Ok((keys, values))
 }
 
 /// Copies all entries; the target has the same key and value.
 pub fn copy(from: &OwnedFd, to: &OwnedFd, shape: &MapShape) -> io::Result<()> {
-    let (key_size, value_size) = (shape.key_size as usize, user_value_size(shape));
-    for (key, value) in read_raw(from.as_fd(), shape, key_size, value_size)? {
-        match bpf::update(to.as_fd(), &key, &value) {
+    let (keys, values) = read_raw(from.as_fd(), shape)?;
+    let entries = keys.chunks(shape.key_size as usize);
+    for (key, value) in entries.zip(values.chunks(user_value_size(shape))) {
+        match bpf::update(to.as_fd(), key, value) {
             // The new map may have less room.
             Err(error) if error.raw_os_error() == Some(libc::E2BIG) => break,
             result => result?,

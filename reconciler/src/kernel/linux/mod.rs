@@ -29,6 +29,7 @@ pub mod trees;
 pub mod waiting;
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
@@ -47,7 +48,8 @@ use crate::{
     observed::{Interest, Observed},
     plan::Op,
     record::Record,
-    resource::{Map, MapKind, PinPath, Program, Template},
+    resource::{Map, MapKind, PinPath, Program, TemplateView},
+    rows::Rows,
 };
 
 /// `BPF_TCX_INGRESS`
@@ -120,9 +122,9 @@ impl LinuxKernel {
         Ok(index)
     }
 
-    fn resolve(&mut self, template: &Template) -> Result<Vec<u8>> {
+    fn resolve<'a>(&mut self, template: TemplateView<'a>) -> Result<Cow<'a, [u8]>> {
         let mut found = BTreeMap::new();
-        for (_, name) in &template.ifindexes {
+        for (_, name) in template.ifindexes {
             found.insert(name.clone(), self.ifindex(name)?);
         }
         template
@@ -133,10 +135,10 @@ impl LinuxKernel {
     fn create_map(&mut self, pin: &PinPath, map: &Map) -> Result<()> {
         let fd = maps::create(pin.name().trim_end_matches('+'), map.shape).map_err(call)?;
         if let Some(entries) = map.content.entries() {
-            let mut resolved = BTreeMap::new();
-            for (key, value) in entries.iter() {
-                resolved.insert(key.into_owned(), self.resolve(value)?);
-            }
+            let resolved = entries
+                .iter()
+                .map(|(key, value)| Ok((key, self.resolve(value)?)));
+            let resolved: Rows = resolved.collect::<Result<_>>()?;
             maps::put(fd.as_fd(), &map.shape, &resolved)
                 .map_err(|error| io("fill map", pin, &error))?;
         }
@@ -249,10 +251,10 @@ impl Kernel for LinuxKernel {
             }
             Op::WriteEntries { map, put, delete } => {
                 let fd = self.open(map)?;
-                let mut resolved = BTreeMap::new();
-                for (key, value) in put {
-                    resolved.insert(key.clone(), self.resolve(value)?);
-                }
+                let resolved = put
+                    .iter()
+                    .map(|(key, value)| Ok((key, self.resolve(value.view())?)));
+                let resolved: Rows = resolved.collect::<Result<_>>()?;
                 let shape = self.shape(map, &fd)?;
                 maps::put(fd.as_fd(), &shape, &resolved)
                     .map_err(|error| io("write map", map, &error))?;

@@ -174,7 +174,7 @@ fn read_map(
         None => None,
     };
     let entries = match shape.filter(|_| interest.contents.contains(path)) {
-        Some(shape) => Some(maps::read_whole(fd, &shape)?.into_iter().collect()),
+        Some(shape) => Some(maps::read_rows(fd, &shape)?),
         None => None,
     };
     Ok(observed::Map {

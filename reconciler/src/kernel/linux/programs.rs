@@ -117,7 +117,9 @@ impl LinuxKernel {
         let globals = program
             .globals
             .iter()
-            .filter_map(|(name, template)| Some(((*name).to_owned(), template.resolve(of)?)))
+            .filter_map(|(name, template)| {
+                Some(((*name).to_owned(), template.resolve(of)?.into_owned()))
+            })
             .collect();
         let fds = maps
             .iter()

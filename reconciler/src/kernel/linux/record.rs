@@ -2,16 +2,17 @@
 //! then JSON.
 
 use std::{
-    collections::BTreeMap,
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
 };
 
 use super::{bpf, call, maps, pins::Pins};
 use crate::{
+    digest::Digest,
     kernel::{Error, Result},
     record::Record,
     resource::{MapKind, MapShape, PinPath},
+    rows::Rows,
 };
 
 /// Bytes of one entry of the array.
@@ -24,13 +25,15 @@ pub fn path() -> PinPath {
     PinPath::new(&["record"])
 }
 
-/// The record as it was read last. Each one that is written is an array of its own, in which only
-/// the mark of an unfinished apply changes: what was read once is not read again.
+/// The record as it was read or written last. Each one that is written is an array of its own, in
+/// which only the mark of an unfinished apply changes: what was read once is not read again.
 #[derive(Debug, Default)]
 pub struct LastRead {
     /// The kernel's id of the array.
     id: u32,
     record: Option<Record>,
+    /// Hash of what was written and not read yet.
+    written: Option<String>,
 }
 
 impl LastRead {
@@ -40,8 +43,17 @@ impl LastRead {
             return Ok(None);
         }
         let array = Array::open(pins)?;
-        let record = match &self.record {
-            Some(record) if self.id == array.info.id => record.clone(),
+        let record = match (&self.record, self.written.take()) {
+            (Some(record), None) if self.id == array.info.id => record.clone(),
+            (Some(record), Some(written)) if self.id == array.info.id => {
+                // Whether it can be read is seen once: what is there must be what was written.
+                let content = array.content()?;
+                if hash(&content) == written {
+                    record.clone()
+                } else {
+                    parse(pins, &content)?
+                }
+            }
             _ => parse(pins, &array.content()?)?,
         };
         self.id = array.info.id;
@@ -57,16 +69,14 @@ impl LastRead {
         let path = path();
         let content = serde_json::to_vec(record)
             .map_err(|error| Error::Call(format!("write record: {error}")))?;
+        let written = hash(&content);
         let mark = if record.unfinished { UNFINISHED } else { 0 };
         let mut bytes = (content.len() as u64 | mark).to_le_bytes().to_vec();
         bytes.extend(content);
-        let chunks: BTreeMap<Vec<u8>, Vec<u8>> = (0u32..)
+        bytes.resize(bytes.len().next_multiple_of(CHUNK), 0);
+        let chunks: Rows = (0u32..)
             .zip(bytes.chunks(CHUNK))
-            .map(|(index, chunk)| {
-                let mut chunk = chunk.to_vec();
-                chunk.resize(CHUNK, 0);
-                (index.to_ne_bytes().to_vec(), chunk)
-            })
+            .map(|(index, chunk)| (index.to_ne_bytes(), chunk))
             .collect();
         let shape = MapShape {
             kind: MapKind::Array,
@@ -80,10 +90,23 @@ impl LastRead {
         pins.remove(&path.staged())?;
         pins.pin(map.as_fd(), &path.staged())?;
         pins.rename(&path.staged(), &path)?;
-        // The next one to read it sees whether that is what was written.
-        *self = Self::default();
+        let info = bpf::info::<bpf::MapInfo>(map.as_fd());
+        *self = info.map_or_else(
+            |_| Self::default(),
+            |info| Self {
+                id: info.id,
+                record: Some(record.clone()),
+                written: Some(written),
+            },
+        );
         Ok(())
     }
+}
+
+fn hash(content: &[u8]) -> String {
+    let mut digest = Digest::new();
+    digest.add(content);
+    digest.hex(64)
 }
 
 /// The array of a record.
@@ -118,11 +141,9 @@ impl Array {
     fn content(&self) -> Result<Vec<u8>> {
         let shape = maps::shape(&self.info).filter(|shape| shape.value_size as usize == CHUNK);
         let shape = shape.ok_or_else(|| self.broken("not a map of ours"))?;
-        let chunks = maps::read_whole(self.map.as_fd(), &shape)
+        let (_, content) = maps::read_raw(self.map.as_fd(), &shape)
             .map_err(|error| self.broken(&error.to_string()))?;
-        let chunks: Vec<Vec<u8>> = chunks.into_iter().map(|(_, chunk)| chunk).collect();
         let length = usize::try_from(self.header()? & !UNFINISHED).ok();
-        let content = chunks.concat();
         let content = length.and_then(|length| content.get(8..length.checked_add(8)?));
         let content = content.ok_or_else(|| self.broken("it is cut off"))?;
         Ok(content.to_vec())

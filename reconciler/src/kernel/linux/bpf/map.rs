@@ -191,17 +191,16 @@ struct BatchAttr {
     flags: u64,
 }
 
-/// Reads up to `count` entries at once (Linux 5.6): keys and values one after the other, and
-/// whether there is more after the position now in `position`.
+/// Reads up to `count` entries at once (Linux 5.6): keys and values one after the other. Returns
+/// how many it were, and whether there is more after the position now in `position`. The buffers
+/// have room for `count` keys and values of the map.
 pub fn lookup_batch(
     map: BorrowedFd<'_>,
     position: &mut Option<[u8; 64]>,
-    key_size: usize,
-    value_size: usize,
+    keys: &mut [u8],
+    values: &mut [u8],
     count: u32,
-) -> io::Result<(Vec<u8>, Vec<u8>, bool)> {
-    let mut keys = vec![0u8; key_size * count as usize];
-    let mut values = vec![0u8; value_size * count as usize];
+) -> io::Result<(u32, bool)> {
     let from = *position;
     let mut to = [0u8; 64];
     let mut attr = [BatchAttr {
@@ -214,18 +213,16 @@ pub fn lookup_batch(
         elem_flags: 0,
         flags: 0,
     }];
-    // SAFETY: the buffers are as large as `count` says; a position is at most a key or four
-    // bytes, and no key of ours is longer than 64.
+    // SAFETY: the caller's buffers are as large as `count` says; a position is at most a key or
+    // four bytes, and no key of ours is longer than 64.
     let more = match unsafe { bpf(MAP_LOOKUP_BATCH, &mut attr) } {
         Ok(_) => true,
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => false,
         Err(error) => return Err(error),
     };
     let [attr] = attr;
-    keys.truncate(attr.count as usize * key_size);
-    values.truncate(attr.count as usize * value_size);
     *position = Some(to);
-    Ok((keys, values, more))
+    Ok((attr.count, more))
 }
 
 /// Writes many entries at once (Linux 5.6).
