@@ -1,5 +1,6 @@
 //! `./x bench`: what `pcn` costs, beside others on the same machine in the same run. See docs/performance.md.
 
+mod before;
 mod contest;
 mod finding;
 mod machine;
@@ -43,6 +44,9 @@ struct Arguments {
     /// Keeps results that are in the folder already, and adds these.
     #[arg(long)]
     add: bool,
+    /// Measures the rows with this build and with another one in turns, instead of with others
+    #[arg(long, value_name = "PCN")]
+    before: Option<PathBuf>,
     /// Where results are written.
     #[arg(long, default_value = "target/bench")]
     output: PathBuf,
@@ -115,7 +119,20 @@ fn run(arguments: &Arguments) -> io::Result<ExitCode> {
         }
         writeln!(out, "{}\n", report.headline())?;
         for row in chosen {
-            for record in measure(row, arguments.quick) {
+            let records = match &arguments.before {
+                Some(other) => {
+                    before::compare(other, arguments.quick, || measure(row, before::TURN))
+                }
+                None => measure(
+                    row,
+                    if arguments.quick {
+                        Effort::QUICK
+                    } else {
+                        Effort::FULL
+                    },
+                ),
+            };
+            for record in records {
                 write!(out, "{}", report::row(&record))?;
                 out.flush()?;
                 report.records.retain(|known| known.id != record.id);
@@ -150,8 +167,7 @@ fn read(arguments: &Arguments) -> io::Result<Option<Report>> {
 /// Lines of what a row that broke has to say; all of it is on standard error.
 const REASON: usize = 6;
 
-fn measure(row: &Row, quick: bool) -> Vec<Record> {
-    let effort = if quick { Effort::QUICK } else { Effort::FULL };
+fn measure(row: &Row, effort: Effort) -> Vec<Record> {
     let start = Instant::now();
     let mut outcomes = Vec::new();
     let result = catch_unwind(AssertUnwindSafe(|| {

@@ -25,7 +25,7 @@ use crate::{
 /// Version of the file. A new second number adds something; a new first one changes what is there.
 pub const FORMAT_VERSION: &str = "1.0";
 /// Most bytes of a file that are read.
-pub const MAX_BYTES: usize = 64 << 20;
+pub const MAX_BYTES: usize = 4 * topology_schema::MAX_BYTES;
 /// What a document says it is.
 const KIND: &str = "SavedPlan";
 

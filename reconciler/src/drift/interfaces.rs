@@ -47,7 +47,7 @@ fn noted_index(name: &InterfaceName, everywhere: &Desired, observed: &Observed) 
         };
         for (key, template) in entries.iter() {
             let at = template.ifindexes.iter().find(|(_, of)| of == name);
-            let Some(((offset, _), bytes)) = at.zip(running.get(&*key)) else {
+            let Some(((offset, _), bytes)) = at.zip(running.get(&key)) else {
                 continue;
             };
             let index = bytes.get(*offset..*offset + 4)?.try_into().ok()?;

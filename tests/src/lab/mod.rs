@@ -15,6 +15,7 @@ use std::{
     panic,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Mutex, PoisonError},
     thread,
     time::Duration,
 };
@@ -92,9 +93,25 @@ fn isolate() {
     run("ip link set lo up").expect(0);
 }
 
+/// Another `pcn` than the one that is built with the tests.
+static OTHER: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+/// Has laboratories use another `pcn` while `work` is done, if one is given: to compare builds.
+pub fn with_binary<T>(other: Option<PathBuf>, work: impl FnOnce() -> T) -> T {
+    let set = |other| *OTHER.lock().unwrap_or_else(PoisonError::into_inner) = other;
+    set(other);
+    let result = work();
+    set(None);
+    result
+}
+
 /// The product: the same `main` as `pcn`, which cargo keeps up to date with the tests. Beside a binary that measures it is
 /// `pcn` itself.
 fn binary() -> PathBuf {
+    let other = OTHER.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(other) = &*other {
+        return other.clone();
+    }
     let own = std::env::current_exe().expect("a process has an executable");
     let folder = own.parent().expect("a file is in a folder");
     let profile = folder.parent().expect("target/PROFILE/deps/TEST");

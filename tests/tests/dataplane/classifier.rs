@@ -70,7 +70,7 @@ impl Classifier {
         let cube = Kind::parse("classify").load(hook, &globals, &capacities);
         for table in tables {
             for (key, value) in table.content.entries().expect("ours").iter() {
-                cube.write_bytes(table.name, &key, &value.bytes);
+                cube.write_bytes(table.name, &key, value.bytes);
             }
         }
         for (set, network, length) in sets() {

@@ -4,10 +4,13 @@
 use std::{fmt::Write as _, time::Instant};
 
 use integration_tests::{
+    command::Run,
     lab::{Lab, run_test},
     stream::{Overflow, Stream, Tally, Way},
     traffic::ping,
 };
+
+use serde_json::Value;
 
 use crate::{addresses, ip};
 
@@ -198,6 +201,50 @@ fn one_of_many_rules_changes_by_itself() {
         lab.assert_converged(&changed);
         ping(&a, ip("fd00:2::2"));
         assert_eq!(crate::differences(&before, &crate::ids(lab)), [""; 0]);
+        lab.pcn("destroy --yes rules").expect(0);
+    });
+}
+
+/// Seconds in the minute at which steps of an apply begin, by the log.
+fn steps_of(run: &Run) -> Vec<(f64, String)> {
+    let lines = run.stderr.lines().filter_map(|line| {
+        let line: Value = serde_json::from_str(line).ok()?;
+        let op = line["op"].as_str()?;
+        let time = line["timestamp"].as_str()?.trim_end_matches('Z');
+        let (_, seconds) = time.rsplit_once(':')?;
+        Some((seconds.parse().ok()?, op.to_owned()))
+    });
+    lines.collect()
+}
+
+/// Seconds from the first write until packets meet the new rules.
+fn until_switched(steps: &[(f64, String)]) -> f64 {
+    let first = steps.iter().find(|(_, op)| op.starts_with("WriteEntries"));
+    let (from, _) = first.expect("entries are written");
+    let switch = steps.iter().position(|(_, op)| op.starts_with("Activate"));
+    // It is over when the next step begins.
+    let (to, _) = steps[switch.expect("the bank is switched") + 1];
+    (to - from).rem_euclid(60.0)
+}
+
+/// What a plan costs grows with the rules; what it does to the kernel does not.
+#[test]
+fn one_of_ten_thousand_rules_is_changed_within_milliseconds() {
+    run_test(|lab| {
+        lab.apply(&many(10_000, None));
+        let apply = "--log reconciler::execute=debug --log-format json apply --yes --file -";
+        let changes = [Some(777), None, Some(9_999)].map(|changed| {
+            let run = lab.pcn_with(apply, &many(10_000, changed));
+            let steps = steps_of(&run.expect(0));
+            let writes = steps
+                .iter()
+                .filter(|(_, op)| op.starts_with("WriteEntries"));
+            assert!(writes.count() <= 10, "{steps:?}");
+            until_switched(&steps)
+        });
+        println!("from the first write to the switch: {changes:?} s");
+        let fastest = changes.into_iter().fold(f64::MAX, f64::min);
+        assert!(fastest < 0.005, "{changes:?} s");
         lab.pcn("destroy --yes rules").expect(0);
     });
 }

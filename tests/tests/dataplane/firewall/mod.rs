@@ -139,7 +139,7 @@ impl Firewall {
         let egress = ingress.twin(&kind, &globals(Direction::Egress));
         for (path, map) in tables {
             for (key, value) in map.content.entries().into_iter().flat_map(Entries::iter) {
-                ingress.write_bytes(path.name(), &key, &value.bytes);
+                ingress.write_bytes(path.name(), &key, value.bytes);
             }
         }
         Self {
