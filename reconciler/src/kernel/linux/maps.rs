@@ -142,12 +142,22 @@ pub fn read(map: BorrowedFd<'_>, shape: &MapShape) -> io::Result<Vec<Entry>> {
             .map(|part| part[..shape.value_size as usize].to_vec())
             .collect()
     };
-    let (key_size, value_size) = (shape.key_size as usize, user_value_size(shape));
     let (keys, values) = read_raw(map, shape)?;
-    let entries = keys.chunks(key_size).zip(values.chunks(value_size));
-    Ok(entries
+    Ok(pairs(shape, &keys, &values)
         .map(|(key, value)| (key.to_vec(), split(value)))
         .collect())
+}
+
+/// Keys and values that lie one after the other, two by two.
+fn pairs<'a>(
+    shape: &MapShape,
+    keys: &'a [u8],
+    values: &'a [u8],
+) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+    // A ring has neither.
+    let size = |bytes: usize| bytes.max(1);
+    let keys = keys.chunks_exact(size(shape.key_size as usize));
+    keys.zip(values.chunks_exact(size(user_value_size(shape))))
 }
 
 /// All entries of a map that has one value each.
@@ -221,8 +231,7 @@ fn read_one_by_one(
 /// Copies all entries; the target has the same key and value.
 pub fn copy(from: &OwnedFd, to: &OwnedFd, shape: &MapShape) -> io::Result<()> {
     let (keys, values) = read_raw(from.as_fd(), shape)?;
-    let entries = keys.chunks(shape.key_size as usize);
-    for (key, value) in entries.zip(values.chunks(user_value_size(shape))) {
+    for (key, value) in pairs(shape, &keys, &values) {
         match bpf::update(to.as_fd(), key, value) {
             // The new map may have less room.
             Err(error) if error.raw_os_error() == Some(libc::E2BIG) => break,
