@@ -124,8 +124,9 @@ pub enum MapKind {
     Hash,
     /// Hash whose entries are set aside when it is made: they come and go several times faster.
     PreallocatedHash,
-    /// Hash per CPU that allocates entries when they come.
-    PerCpuHash,
+    /// Hash of which the keys are ours and the values the data plane's counters, per CPU: a value that is wanted is zeros, and says
+    /// nothing of what is counted. Its entries are set aside when it is made.
+    CountedHash,
     /// Hash that forgets what was not used.
     LruHash,
     /// Array.
@@ -149,10 +150,10 @@ pub enum MapKind {
 impl MapKind {
     /// True if entries come and go, so that there may be no room for one more.
     pub const fn may_be_full(self) -> bool {
-        use MapKind::{Hash, LpmTrie, LruHash, PerCpuHash, PreallocatedHash};
+        use MapKind::{CountedHash, Hash, LpmTrie, LruHash, PreallocatedHash};
         matches!(
             self,
-            Hash | PreallocatedHash | PerCpuHash | LruHash | LpmTrie
+            Hash | PreallocatedHash | CountedHash | LruHash | LpmTrie
         )
     }
 }

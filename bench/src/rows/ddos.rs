@@ -125,7 +125,7 @@ fn drops(scope: &Scope<'_>, count: usize) -> Finding {
         .run(scope.effort)
 }
 
-/// Each source has been seen: `pcn` counts by entry, and makes the counter with the first packet.
+/// Each source has been seen.
 fn rate(path: &Path, frames: &Frames) -> Rate {
     let rate = path.rate(frames, Hook::Tc);
     rate.introduce(frames);

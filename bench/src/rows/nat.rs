@@ -138,7 +138,7 @@ fn new_sessions(scope: &Scope<'_>, hook: Hook) -> Finding {
         scope.lab.pcn("flush new nat/sessions").expect(0);
         of_pcn.send(NEW as u32)
     })
-    .note("before each sample all sessions are flushed; pcn removes them as their places are needed, within what is measured")
+    .note("before each sample all sessions are flushed")
     .peer(
         ("nft masquerade", &package("nftables")),
         Goal::AtLeast(2.0),

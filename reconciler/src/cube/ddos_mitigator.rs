@@ -7,17 +7,15 @@ use std::{
 
 use ebpf_abi::{
     address::{V4, V6},
-    ddos_mitigator::{HitKey, Hits, LIST_DESTINATIONS, LIST_SOURCES, PrefixV4, PrefixV6},
+    ddos_mitigator::{
+        Hits, LIST_DESTINATIONS, LIST_SOURCES, LISTS, Lengths, PrefixV4, PrefixV6, lengths_index,
+    },
 };
 use serde_json::{Value, json};
-use topology_schema::{Cube, Prefix, cube::ddos_mitigator::MAX_PREFIXES};
+use topology_schema::{Cube, Prefix};
 
-use super::{Context, CubeDriver, Lowered, Table, Tables};
+use super::{Context, CubeDriver, Lowered, Table, Tables, index, room_for};
 use crate::resource::MapKind;
-
-/// List entries that are counted; beyond that many with hits, further ones are dropped but not
-/// counted.
-const COUNTED: u32 = 65536;
 
 pub(super) struct Driver;
 
@@ -30,30 +28,28 @@ impl CubeDriver for Driver {
         let Cube::DdosMitigator(spec) = context.cube else {
             return Lowered::default();
         };
-        let (sources_v4, sources_v6) = entries(LIST_SOURCES, &spec.sources);
-        let (destinations_v4, destinations_v6) = entries(LIST_DESTINATIONS, &spec.destinations);
-        // A trie takes memory for what is in it, so it can be made for the most.
-        let trie = |name, entries, key| {
-            Table::config(
-                name,
-                MapKind::LpmTrie,
-                MAX_PREFIXES as u32,
-                (key, size_of::<HitKey>()),
-                entries,
-            )
+        let (sources_v4, sources_v6) = entries(&spec.sources);
+        let (destinations_v4, destinations_v6) = entries(&spec.destinations);
+        let list = |name, entries: Entries, key| {
+            let room = room_for(entries.len());
+            let sizes = (key, size_of::<Hits>());
+            Table::config(name, MapKind::CountedHash, room, sizes, entries)
         };
         let (v4, v6) = (size_of::<PrefixV4>(), size_of::<PrefixV6>());
         Lowered {
             tables: vec![
-                trie("sources_v4", sources_v4, v4),
-                trie("sources_v6", sources_v6, v6),
-                trie("destinations_v4", destinations_v4, v4),
-                trie("destinations_v6", destinations_v6, v6),
-                Table::learned(
-                    "hits",
-                    MapKind::PerCpuHash,
-                    COUNTED,
-                    (size_of::<HitKey>(), size_of::<Hits>()),
+                list("sources_v4", sources_v4, v4),
+                list("sources_v6", sources_v6, v6),
+                list("destinations_v4", destinations_v4, v4),
+                list("destinations_v6", destinations_v6, v6),
+                Table::config(
+                    "lengths",
+                    MapKind::Array,
+                    LISTS,
+                    (4, size_of::<Lengths>()),
+                    lengths(LIST_SOURCES, &spec.sources)
+                        .chain(lengths(LIST_DESTINATIONS, &spec.destinations))
+                        .collect::<Entries>(),
                 ),
             ],
             ..Lowered::default()
@@ -85,33 +81,21 @@ impl CubeDriver for Driver {
         tables: &dyn Tables,
         _: &BTreeMap<u32, String>,
     ) -> serde_json::Map<String, Value> {
-        let mut hits: BTreeMap<Vec<u8>, Hits> = BTreeMap::new();
-        for (key, values) in tables.entries("hits") {
-            let sum = hits.entry(key).or_default();
-            for value in values
-                .iter()
-                .filter_map(|value| bytemuck::try_pod_read_unaligned::<Hits>(value).ok())
-            {
-                sum.packets += value.packets;
-                sum.bytes += value.bytes;
-            }
-        }
         let list = |field: &str| -> Value {
             ["v4", "v6"]
                 .iter()
                 .flat_map(|family| {
                     let table = format!("{field}_{family}");
-                    tables
-                        .entries(&table)
-                        .into_iter()
-                        .filter_map(move |(key, values)| {
-                            let name = Driver.describe(&table, &key)?.split_once('/')?.1.to_owned();
-                            Some((name, values.into_iter().next()?))
-                        })
-                })
-                .map(|(prefix, counter)| {
-                    let Hits { packets, bytes } = hits.get(&counter).copied().unwrap_or_default();
-                    json!({ "prefix": prefix, "packets": packets, "bytes": bytes })
+                    let mut entries = tables.entries(&table);
+                    // A hash has no order of its own.
+                    entries.sort_by_cached_key(|(key, _)| order(key));
+                    entries.into_iter().filter_map(move |(key, values)| {
+                        let name = Driver.describe(&table, &key)?.split_once('/')?.1.to_owned();
+                        let hits = sum(&values);
+                        Some(
+                            json!({ "prefix": name, "packets": hits.packets, "bytes": hits.bytes }),
+                        )
+                    })
                 })
                 .collect()
         };
@@ -124,37 +108,56 @@ impl CubeDriver for Driver {
 
 type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// The entries of a list, by family.
-fn entries(list: u16, prefixes: &[Prefix]) -> (Entries, Entries) {
+/// The entries of a list, by family. What they count is the data plane's.
+fn entries(prefixes: &[Prefix]) -> (Entries, Entries) {
     let (mut v4, mut v6) = (Entries::new(), Entries::new());
     for prefix in prefixes {
         let length = u32::from(prefix.length());
+        let nothing = bytes(&Hits::default());
         match prefix.address() {
             IpAddr::V4(address) => {
                 let address = V4::new(address.octets());
-                let hit = HitKey {
-                    list,
-                    family: 4,
-                    length,
-                    address: V6::from_v4(address),
-                };
-                v4.insert(bytes(&PrefixV4 { length, address }), bytes(&hit));
+                v4.insert(bytes(&PrefixV4 { length, address }), nothing);
             }
             IpAddr::V6(address) => {
                 let address = V6::new(address.octets());
-                v6.insert(
-                    bytes(&PrefixV6 { length, address }),
-                    bytes(&HitKey {
-                        list,
-                        family: 6,
-                        length,
-                        address,
-                    }),
-                );
+                v6.insert(bytes(&PrefixV6 { length, address }), nothing);
             }
         }
     }
     (v4, v6)
+}
+
+/// The lengths of a list, for each family that it has.
+fn lengths(list: u32, prefixes: &[Prefix]) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
+    let families = [(4, 32), (6, 128)].into_iter();
+    families.filter_map(move |(family, longest)| {
+        let mut lengths = Lengths::default();
+        let prefixes = prefixes.iter();
+        for prefix in prefixes.filter(|prefix| prefix.address().is_ipv4() == (family == 4)) {
+            lengths.add(prefix.length().into(), longest);
+        }
+        let entry = (index(lengths_index(list, family)), bytes(&lengths));
+        (lengths != Lengths::default()).then_some(entry)
+    })
+}
+
+/// What all CPUs have counted.
+fn sum(values: &[Vec<u8>]) -> Hits {
+    let values = values.iter();
+    let values = values.filter_map(|value| bytemuck::try_pod_read_unaligned::<Hits>(value).ok());
+    values.fold(Hits::default(), |sum, cpu| Hits {
+        packets: sum.packets + cpu.packets,
+        bytes: sum.bytes + cpu.bytes,
+    })
+}
+
+/// Prefixes by their address, and networks before what is in them.
+fn order(key: &[u8]) -> (Vec<u8>, u32) {
+    match key.split_first_chunk::<4>() {
+        Some((length, address)) => (address.to_vec(), u32::from_ne_bytes(*length)),
+        None => (key.to_vec(), 0),
+    }
 }
 
 fn bytes<T: bytemuck::NoUninit>(value: &T) -> Vec<u8> {

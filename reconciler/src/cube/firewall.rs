@@ -166,7 +166,7 @@ fn learned(spec: &Spec) -> Vec<Table> {
     vec![
         Table::learned(
             "connections",
-            MapKind::Hash,
+            MapKind::PreallocatedHash,
             if spec.conntrack {
                 spec.sessions.get()
             } else {

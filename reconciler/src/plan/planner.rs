@@ -275,8 +275,8 @@ impl Planner<'_> {
                     // What is in shared memory depends on its size, and comes from elsewhere anyway.
                     let mapped = map.shape.kind == MapKind::MappedArray;
                     let learned = map.content == Content::Learned && !mapped;
-                    // Entries carry over when they mean the same.
-                    let fits = learned
+                    // Entries carry over when they mean the same, and so does what is counted for them.
+                    let fits = (learned || map.shape.kind == MapKind::CountedHash)
                         && observed.shape.is_some_and(|shape| {
                             shape.key_size == map.shape.key_size
                                 && shape.value_size == map.shape.value_size

@@ -35,7 +35,8 @@ impl Planner<'_> {
             let Some(diff) = self.diff(path).filter(|diff| !diff.is_empty()) else {
                 continue;
             };
-            let in_place = map.shape.kind == MapKind::Hash && !diff.changes_values();
+            let exact = matches!(map.shape.kind, MapKind::Hash | MapKind::CountedHash);
+            let in_place = exact && !diff.changes_values();
             if same_shape != Some(map.shape) || in_place {
                 continue;
             }

@@ -248,3 +248,59 @@ fn the_hosts_own_traffic() {
         assert_eq!(ping(&host, ip("fd00::3")), 64);
     });
 }
+
+/// The entries of a list: each prefix, and how many packets it has dropped.
+fn hits(lab: &Lab) -> Vec<(String, u64)> {
+    let show = lab.show("t");
+    let entries = show["cubes"]["shield"]["sources"].as_array().expect("it");
+    let entries = entries.iter().map(|entry| {
+        let prefix = entry["prefix"].as_str().expect("text");
+        (
+            prefix.to_owned(),
+            entry["packets"].as_u64().expect("a number"),
+        )
+    });
+    entries.collect()
+}
+
+/// What a list has counted stays with the entries that stay, also when others need more room.
+#[test]
+fn counters_stay_with_their_entries() {
+    run_test(|lab| {
+        let station = Station::new("s", "wire0", &["10.0.0.3/24", "10.0.0.66/24"]);
+        run("ip address add 10.0.0.9/24 dev wire0").expect(0);
+        let bad =
+            |more: &str| protected("").replace("10.0.0.66/32", &format!("10.0.0.66/32{more}"));
+        let send = || station.run("ping -n -I 10.0.0.66 -i 0.05 -c 3 -W 0.5 10.0.0.9");
+        lab.apply(&bad(""));
+        assert!(send().stdout.contains(" 0 received"));
+        let [(_, before)] = hits(lab)[..] else {
+            panic!("one entry: {:?}", hits(lab));
+        };
+        assert!(before >= 3, "{before}");
+
+        // Another length, in place.
+        lab.apply(&bad(", 10.9.0.0/16"));
+        let network = ("10.9.0.0/16".to_owned(), 0);
+        let host = ("10.0.0.66/32".to_owned(), before);
+        assert_eq!(hits(lab), [host.clone(), network.clone()]);
+
+        // More than the table has room for.
+        let many: String = (0..2000)
+            .map(|number| format!(", 10.8.{}.{}/32", number / 250, number % 250))
+            .collect();
+        lab.apply(&bad(&many));
+        let after = hits(lab);
+        assert_eq!(after.len(), 2001);
+        assert!(after.contains(&host) && !after.contains(&network));
+        send();
+        assert!(hits(lab)[0].1 > before);
+
+        // An entry that comes back begins anew.
+        lab.apply(&protected("").replace("10.0.0.66/32", "10.9.0.0/16"));
+        assert_eq!(hits(lab), [network]);
+        lab.apply(&bad(""));
+        assert_eq!(hits(lab)[0].1, 0);
+        lab.assert_converged(&bad(""));
+    });
+}

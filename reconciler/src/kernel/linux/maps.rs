@@ -38,7 +38,7 @@ pub fn create(name: &str, shape: MapShape) -> bpf::Result<OwnedFd> {
     let (map_type, flags) = match shape.kind {
         MapKind::Hash => (MapType::Hash, F_NO_PREALLOC),
         MapKind::PreallocatedHash => (MapType::Hash, 0),
-        MapKind::PerCpuHash => (MapType::PerCpuHash, F_NO_PREALLOC),
+        MapKind::CountedHash => (MapType::PerCpuHash, 0),
         MapKind::LruHash => (MapType::LruHash, 0),
         MapKind::Array => (MapType::Array, 0),
         MapKind::MappedArray | MapKind::FibV4 | MapKind::FibV6 => (MapType::Array, F_MMAPABLE),
@@ -70,7 +70,7 @@ pub fn shape(info: &MapInfo) -> Option<MapShape> {
     let kinds = [
         (MapType::Hash, F_NO_PREALLOC, MapKind::Hash),
         (MapType::Hash, 0, MapKind::PreallocatedHash),
-        (MapType::PerCpuHash, F_NO_PREALLOC, MapKind::PerCpuHash),
+        (MapType::PerCpuHash, 0, MapKind::CountedHash),
         (MapType::LruHash, 0, MapKind::LruHash),
         (MapType::Array, 0, MapKind::Array),
         (MapType::Array, F_MMAPABLE, MapKind::MappedArray),
@@ -106,11 +106,19 @@ pub fn put(map: BorrowedFd<'_>, shape: &MapShape, entries: &Rows) -> io::Result<
     }
     // One call for a few entries is not worth the copies.
     if entries.len() < 8 {
-        return entries
-            .iter()
-            .try_for_each(|(key, value)| bpf::update(map, key, value));
+        return entries.iter().try_for_each(|(key, value)| {
+            if shape.kind == MapKind::CountedHash {
+                return bpf::update(map, key, &vec![0; user_value_size(shape)]);
+            }
+            bpf::update(map, key, value)
+        });
     }
     for (keys, values, count) in entries.batches(BATCH as usize) {
+        if shape.kind == MapKind::CountedHash {
+            let zeros = vec![0; count * user_value_size(shape)];
+            bpf::update_batch(map, keys, &zeros, count as u32)?;
+            continue;
+        }
         bpf::update_batch(map, keys, values, count as u32)?;
     }
     Ok(())
@@ -160,10 +168,13 @@ fn pairs<'a>(
     keys.zip(values.chunks_exact(size(user_value_size(shape))))
 }
 
-/// All entries of a map that has one value each.
+/// All entries of a map that has one value each, as they would be written: what is counted is no part of it.
 pub fn read_rows(map: BorrowedFd<'_>, shape: &MapShape) -> io::Result<Rows> {
-    let (keys, values) = read_raw(map, shape)?;
-    let (key_size, value_size) = (shape.key_size as usize, user_value_size(shape));
+    let (keys, mut values) = read_raw(map, shape)?;
+    let (key_size, value_size) = (shape.key_size as usize, shape.value_size as usize);
+    if shape.kind == MapKind::CountedHash {
+        values = vec![0; keys.len() / key_size * value_size];
+    }
     Ok(Rows::new(key_size, value_size, keys, values))
 }
 
@@ -228,10 +239,15 @@ fn read_one_by_one(
     Ok((keys, values))
 }
 
-/// Copies all entries; the target has the same key and value.
+/// Copies all entries; the target has the same key and value. Where the keys are ours, what was counted is copied, of those that
+/// the target has.
 pub fn copy(from: &OwnedFd, to: &OwnedFd, shape: &MapShape) -> io::Result<()> {
     let (keys, values) = read_raw(from.as_fd(), shape)?;
     for (key, value) in pairs(shape, &keys, &values) {
+        let ours = shape.kind == MapKind::CountedHash;
+        if ours && bpf::lookup(to.as_fd(), key, value.len())?.is_none() {
+            continue;
+        }
         match bpf::update(to.as_fd(), key, value) {
             // The new map may have less room.
             Err(error) if error.raw_os_error() == Some(libc::E2BIG) => break,
@@ -242,7 +258,7 @@ pub fn copy(from: &OwnedFd, to: &OwnedFd, shape: &MapShape) -> io::Result<()> {
 }
 
 fn is_per_cpu(shape: &MapShape) -> bool {
-    matches!(shape.kind, MapKind::PerCpuArray | MapKind::PerCpuHash)
+    matches!(shape.kind, MapKind::PerCpuArray | MapKind::CountedHash)
 }
 
 /// Bytes of one CPU's part of a value.

@@ -4,7 +4,6 @@
 //! believed any more, the next packet writes over it, and a table that is full is swept.
 
 use aya_ebpf::{
-    bindings::BPF_F_NO_PREALLOC,
     cty::c_void,
     helpers::bpf_for_each_map_elem,
     macros::map,
@@ -32,8 +31,7 @@ use crate::{
 };
 
 #[map(name = "connections")]
-static CONNECTIONS: HashMap<FlowKey, Connection> =
-    HashMap::with_max_entries(65536, BPF_F_NO_PREALLOC);
+static CONNECTIONS: HashMap<FlowKey, Connection> = HashMap::with_max_entries(65536, 0);
 
 #[map(name = "state")]
 pub static STATE: Array<State> = Array::with_max_entries(1, 0);
