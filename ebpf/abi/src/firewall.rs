@@ -98,36 +98,22 @@ pub const fn timeout(protocol: u8, state: u8, replied: bool) -> usize {
     }
 }
 
-/// Notes which connection a packet belongs to: key of the table `connections`. True if the key is turned round for the
-/// packet. Both directions of a connection have one key. Two hosts that query each
+/// Which connection a packet belongs to, and whether that key is turned round for it: key of the
+/// table `connections`. Both directions of a connection have one key. Two hosts that query each
 /// other by ICMP with one identifier have two connections: the first byte of the padding tells them
-/// apart.
-#[inline(always)]
-pub fn note_connection(key: &mut FlowKey, flow: &Flow) -> bool {
-    let is_turned = flow.key.is_turned();
-    // Word by word: of larger pieces the compiler makes calls of a function that copies byte by byte.
-    let ([a, b, c, d], [e, f, g, h]) = (flow.key.source.0, flow.key.destination.0);
-    let (source, destination) = (flow.key.source_port, flow.key.destination_port);
-    if is_turned {
-        (key.source, key.destination) = (V6([e, f, g, h]), V6([a, b, c, d]));
-        (key.source_port, key.destination_port) = (destination, source);
-    } else {
-        (key.source, key.destination) = (V6([a, b, c, d]), V6([e, f, g, h]));
-        (key.source_port, key.destination_port) = (source, destination);
-    }
-    key.protocol = flow.key.protocol;
-    let is_icmp = matches!(key.protocol, ICMP | ICMPV6);
-    key.padding[0] = u8::from(is_icmp && is_turned != is_answer(flow));
-    (key.padding[1], key.padding[2]) = (0, 0);
-    is_turned
-}
-
-/// The same as values.
+/// apart ([`asks_back`]).
 #[inline(always)]
 pub fn connection(flow: &Flow) -> (FlowKey, bool) {
-    let mut key = FlowKey::default();
-    let is_turned = note_connection(&mut key, flow);
+    let (mut key, is_turned) = flow.key.normalized();
+    key.padding[0] = asks_back(flow, is_turned);
     (key, is_turned)
+}
+
+/// The first byte of the padding of a connection's key: 1 for ICMP whose query comes from the key's destination.
+#[inline(always)]
+pub const fn asks_back(flow: &Flow, is_turned: bool) -> u8 {
+    let is_icmp = matches!(flow.key.protocol, ICMP | ICMPV6);
+    (is_icmp && is_turned != is_answer(flow)) as u8
 }
 
 /// What a firewall notes in a packet that it has seen: which connection it belongs to, in which direction, for this

@@ -116,8 +116,9 @@ pub const FIRST: u8 = 1;
 /// A later fragment: it has no transport header.
 pub const LATER: u8 = 2;
 
-/// What was read of a packet's headers. Offsets are in bytes from the Ethernet header.
-#[repr(C)]
+/// What was read of a packet's headers. Offsets are in bytes from the Ethernet header. Aligned, so that addresses are
+/// written and read in halves.
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Flow {
     /// Addresses, protocol and ports. A later fragment has no ports of its own.

@@ -17,7 +17,7 @@ use ebpf_abi::{
         FEATURE_ACCEPT_ESTABLISHED, FEATURE_SEVERAL, FEATURE_WINDOWS, REFRESH_INTERVAL,
         STEP_COMPARES, STEP_COUNTS, STEP_INVALID, SWEEP_INTERVAL, Settings, State, UNANSWERED,
         WORK_BEGINS, WORK_KNOWN, WORK_REPLY, WORK_TURNED, Work, is_answer, is_request, note,
-        note_connection, timeout,
+        timeout,
     },
     flow::{Flow, FlowKey, ICMP, ICMPV6, LATER, TCP, WHOLE},
     tcp,
@@ -26,7 +26,9 @@ use ebpf_abi::{
 use ebpf_programs::{Packet, Result, atomic, clock, constant, flow, packet::bounded};
 
 use crate::{
-    LONGEST_HEADERS, SETTINGS, has, window,
+    LONGEST_HEADERS, SETTINGS, has,
+    key::note_key,
+    window,
     work::{Answer, DONE, PASS, answer, forgotten},
 };
 
@@ -46,7 +48,7 @@ pub fn track<P: Packet>(packet: &mut P, work: &mut Work) -> Answer {
     if work.flow.is_error() {
         return about(packet, work);
     }
-    let is_turned = note_connection(&mut work.key, &work.flow);
+    let is_turned = note_key(&mut work.key, &work.flow);
     work.facts = if is_turned { WORK_TURNED } else { 0 };
     if !has(FEATURE_SEVERAL) {
         return find(packet, work);
@@ -257,7 +259,7 @@ fn about<P: Packet>(packet: &P, work: &mut Work) -> Answer {
     if quoted.fragment == LATER || quoted.key.source != flow.key.destination {
         return DONE;
     }
-    let is_turned = note_connection(&mut work.key, &work.quoted);
+    let is_turned = note_key(&mut work.key, &work.quoted);
     work.facts = if is_turned { 0 } else { WORK_TURNED };
     let Some(entry) = CONNECTIONS.get_ptr_mut(&work.key) else {
         return invalid(work);

@@ -11,6 +11,7 @@
 #![no_main]
 
 mod conntrack;
+mod key;
 mod limit;
 mod reject;
 mod report;
