@@ -126,6 +126,70 @@ fn hosts_inside_reach_each_other_by_external_addresses() {
     });
 }
 
+/// A firewall on the port inside sees both halves of such a connection: what the client begins goes on as established, and what
+/// comes to the server is new, from an external address.
+#[test]
+fn through_a_firewall_inside() {
+    run_test(|lab| {
+        let topology = TOPOLOGY
+            .replace(
+                "a: { addresses: [10.1.0.1/24, 'fd00:1::1/64'] }",
+                "a: { addresses: [10.1.0.1/24, 'fd00:1::1/64'], through: [fw] }",
+            )
+            .replace(
+                "    nat:\n      nat:\n",
+                "    fw:
+      firewall:
+        egress:
+          default: drop
+          rules:
+            - { name: service, protocol: udp, destinationPort: 30000, action: accept }
+            - { name: neighbours, protocol: icmpv6, icmpType: neighbor-solicitation, action: accept }
+            - { name: answers, protocol: icmpv6, icmpType: neighbor-advertisement, action: accept }
+    nat:
+      nat:
+",
+            );
+        lab.apply(&topology);
+        let (client, server) = (lab.space("client"), lab.space("server"));
+        for [near, far, shared, own] in FAMILIES.map(|addresses| addresses.map(ip)) {
+            // So that neighbours are known.
+            ping(
+                &client,
+                ip(if near.is_ipv4() {
+                    "10.1.0.1"
+                } else {
+                    "fd00:1::1"
+                }),
+            );
+            ping(
+                &server,
+                ip(if near.is_ipv4() {
+                    "10.1.0.1"
+                } else {
+                    "fd00:1::1"
+                }),
+            );
+            for called in [shared, own] {
+                let seen = seen((&client, near), (&server, far), called);
+                assert_eq!(seen, shared, "{called}");
+            }
+            // No rule lets these through to the server.
+            let (closed, caller) = (server.udp(far, 30_001), client.udp(near, 0));
+            let pause = std::time::Duration::from_millis(300);
+            closed.set_read_timeout(Some(pause)).expect("a socket");
+            caller.send_to(b"hello", (own, 30_001)).expect("sent");
+            closed.recv(&mut [0; 10]).expect_err("it is dropped");
+        }
+        let show = lab.show("h");
+        let dropped = &show["cubes"]["fw"]["attachments"]["r:a"]["egress"]["drops"];
+        assert!(
+            dropped["policy"].as_u64().is_some_and(|count| count >= 2),
+            "{dropped}"
+        );
+    });
+}
+
 /// A port that a host uses outside is open to those inside, too.
 #[test]
 fn mappings_are_reached_from_inside() {

@@ -297,8 +297,8 @@ fn the_verifier_does_not_walk_what_is_off() {
                 ];
                 println!("{hook:?} {direction:?}: {figures:?}");
                 let [(_, least), .., (_, most)] = figures;
-                assert!(least < 40_000, "{figures:?}");
-                assert!(least < most && most < 75_000, "{figures:?}");
+                assert!(least < 20_000, "{figures:?}");
+                assert!(least < most && most < 40_000, "{figures:?}");
             }
         }
     });

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
-    helpers::{bpf_get_prandom_u32, bpf_get_smp_processor_id, bpf_loop},
+    helpers::{bpf_get_prandom_u32, bpf_loop},
     macros::map,
     maps::{Array, HashMap},
 };
@@ -27,34 +27,41 @@ pub const NONE: u32 = 0;
 /// Words of the bitmap in which the well-known ports are.
 const WELL_KNOWN_WORDS: u32 = WELL_KNOWN_PORTS / 64;
 const WORDS: u32 = PORT_WORDS as u32;
-/// Words in which CPUs begin to look: each in its own 64th of the ports.
-const SHARE: u32 = WORDS / 64;
+/// Words in which a port as odd or as even as the wanted one is looked for, at most. Where half of the ports are all taken, each
+/// search would look at all words in vain.
+const PARITY_WORDS: u32 = 64;
 
 /// Takes a port of those at `index`: one as odd or as even as the wanted one (RFC 4787, REQ-4), else any;
 /// of the same range in any case (REQ-3). [`NONE`] if all are taken.
 #[inline(never)]
 pub fn take_any(index: u32, wanted: u32) -> u32 {
-    let (first, count) = if wanted != NONE && wanted < WELL_KNOWN_PORTS {
-        (0, WELL_KNOWN_WORDS)
+    let count = if wanted != NONE && wanted < WELL_KNOWN_PORTS {
+        WELL_KNOWN_WORDS
     } else {
-        (WELL_KNOWN_WORDS, WORDS - WELL_KNOWN_WORDS)
+        WORDS - WELL_KNOWN_WORDS
     };
     // Nobody outside should be able to guess the next one (RFC 6056, 3.3).
+    // And where all begin at the same place, all look at what is full.
     // SAFETY: no preconditions.
-    let (random, cpu) = unsafe { (bpf_get_prandom_u32(), bpf_get_smp_processor_id()) };
+    let random = unsafe { bpf_get_prandom_u32() };
+    let parity = if count < PARITY_WORDS {
+        count
+    } else {
+        PARITY_WORDS
+    };
     let mut search = Search {
         index,
-        first,
         count,
-        start: (cpu * SHARE + random % SHARE) % count,
-        random: random >> 8,
+        parity,
+        start: (random & 0xffff) % count,
+        random: random >> 16,
         odd: wanted & 1,
         found: NONE,
     };
     // First for ports that are as odd, then for any.
     // SAFETY: the callback has the signature `bpf_loop` (Linux 5.17) wants, and `search` outlives
     // the call.
-    unsafe { bpf_loop(count * 2, look as *mut _, (&raw mut search).cast(), 0) };
+    unsafe { bpf_loop(parity + count, look as *mut _, (&raw mut search).cast(), 0) };
     search.found
 }
 
@@ -98,10 +105,11 @@ unsafe fn word(ports: *mut Ports, index: u32) -> *mut u64 {
 /// What the callback of the loop over words needs.
 struct Search {
     index: u32,
-    /// The words to look at.
-    first: u32,
+    /// How many words to look at: those of the well-known ports, or all behind them.
     count: u32,
-    /// With which to begin, counted from the first.
+    /// How many of them for a port as odd or as even.
+    parity: u32,
+    /// With which of them to begin.
     start: u32,
     random: u32,
     /// 1 if an odd port is wanted.
@@ -115,13 +123,17 @@ extern "C" fn look(step: u64, search: *mut Search) -> i64 {
     // SAFETY: the kernel hands a valid pointer to the callback; for the rest see above.
     unsafe {
         let step = step as u32;
-        let (count, index) = ((*search).count, (*search).index);
-        let is_second_round = step >= count;
-        let mut at = (*search).start + if is_second_round { step - count } else { step };
+        let (count, index, parity) = ((*search).count, (*search).index, (*search).parity);
+        let is_second_round = step >= parity;
+        let mut at = (*search).start + if is_second_round { step - parity } else { step };
         if at >= count {
             at -= count;
         }
-        let at = (*search).first + at;
+        let at = if count == WELL_KNOWN_WORDS {
+            at
+        } else {
+            at + WELL_KNOWN_WORDS
+        };
         let Some(ports) = USED.get_ptr_mut(index) else {
             return 1;
         };
