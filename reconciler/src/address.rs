@@ -78,15 +78,20 @@ impl Address {
 
     /// The object this is an entry of, or itself.
     pub fn object(&self) -> Self {
+        Self(self.object_text().to_owned())
+    }
+
+    /// The same as text.
+    pub fn object_text(&self) -> &str {
         if self.is_object() {
-            return self.clone();
+            return &self.0;
         }
         let end = self
             .0
             .match_indices('/')
             .nth(1)
             .map_or(self.0.len(), |(end, _)| end);
-        Self(self.0[..end].to_owned())
+        &self.0[..end]
     }
 
     /// The path of an entry below its object: field and key.

@@ -111,21 +111,19 @@ impl Changes {
 /// What the file asks for: the difference between the facts applied last and the new ones.
 pub fn wanted(before: &Facts, after: &Facts, steps: &[Step]) -> Vec<Change> {
     let mut changes = Vec::new();
+    // An object that comes or goes takes its entries along.
+    let whole = whole_objects(before, after);
     // Items of lists in which order matters are compared by themselves.
-    let (ordered, seen) = order::changes(before, after, steps);
+    let (ordered, seen) = order::changes(before, after, &whole, steps);
     let addresses = before.keys().chain(after.keys());
     let addresses: BTreeSet<&Address> = addresses
+        .filter(|address| address.is_object() || !whole.contains(address.object_text()))
         .filter(|address| !seen.contains(address))
         .collect();
-    // An object that comes or goes takes its entries along.
-    let mut whole = BTreeSet::new();
     for address in addresses {
         // What is said of the whole topology comes and goes with it.
         let whole_topology = *address == Address::topology();
         if whole_topology && (before.is_empty() || after.is_empty()) {
-            continue;
-        }
-        if !address.is_object() && whole.contains(&address.object()) {
             continue;
         }
         let (old, new) = (before.get(address), after.get(address));
@@ -137,9 +135,6 @@ pub fn wanted(before: &Facts, after: &Facts, steps: &[Step]) -> Vec<Change> {
             (Some(old), Some(new)) if old != new => Action::Update,
             _ => continue,
         };
-        if action != Action::Update {
-            whole.insert(address.clone());
-        }
         let disruption = disruption(address, action, steps);
         let reason = match action {
             Action::Create => "in the file, not applied yet",
@@ -161,14 +156,20 @@ pub fn wanted(before: &Facts, after: &Facts, steps: &[Step]) -> Vec<Change> {
             mode: None,
         });
     }
-    let is_part_of_whole = |change: &Change| whole.contains(&change.address.object());
-    changes.extend(
-        ordered
-            .into_iter()
-            .filter(|change| !is_part_of_whole(change)),
-    );
+    changes.extend(ordered);
     sort(&mut changes);
     changes
+}
+
+/// Objects that come, go or become another kind.
+fn whole_objects<'a>(before: &'a Facts, after: &'a Facts) -> BTreeSet<&'a str> {
+    let kind = |facts: &'a Facts, address| facts.get(address).map(|fact| &fact["kind"]);
+    let addresses = before.keys().chain(after.keys());
+    let objects = addresses.filter(|address| address.is_object());
+    objects
+        .filter(|object| kind(before, object) != kind(after, object))
+        .map(Address::as_str)
+        .collect()
 }
 
 /// An object's fact; for one that comes or goes, with its entries, by field and key.

@@ -3,7 +3,7 @@
 
 use std::{os::fd::BorrowedFd, time::Duration};
 
-use ebpf_abi::bench::{Bound, FRAME, WORK_NONE, WORK_PARSE};
+use ebpf_abi::bench::{Bound, FRAME, WORK_COUNT, WORK_NONE, WORK_PARSE};
 use integration_tests::{
     cube::Cube,
     packet::difference,
@@ -52,6 +52,11 @@ impl Meter {
     /// Of what every forwarder does: reads headers and an entry of an array, and sends.
     pub fn of_parsing(hook: Hook, frames: &Frames) -> Self {
         Self::of_bound(hook, frames, 1, WORK_PARSE)
+    }
+
+    /// Of counting what sixteen cubes in a row count, in one program.
+    pub fn of_counting(hook: Hook, frames: &Frames) -> Self {
+        Self::of_bound(hook, frames, 1, WORK_COUNT)
     }
 
     fn of_bound(hook: Hook, frames: &Frames, ifindex: u32, work: u32) -> Self {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     contest::Contest,
-    finding::{Finding, Goal, Instrument, Unit},
+    finding::{Finding, Goal, Instrument, Role, Unit},
     rig::{
         frames::Frames,
         meter::Meter,
@@ -19,7 +19,9 @@ use crate::{
 };
 
 /// Lengths of chains.
-const LENGTHS: [usize; 5] = [1, 2, 4, 8, 16];
+const LENGTHS: [usize; 5] = [1, 2, 4, 8, LONGEST];
+/// The longest of them.
+const LONGEST: usize = 16;
 /// Links between two cubes: with 16 or more of them, some have slots that are not constants.
 const LINKS: usize = 20;
 
@@ -46,6 +48,11 @@ pub fn rows() -> Vec<Row> {
             });
             rows.push(if between(length) { row.long() } else { row });
         }
+        let id = format!("chain.path-{LONGEST}.{}", word(hook));
+        let job = "frames of 64 bytes through 16 cubes hello; beside one of them";
+        rows.push(Row::new(id, Instrument::Path, job, move |scope| {
+            Ok(path(scope, hook))
+        }));
         let id = format!("chain.slots.{}", word(hook));
         let job = "a jump out of a port with a constant slot, beside one with a variable slot";
         rows.push(Row::new(id, Instrument::Program, job, move |scope| {
@@ -62,7 +69,7 @@ pub fn rows() -> Vec<Row> {
 
 /// Neither the shortest nor the longest.
 fn between(length: usize) -> bool {
-    length > 1 && length < 16
+    length > 1 && length < LONGEST
 }
 
 fn frames() -> Frames {
@@ -122,14 +129,21 @@ fn chain(
     unchanged(&ours);
     unchanged(&other);
     let nothing = Meter::of_nothing(hook, &frames);
-    let goal = (length == 16).then_some(Goal::AtMost(1.3));
+    let goal = (length == LONGEST).then_some(Goal::AtMost(1.3));
+    let counting = Meter::of_counting(hook, &frames);
     let name = format!("{length} in a row");
-    let mut finding = Contest::new(Unit::Nanoseconds, &name, || ours.sample())
+    let mut contest = Contest::new(Unit::Nanoseconds, &name, || ours.sample())
         .without(|| nothing.sample())
-        .own("1 alone", goal, || other.sample())
-        .run(scope.effort);
+        .own("1 alone", goal, || other.sample());
+    if length == LONGEST {
+        contest = contest.bound("their counters alone, in one program", None, || {
+            counting.sample()
+        });
+    }
+    let mut finding = contest.run(scope.effort);
+    let one = finding.arms.iter().find(|arm| arm.role == Role::Own);
     if length > 1
-        && let Some(one) = finding.arms.last()
+        && let Some(one) = one
     {
         let each = finding.difference(one).median / (length - 1) as f64;
         finding
@@ -137,6 +151,23 @@ fn chain(
             .push(format!("{each:.2} ns for each further cube"));
     }
     finding
+}
+
+/// The same chain as a way from one network to another.
+fn path(scope: &Scope<'_>, hook: Hook) -> Finding {
+    let frames = frames();
+    let (long, short) = (Path::through_lab("a"), Path::through_lab("b"));
+    let _chain = apply(scope.lab, "chain", &standard(&long, hook, LONGEST));
+    let _single = apply(scope.lab, "single", &standard(&short, hook, 1));
+    let rates = [&long, &short].map(|path| {
+        let rate = path.rate(&frames, hook);
+        rate.check(&frames.packet(&frames.flows[0]));
+        rate
+    });
+    let [ours, other] = &rates;
+    Contest::new(Unit::MegaPackets, "16 in a row", || ours.sample())
+        .own("1 alone", Goal::AtLeast(1.0 / 1.3), || other.sample())
+        .run(scope.effort)
 }
 
 /// Two cubes with many links between them; packets take one of them.

@@ -54,6 +54,10 @@ pub const WORK_PARSE: u32 = 1;
 pub const WORK_FIB: u32 = 2;
 /// On TC: the frame goes to the other end of the veth pair at once (`bpf_redirect_peer`).
 pub const WORK_PEER: u32 = 3;
+/// What [`COUNTED_CUBES`] cubes in a row count is counted, in one program without a jump.
+pub const WORK_COUNT: u32 = 4;
+/// Cubes of [`WORK_COUNT`].
+pub const COUNTED_CUBES: u32 = 16;
 
 /// One of the frames that arrived at a sink.
 #[repr(C)]

@@ -17,13 +17,14 @@ use crate::{
 /// An item: its address and its fact.
 type Item<'a> = (&'a Address, &'a Value);
 
-/// The changes of all such lists, and the addresses of their items.
+/// The changes of all such lists, and the addresses of their items; less those of objects that come or go as a whole.
 pub(super) fn changes<'a>(
     before: &'a Facts,
     after: &'a Facts,
+    whole: &BTreeSet<&str>,
     steps: &[Step],
 ) -> (Vec<Change>, BTreeSet<&'a Address>) {
-    let (old, new) = (lists(before), lists(after));
+    let (old, new) = (lists(before, whole), lists(after, whole));
     let items = old.values().chain(new.values()).flatten();
     let seen = items.map(|(address, _)| *address).collect();
     let names: BTreeSet<&str> = old.keys().chain(new.keys()).copied().collect();
@@ -32,26 +33,18 @@ pub(super) fn changes<'a>(
     for name in names {
         let old = old.get(name).unwrap_or(&none);
         let new = new.get(name).unwrap_or(&none);
-        // A list of an object that comes or goes does so with it.
-        let object = old
-            .iter()
-            .chain(new)
-            .next()
-            .map(|(address, _)| address.object());
-        let goes = |object: &Address| before.contains_key(object) != after.contains_key(object);
-        if object.as_ref().is_some_and(goes) {
-            continue;
-        }
         changes.extend(of_list(old, new, steps));
     }
     (changes, seen)
 }
 
 /// The lists by what is in front of the items' keys, each in its order.
-fn lists(facts: &Facts) -> BTreeMap<&str, Vec<Item<'_>>> {
+fn lists<'a>(facts: &'a Facts, whole: &BTreeSet<&str>) -> BTreeMap<&'a str, Vec<Item<'a>>> {
     let mut lists: BTreeMap<&str, Vec<Item<'_>>> = BTreeMap::new();
-    let items = facts.iter().filter(|(_, fact)| !fact[POSITION].is_null());
-    for (address, fact) in items {
+    let items = facts
+        .iter()
+        .filter(|(address, _)| !whole.contains(address.object_text()));
+    for (address, fact) in items.filter(|(_, fact)| !fact[POSITION].is_null()) {
         if let Some((list, _)) = address.as_str().rsplit_once('/') {
             lists.entry(list).or_default().push((address, fact));
         }
@@ -225,7 +218,7 @@ mod tests {
 
     fn changed(before: &str, after: &str) -> Vec<String> {
         let (before, after) = (facts(before), facts(after));
-        let (changes, seen) = changes(&before, &after, &[]);
+        let (changes, seen) = changes(&before, &after, &BTreeSet::new(), &[]);
         assert_eq!(
             seen.len(),
             before

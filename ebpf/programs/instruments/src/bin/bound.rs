@@ -11,12 +11,12 @@ use aya_ebpf::{
     cty::c_void,
     helpers::{bpf_fib_lookup as fib_lookup, bpf_redirect, bpf_redirect_peer},
     macros::{classifier, map, xdp},
-    maps::Array,
+    maps::{Array, PerCpuArray},
     programs::{TcContext, XdpContext},
 };
 use ebpf_abi::{
     address::Be16,
-    bench::{Bound, WORK_FIB, WORK_PARSE, WORK_PEER},
+    bench::{Bound, COUNTED_CUBES, WORK_COUNT, WORK_FIB, WORK_PARSE, WORK_PEER},
     counters::DropReason,
 };
 use ebpf_programs::{
@@ -34,6 +34,10 @@ static SETTINGS: Global<Bound> = Global::new(Bound {
 
 #[map(name = "entry")]
 static ENTRY: Array<u32> = Array::with_max_entries(1, 0);
+
+/// Packets and bytes, in and out of each of several cubes.
+#[map(name = "counts")]
+static COUNTS: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(2 * COUNTED_CUBES, 0);
 
 /// `AF_INET`
 const AF_INET: u8 = 2;
@@ -57,6 +61,9 @@ fn pass<P: Packet>(packet: &P, context: *mut c_void) -> i32 {
     }
     if settings.work == WORK_PARSE && parse(packet).is_err() {
         return P::DROP;
+    }
+    if settings.work == WORK_COUNT {
+        count(packet);
     }
     if settings.work == WORK_FIB {
         match route(packet, context) {
@@ -82,6 +89,24 @@ fn parse<P: Packet>(packet: &P) -> Result<()> {
         return Err(DropReason::Malformed);
     }
     Ok(())
+}
+
+/// What cubes in a row count at least, each where a packet comes in and where it goes out.
+#[inline(always)]
+fn count<P: Packet>(packet: &P) {
+    let (packets, bytes) = (packet.segments(), u64::from(packet.len()));
+    macro_rules! count {
+        ($($place:literal)*) => {
+            $(if let Some(counts) = COUNTS.get_ptr_mut($place) {
+                // SAFETY: the entry belongs to this CPU and stays.
+                unsafe {
+                    (*counts)[0] += packets;
+                    (*counts)[1] += bytes;
+                }
+            })*
+        };
+    }
+    count!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31);
 }
 
 /// A router made of the kernel's tables.
