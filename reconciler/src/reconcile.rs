@@ -1,15 +1,16 @@
 //! One round: read, compare, plan, execute, read again.
 
+mod look;
 mod unexplained;
 
-use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
+use std::{borrow::Cow, sync::Arc};
 
 use topology_schema::{Drift, Locations, Name, Spec, Topology, ValidTopology, validate};
 
-use self::unexplained::unexplained;
+use self::{look::look, unexplained::unexplained};
 use crate::{
     announce::announce,
-    change::{self, Changes},
+    change::{self, Change, Changes},
     checks::{self, Back, FailedCheck},
     commit::PendingCommit,
     desired::Desired,
@@ -149,39 +150,23 @@ fn plan_where(
     unfinished: bool,
     known: Known<'_>,
 ) -> kernel::Result<Plan> {
-    let record = kernel.record()?;
-    record.as_ref().map_or(Ok(()), check_layout)?;
-    let applied = record.as_ref().and_then(|record| valid_as(record, wanted));
-    let before = record.as_ref().map(|record| Arc::clone(&record.allocation));
-    let before = before.unwrap_or_default();
     let mut lowerings = known.lowerings;
-    // What should be read follows from what was and what will be; which interfaces exist is not
-    // known yet, so both are made as if all did.
-    let recorded_down = record.as_ref().map(|record| record.down.clone());
-    let recorded_down = recorded_down.unwrap_or_default();
-    let mut interest = Interest {
-        all_slots: unfinished || record.as_ref().is_none_or(|record| record.unfinished),
-        ..Interest::default()
-    };
-    let other = applied.as_ref().filter(|applied| Some(*applied) != wanted);
-    for topology in other.into_iter().chain(wanted) {
-        let everywhere = Host::everywhere(topology, &before, &recorded_down);
-        take_interest(&mut interest, &lowerings.of(topology, everywhere).desired);
-    }
-    let observed = kernel.observe(&interest)?;
-    check_foreign(wanted, &observed)?;
-    let present = observed.foreign_interfaces();
+    let look = look(kernel, wanted, unfinished, &mut lowerings)?;
+    let observed = &look.observed;
     let down = match (known.down, wanted) {
         (Some(known), _) => known.clone(),
-        (None, Some(topology)) => down(&TopologyGraph::new(topology), &observed),
+        (None, Some(topology)) => down(&TopologyGraph::new(topology), observed),
         (None, None) => Down::new(),
     };
     let lowered = wanted.map(|topology| {
-        let here = Host::everywhere(topology, &before, &down).with(&present);
-        lowerings.of(topology, here)
+        let here = Host::everywhere(topology, &look.before, &down);
+        lowerings.of(topology, here.with(&observed.foreign_interfaces()))
     });
     let pending = match &commit {
-        Commit::Keep => record.as_ref().and_then(|record| record.pending.clone()),
+        Commit::Keep => look
+            .record
+            .as_ref()
+            .and_then(|record| record.pending.clone()),
         Commit::Set(pending) => pending.clone(),
     };
     let new_record = wanted
@@ -192,53 +177,64 @@ fn plan_where(
             ..Record::new(topology.shared(), Arc::clone(&lowered.allocation))
         });
     let lowered = lowered.unwrap_or_default();
-    let desired = &lowered.desired;
     // Without its record, what runs is compared with what is wanted.
-    let (old, applied) = match &record {
+    let (old, applied) = match &look.record {
         None if !observed.is_empty() => (wanted.map(ValidTopology::topology), wanted.cloned()),
-        record => (record.as_ref().map(|record| &*record.topology), applied),
+        record => {
+            let old = record.as_ref().map(|record| &*record.topology);
+            (old, look.applied.clone())
+        }
     };
     let (old, new) = facts_of_both(old, wanted.map(ValidTopology::topology));
     let applied =
-        applied.map(|topology| Applied::new(&topology, &before, &observed, &mut lowerings));
+        applied.map(|topology| Applied::new(&topology, &look.before, observed, &mut lowerings));
     let plan_for = |observed: &Observed| {
+        let desired = &lowered.desired;
         plan::steps(desired, observed, recorded(&applied), new_record.as_ref())
     };
     let (steps, drift) = match (&applied, wanted) {
         (Some(applied), Some(wanted)) => {
             let asked_for = change::wanted(&old, &new, &[]);
-            let spec = spec_on_drift(wanted, unfinished, record.as_ref(), &commit);
+            let spec = spec_on_drift(wanted, unfinished, look.record.as_ref(), &commit);
             let policy = Policy::new(&spec, &asked_for);
-            drift::followed(applied, &observed, policy, plan_for)
+            drift::followed(applied, observed, policy, plan_for)
         }
-        _ => (plan_for(&observed), Vec::new()),
+        _ => (plan_for(observed), Vec::new()),
     };
     let mut changes = Changes {
         changes: change::wanted(&old, &new, &steps),
         drift,
-        pending: desired.pending.clone(),
+        pending: lowered.desired.pending.clone(),
     };
-    changes.drop_moot_drift();
-    if wanted.is_none() {
-        changes
-            .changes
-            .iter_mut()
-            .for_each(|change| change.reason = "the topology is removed".to_owned());
-    }
-    if changes.is_empty() && !steps.is_empty() {
-        changes
-            .changes
-            .push(unexplained(&observed, new_record.as_ref()));
-    }
+    explain(&mut changes, wanted, || {
+        (!steps.is_empty()).then(|| unexplained(observed, new_record.as_ref()))
+    });
     Ok(Plan {
         topology: kernel.topology().clone(),
         changes,
         steps,
         wanted: wanted.cloned(),
-        observed,
+        observed: look.observed,
         down,
         lowerings,
     })
+}
+
+/// Says of changes what the comparison cannot know: why all goes, and what steps without a change are.
+fn explain(
+    changes: &mut Changes,
+    wanted: Option<&ValidTopology>,
+    rest: impl FnOnce() -> Option<Change>,
+) {
+    changes.drop_moot_drift();
+    if wanted.is_none() {
+        for change in &mut changes.changes {
+            change.reason = "the topology is removed".to_owned();
+        }
+    }
+    if changes.is_empty() {
+        changes.changes.extend(rest());
+    }
 }
 
 /// What the file says of drift. Where an apply did not come to its end, what looks like drift is what it left, and
@@ -340,14 +336,6 @@ pub(crate) fn take_interest(interest: &mut Interest, desired: &Desired) {
         .extend(config.map(|(path, _)| path.clone()));
 }
 
-/// The recorded topology, if this version still takes it; what is wanted is known to be valid.
-fn valid_as(record: &Record, wanted: Option<&ValidTopology>) -> Option<ValidTopology> {
-    match wanted {
-        Some(wanted) if *wanted.topology() == *record.topology => Some(wanted.clone()),
-        _ => valid(record),
-    }
-}
-
 /// The recorded topology, if this version still takes it.
 pub(crate) fn valid(record: &Record) -> Option<ValidTopology> {
     validate(Arc::clone(&record.topology), &Locations::none())
@@ -365,30 +353,4 @@ pub(crate) fn check_layout(record: &Record) -> kernel::Result<()> {
         version: record.pcn_version.clone(),
         layout: record.layout_version,
     })
-}
-
-/// Refuses before anything is touched: what exists and is not ours is never taken over.
-fn check_foreign(wanted: Option<&ValidTopology>, observed: &Observed) -> kernel::Result<()> {
-    let Some(topology) = wanted else {
-        return Ok(());
-    };
-    let foreign: BTreeSet<&Name> = observed
-        .namespaces
-        .iter()
-        .filter(|(_, ours)| !**ours)
-        .map(|(name, _)| name)
-        .collect();
-    match topology
-        .topology()
-        .spec
-        .namespaces
-        .keys()
-        .find(|name| foreign.contains(name))
-    {
-        Some(name) => Err(kernel::Error::Foreign(format!(
-            "namespace/{name}: a network namespace of that name exists and was not made by this topology; \
-             choose another name, or remove it with `ip netns delete {name}` if nothing needs it"
-        ))),
-        None => Ok(()),
-    }
 }
