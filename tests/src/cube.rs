@@ -505,7 +505,8 @@ impl Cube {
     }
 }
 
-fn possible_cpus() -> usize {
+/// CPUs there may ever be: a value of a table per CPU has a part for each.
+pub fn possible_cpus() -> usize {
     let list =
         std::fs::read_to_string("/sys/devices/system/cpu/possible").expect("sysfs is mounted");
     let last = list

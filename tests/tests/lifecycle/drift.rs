@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 
 use integration_tests::{
     command::run,
+    cube::possible_cpus,
     lab::{Lab, objects::Ids, run_test},
 };
 use reconciler::kernel::linux::bpf;
@@ -62,7 +63,9 @@ fn an_entry_of_somebody_else() {
             let ours = bpf::next_key(map, None, 8)
                 .expect("a map can be walked")
                 .expect("one source");
-            let value = bpf::lookup(map, &ours, 24)
+            let info: bpf::MapInfo = bpf::info(map).expect("root can look");
+            let part = info.value_size.next_multiple_of(8) as usize;
+            let value = bpf::lookup(map, &ours, part * possible_cpus())
                 .expect("root can look")
                 .expect("it is there");
             bpf::update(map, &key, &value).expect("root can write");
