@@ -166,7 +166,7 @@ fn path(scope: &Scope<'_>, hook: Hook) -> Finding {
     });
     let [ours, other] = &rates;
     Contest::new(Unit::MegaPackets, "16 in a row", || ours.sample())
-        .own("1 alone", Goal::AtLeast(1.0 / 1.3), || other.sample())
+        .own("1 alone", Goal::AtLeast(0.77), || other.sample())
         .run(scope.effort)
 }
 
