@@ -85,7 +85,8 @@ impl CubeDriver for Driver {
         tables.push(Table::config(
             "sets",
             MapKind::LpmTrie,
-            MAX_PREFIXES as u32,
+            // What comes is written before what goes is deleted. Room that is not used costs nothing.
+            2 * MAX_PREFIXES as u32,
             (size_of::<SetKey>(), 4),
             rules::sets(spec, &set),
         ));
