@@ -103,11 +103,6 @@ impl Templates {
         entries.map(|(key, bytes)| (key, self.view(key, bytes)))
     }
 
-    /// The value of a key.
-    pub fn get(&self, key: &[u8]) -> Option<TemplateView<'_>> {
-        self.entries.get(key).map(|bytes| self.view(key, bytes))
-    }
-
     fn view<'a>(&'a self, key: &[u8], bytes: &'a [u8]) -> TemplateView<'a> {
         // Mostly there are no indices at all.
         let ifindexes = if self.ifindexes.is_empty() {
