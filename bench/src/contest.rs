@@ -36,6 +36,14 @@ impl Effort {
             ..self
         }
     }
+
+    /// The same with so many times fewer rounds, but some.
+    pub fn divided(self, by: usize) -> Self {
+        Self {
+            rounds: (self.rounds / by).max(1),
+            warm_up: self.warm_up.min(1),
+        }
+    }
 }
 
 /// Share of CPU time; a round in which the hypervisor took more is measured again.
@@ -43,6 +51,19 @@ const STOLEN: f64 = 0.02;
 
 /// Measures once.
 pub type Sample<'a> = Box<dyn FnMut() -> f64 + 'a>;
+/// Gets ready for a round with samples in this order.
+type Prepare<'a> = Box<dyn FnMut(&[usize]) + 'a>;
+
+/// Who is beside the subject.
+#[derive(Clone, Copy, Debug)]
+pub enum Other<'n> {
+    /// Somebody else's, with its version.
+    Peer(&'n str, &'n str),
+    /// The least that must be done.
+    Bound(&'n str),
+    /// `pcn` in another condition.
+    Own(&'n str),
+}
 
 struct Contestant<'a> {
     arm: Arm,
@@ -58,6 +79,7 @@ pub struct Contest<'a> {
     goal: Option<Goal>,
     notes: Vec<String>,
     beside: Option<&'a Cell<f64>>,
+    prepare: Option<Prepare<'a>>,
 }
 
 impl<'a> Contest<'a> {
@@ -65,12 +87,13 @@ impl<'a> Contest<'a> {
     pub fn new(unit: Unit, name: &str, sample: impl FnMut() -> f64 + 'a) -> Self {
         Self {
             unit,
-            subject: contestant(name, "", Role::Subject, None, Box::new(sample)),
+            subject: contestant(name, "", Role::Subject, None, sample),
             others: Vec::new(),
             empty: None,
             goal: None,
             notes: Vec::new(),
             beside: None,
+            prepare: None,
         }
     }
 
@@ -98,56 +121,26 @@ impl<'a> Contest<'a> {
         self
     }
 
-    /// Somebody else's, with its version.
-    pub fn peer(
-        self,
-        (name, version): (&str, &str),
+    /// Adds one of the others, and what is asked of the subject beside it.
+    pub fn against(
+        mut self,
+        other: Other<'_>,
         goal: impl Into<Option<Goal>>,
         sample: impl FnMut() -> f64 + 'a,
     ) -> Self {
-        self.other(contestant(
-            name,
-            version,
-            Role::Peer,
-            goal.into(),
-            Box::new(sample),
-        ))
+        let goal = goal.into();
+        self.others.push(match other {
+            Other::Peer(name, version) => contestant(name, version, Role::Peer, goal, sample),
+            Other::Bound(name) => contestant(name, "", Role::Bound, goal, sample),
+            Other::Own(name) => contestant(name, "", Role::Own, goal, sample),
+        });
+        self
     }
 
-    /// The least that must be done.
-    pub fn bound(
-        self,
-        name: &str,
-        goal: impl Into<Option<Goal>>,
-        sample: impl FnMut() -> f64 + 'a,
-    ) -> Self {
-        self.other(contestant(
-            name,
-            "",
-            Role::Bound,
-            goal.into(),
-            Box::new(sample),
-        ))
-    }
-
-    /// `pcn` in another condition.
-    pub fn own(
-        self,
-        name: &str,
-        goal: impl Into<Option<Goal>>,
-        sample: impl FnMut() -> f64 + 'a,
-    ) -> Self {
-        self.other(contestant(
-            name,
-            "",
-            Role::Own,
-            goal.into(),
-            Box::new(sample),
-        ))
-    }
-
-    fn other(mut self, contestant: Contestant<'a>) -> Self {
-        self.others.push(contestant);
+    /// What is done before each round. It is told in which order the samples will be taken: the subject is 0, the others are
+    /// from 1 on in the order in which they were added.
+    pub fn before_each_round(mut self, prepare: impl FnMut(&[usize]) + 'a) -> Self {
+        self.prepare = Some(Box::new(prepare));
         self
     }
 
@@ -233,6 +226,10 @@ impl<'a> Contest<'a> {
 
     /// Once around, the subject at both ends; every other time the other way round.
     fn round(&mut self, backwards: bool) -> Round {
+        let order = order(self.others.len(), backwards);
+        if let Some(prepare) = &mut self.prepare {
+            prepare(&order);
+        }
         let beside = self.beside;
         let mut take = |sample: &mut Sample<'a>| {
             let value = sample();
@@ -240,15 +237,9 @@ impl<'a> Contest<'a> {
         };
         let first = take(&mut self.subject.sample);
         let empty = self.empty.as_mut().map(&mut take);
-        let mut others: Vec<Value> = if backwards {
-            let turns = self.others.iter_mut().rev();
-            turns.map(|other| take(&mut other.sample)).collect()
-        } else {
-            let turns = self.others.iter_mut();
-            turns.map(|other| take(&mut other.sample)).collect()
-        };
-        if backwards {
-            others.reverse();
+        let mut others = vec![(f64::NAN, f64::NAN); self.others.len()];
+        for place in &order[1..=others.len()] {
+            others[place - 1] = take(&mut self.others[place - 1].sample);
         }
         let last = take(&mut self.subject.sample);
         let (subject, null) = if backwards {
@@ -263,6 +254,17 @@ impl<'a> Contest<'a> {
             others,
         }
     }
+}
+
+/// Whose turn it is in a round: the subject is 0 and comes first and last.
+fn order(others: usize, backwards: bool) -> Vec<usize> {
+    let mut order: Vec<usize> = (1..=others).collect();
+    if backwards {
+        order.reverse();
+    }
+    order.insert(0, 0);
+    order.push(0);
+    order
 }
 
 /// A value, and what was left beside.
@@ -287,7 +289,7 @@ fn contestant<'a>(
     version: &str,
     role: Role,
     goal: Option<Goal>,
-    sample: Sample<'a>,
+    sample: impl FnMut() -> f64 + 'a,
 ) -> Contestant<'a> {
     let arm = Arm {
         name: name.to_owned(),
@@ -296,7 +298,10 @@ fn contestant<'a>(
         goal,
         samples: Vec::new(),
     };
-    Contestant { arm, sample }
+    Contestant {
+        arm,
+        sample: Box::new(sample),
+    }
 }
 
 #[cfg(test)]
@@ -322,8 +327,8 @@ mod tests {
         };
         let finding = Contest::new(Unit::Nanoseconds, "pcn", turn('a', 30.0))
             .without(turn('-', 10.0))
-            .peer(("b", "1"), Goal::AtMost(1.0), turn('b', 50.0))
-            .bound("c", None, turn('c', 20.0))
+            .against(Other::Peer("b", "1"), Goal::AtMost(1.0), turn('b', 50.0))
+            .against(Other::Bound("c"), None, turn('c', 20.0))
             .run(EFFORT);
         // More, if the hypervisor takes time meanwhile.
         let turns = turns.borrow();
@@ -332,6 +337,30 @@ mod tests {
         assert_eq!(values, [20.0, 20.0, 40.0, 10.0]);
         assert!(finding.arms.iter().all(|arm| arm.samples.len() == 4));
         assert_eq!(finding.comparisons()[0].met, Some(true));
+    }
+
+    #[test]
+    fn each_round_is_prepared_in_its_order() {
+        let (prepared, taken) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
+        let turn = |place: usize| {
+            let taken = &taken;
+            move || {
+                taken.borrow_mut().push(place);
+                1.0
+            }
+        };
+        Contest::new(Unit::Nanoseconds, "pcn", turn(0))
+            .against(Other::Bound("b"), None, turn(1))
+            .against(Other::Own("c"), None, turn(2))
+            .before_each_round(|order| {
+                let before = taken.borrow().len();
+                prepared.borrow_mut().push((before, order.to_vec()));
+            })
+            .run(EFFORT);
+        let taken = taken.borrow();
+        for (before, order) in prepared.borrow().iter() {
+            assert_eq!(taken[*before..before + order.len()], order[..]);
+        }
     }
 
     #[test]
@@ -345,7 +374,7 @@ mod tests {
             }
         };
         let finding = Contest::new(Unit::Nanoseconds, "pcn", grows(1.0))
-            .peer(("other", ""), None, grows(2.0))
+            .against(Other::Peer("other", ""), None, grows(2.0))
             .run(EFFORT);
         let ratio = finding.comparisons()[0].ratio;
         assert!((ratio.median - 0.5).abs() < 0.001, "{ratio:?}");

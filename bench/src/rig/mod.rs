@@ -11,12 +11,16 @@ use nix::{
     unistd::Pid,
 };
 
-/// Keeps the calling thread on one CPU: the last one, which has the fewest interrupts.
+/// The CPU on which things are measured: the last one, which has the fewest interrupts.
+pub fn quiet_cpu() -> usize {
+    std::thread::available_parallelism().map_or(0, |cpus| cpus.get() - 1)
+}
+
+/// Keeps the calling thread on one CPU.
 pub fn stay_on_one_cpu() {
-    let last = std::thread::available_parallelism().map_or(0, |cpus| cpus.get() - 1);
     let mut one = CpuSet::new();
     // A machine that forbids it measures with more noise.
-    if one.set(last).is_ok() {
+    if one.set(quiet_cpu()).is_ok() {
         let _refused = sched_setaffinity(Pid::from_raw(0), &one);
     }
 }

@@ -9,7 +9,7 @@ use super::{
     word,
 };
 use crate::{
-    contest::Contest,
+    contest::{Contest, Other},
     finding::{Finding, Goal, Instrument, Unit},
     machine::first_line,
     rig::{
@@ -57,10 +57,14 @@ fn path(scope: &Scope<'_>, hook: Hook) -> Finding {
     let [of_pcn, of_linux, of_redirect] = &rates;
     let [peer, least] = goals(hook);
     let finding = Contest::new(Unit::MegaPackets, "pcn", || of_pcn.sample())
-        .peer(("Linux bridge", &first_line(KERNEL)), peer, || {
-            of_linux.sample()
+        .against(
+            Other::Peer("Linux bridge", &first_line(KERNEL)),
+            peer,
+            || of_linux.sample(),
+        )
+        .against(Other::Bound("redirect, nothing else"), least, || {
+            of_redirect.sample()
         })
-        .bound("redirect, nothing else", least, || of_redirect.sample())
         .run(scope.effort);
     drop(redirect);
     finding

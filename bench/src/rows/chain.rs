@@ -9,7 +9,7 @@ use super::{
     word,
 };
 use crate::{
-    contest::Contest,
+    contest::{Contest, Other},
     finding::{Finding, Goal, Instrument, Role, Unit},
     rig::{
         frames::Frames,
@@ -134,11 +134,13 @@ fn chain(
     let name = format!("{length} in a row");
     let mut contest = Contest::new(Unit::Nanoseconds, &name, || ours.sample())
         .without(|| nothing.sample())
-        .own("1 alone", goal, || other.sample());
+        .against(Other::Own("1 alone"), goal, || other.sample());
     if length == LONGEST {
-        contest = contest.bound("their counters alone, in one program", None, || {
-            counting.sample()
-        });
+        contest = contest.against(
+            Other::Bound("their counters alone, in one program"),
+            None,
+            || counting.sample(),
+        );
     }
     let mut finding = contest.run(scope.effort);
     let one = finding.arms.iter().find(|arm| arm.role == Role::Own);
@@ -166,7 +168,9 @@ fn path(scope: &Scope<'_>, hook: Hook) -> Finding {
     });
     let [ours, other] = &rates;
     Contest::new(Unit::MegaPackets, "16 in a row", || ours.sample())
-        .own("1 alone", Goal::AtLeast(0.77), || other.sample())
+        .against(Other::Own("1 alone"), Goal::AtLeast(0.77), || {
+            other.sample()
+        })
         .run(scope.effort)
 }
 
@@ -195,7 +199,7 @@ fn slots(scope: &Scope<'_>, hook: Hook) -> Finding {
     let nothing = Meter::of_nothing(hook, &frames);
     Contest::new(Unit::Nanoseconds, "constant slot", || ours.sample())
         .without(|| nothing.sample())
-        .own("variable slot", None, || other.sample())
+        .against(Other::Own("variable slot"), None, || other.sample())
         .run(scope.effort)
 }
 
@@ -250,6 +254,10 @@ fn realistic(scope: &Scope<'_>, hook: Hook) -> Finding {
     let sum = || bridge.sample() + fw.sample() + nat.sample() - plain.sample() - nothing.sample();
     Contest::new(Unit::Nanoseconds, "one chain", || whole.sample())
         .without(|| nothing.sample())
-        .own("the four alone, together", Goal::AtMost(0.7), sum)
+        .against(
+            Other::Own("the four alone, together"),
+            Goal::AtMost(0.7),
+            sum,
+        )
         .run(scope.effort)
 }

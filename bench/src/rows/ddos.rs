@@ -8,7 +8,7 @@ use topology_schema::MAX_BYTES;
 
 use super::{Row, Scope, topology::REMOTE};
 use crate::{
-    contest::Contest,
+    contest::{Contest, Other},
     finding::{Finding, Goal, Instrument, Unit},
     machine::package,
     rig::{
@@ -101,27 +101,29 @@ fn drops(scope: &Scope<'_>, count: usize) -> Finding {
         _ => (Some(Goal::AtLeast(4.0)), 0.6),
     };
     let mut contest = Contest::new(Unit::MegaPackets, "pcn", || of_pcn.dropped())
-        .peer(
-            ("nft netdev ingress, one set", &package("nftables")),
+        .against(
+            Other::Peer("nft netdev ingress, one set", &package("nftables")),
             peer,
             || of_nft.dropped(),
         )
-        .peer(
-            ("iptables-legacy raw and ipset", &package("ipset")),
+        .against(
+            Other::Peer("iptables-legacy raw and ipset", &package("ipset")),
             peer,
             || of_ipset.dropped(),
         );
     if let Some(rate) = &of_filter {
-        contest = contest.peer(
-            ("xdp-filter", &package("xdp-tools")),
+        contest = contest.against(
+            Other::Peer("xdp-filter", &package("xdp-tools")),
             Goal::AtLeast(1.1),
             || rate.dropped(),
         );
     }
     contest
-        .bound("drop, nothing else", Goal::AtLeast(least), || {
-            of_bare.dropped()
-        })
+        .against(
+            Other::Bound("drop, nothing else"),
+            Goal::AtLeast(least),
+            || of_bare.dropped(),
+        )
         .run(scope.effort)
 }
 

@@ -12,7 +12,7 @@ use super::{
     word,
 };
 use crate::{
-    contest::Contest,
+    contest::{Contest, Other},
     finding::{Finding, Goal, Instrument, Unit},
     machine::package,
     rig::{
@@ -254,7 +254,9 @@ fn rules(scope: &Scope<'_>, hook: Hook, count: usize) -> Finding {
             (_, Filter::Iptables, 1000) => Some(Goal::AtLeast(8.0)),
             (_, Filter::Iptables, _) => Some(Goal::AtLeast(50.0)),
         };
-        contest = contest.peer((filter.name(), &filter.version()), goal, || rate.sample());
+        contest = contest.against(Other::Peer(filter.name(), &filter.version()), goal, || {
+            rate.sample()
+        });
     }
     if count > 0 {
         // A cost of 1.25 and 1.5 times that without rules.
@@ -263,10 +265,12 @@ fn rules(scope: &Scope<'_>, hook: Hook, count: usize) -> Finding {
             (Hook::Xdp, 10_000) => Some(Goal::AtLeast(0.67)),
             _ => None,
         };
-        contest = contest.own("pcn, no rules", goal, || of_empty.sample());
+        contest = contest.against(Other::Own("pcn, no rules"), goal, || of_empty.sample());
     }
     contest
-        .bound("redirect, nothing else", None, || of_redirect.sample())
+        .against(Other::Bound("redirect, nothing else"), None, || {
+            of_redirect.sample()
+        })
         .run(scope.effort)
 }
 
@@ -304,19 +308,23 @@ fn established(scope: &Scope<'_>, hook: Hook, count: usize) -> Finding {
     let least = (hook == Hook::Xdp).then_some(Goal::AtLeast(3.0));
     let same = (count == 10_000).then_some(Goal::AtLeast(0.95));
     let mut contest = Contest::new(Unit::MegaPackets, "pcn", || of_pcn.sample())
-        .peer(("nft ct state", &Filter::NftSet.version()), least, || {
-            of_nft.sample()
-        })
-        .peer(
-            ("iptables-legacy conntrack", &Filter::Iptables.version()),
+        .against(
+            Other::Peer("nft ct state", &Filter::NftSet.version()),
+            least,
+            || of_nft.sample(),
+        )
+        .against(
+            Other::Peer("iptables-legacy conntrack", &Filter::Iptables.version()),
             None,
             || of_iptables.sample(),
         );
     if count > 0 {
-        contest = contest.own("pcn, no rules", same, || of_empty.sample());
+        contest = contest.against(Other::Own("pcn, no rules"), same, || of_empty.sample());
     }
     contest
-        .bound("redirect, nothing else", None, || of_redirect.sample())
+        .against(Other::Bound("redirect, nothing else"), None, || {
+            of_redirect.sample()
+        })
         .run(scope.effort)
 }
 
@@ -337,16 +345,16 @@ fn new_connections(scope: &Scope<'_>, hook: Hook) -> Finding {
         scope.lab.pcn("flush new fw/sessions").expect(0);
         of_pcn.send(NEW as u32)
     })
-    .peer(
-        ("nft ct state, one set", &Filter::NftSet.version()),
+    .against(
+        Other::Peer("nft ct state, one set", &Filter::NftSet.version()),
         None,
         || {
             forget(&peers[0]);
             of_nft.send(NEW as u32)
         },
     )
-    .peer(
-        ("iptables-legacy conntrack", &Filter::Iptables.version()),
+    .against(
+        Other::Peer("iptables-legacy conntrack", &Filter::Iptables.version()),
         None,
         || {
             forget(&peers[1]);

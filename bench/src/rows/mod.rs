@@ -116,6 +116,7 @@ pub fn versions() -> Vec<(String, String)> {
         "ipset",
         "iproute2",
         "iperf3",
+        "sockperf",
         "xdp-tools",
     ];
     packages

@@ -10,7 +10,7 @@ use super::{
     word,
 };
 use crate::{
-    contest::Contest,
+    contest::{Contest, Other},
     finding::{Finding, Goal, Instrument, Unit},
     machine::package,
     rig::{
@@ -111,15 +111,19 @@ fn established(scope: &Scope<'_>, hook: Hook) -> Finding {
     let of_redirect = bare.rate(&frames, hook);
     let goal = (hook == Hook::Xdp).then_some(Goal::AtLeast(4.0));
     Contest::new(Unit::MegaPackets, "pcn", || of_pcn.sample())
-        .peer(("nft masquerade", &package("nftables")), goal, || {
-            of_nft.sample()
-        })
-        .peer(
-            ("iptables-legacy MASQUERADE", &package("iptables")),
+        .against(
+            Other::Peer("nft masquerade", &package("nftables")),
+            goal,
+            || of_nft.sample(),
+        )
+        .against(
+            Other::Peer("iptables-legacy MASQUERADE", &package("iptables")),
             goal,
             || of_iptables.sample(),
         )
-        .bound("redirect, nothing else", None, || of_redirect.sample())
+        .against(Other::Bound("redirect, nothing else"), None, || {
+            of_redirect.sample()
+        })
         .run(scope.effort)
 }
 
@@ -139,16 +143,16 @@ fn new_sessions(scope: &Scope<'_>, hook: Hook) -> Finding {
         of_pcn.send(NEW as u32)
     })
     .note("before each sample all sessions are flushed")
-    .peer(
-        ("nft masquerade", &package("nftables")),
+    .against(
+        Other::Peer("nft masquerade", &package("nftables")),
         Goal::AtLeast(2.0),
         || {
             forget(&peers[0]);
             of_nft.send(NEW as u32)
         },
     )
-    .peer(
-        ("iptables-legacy MASQUERADE", &package("iptables")),
+    .against(
+        Other::Peer("iptables-legacy MASQUERADE", &package("iptables")),
         None,
         || {
             forget(&peers[1]);

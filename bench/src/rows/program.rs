@@ -11,7 +11,7 @@ use super::{
     word,
 };
 use crate::{
-    contest::Contest,
+    contest::{Contest, Other},
     finding::{Finding, Goal, Instrument, Unit},
     rig::{
         frames::Frames,
@@ -203,7 +203,9 @@ fn alone(scope: &Scope<'_>, case: &Case, hook: Hook) -> Finding {
     let parsing = Meter::of_parsing(hook, &frames);
     Contest::new(Unit::Nanoseconds, "entry and cube", || ours.sample())
         .without(|| nothing.sample())
-        .bound("headers and one array read", None, || parsing.sample())
+        .against(Other::Bound("headers and one array read"), None, || {
+            parsing.sample()
+        })
         .run(scope.effort)
 }
 
@@ -221,8 +223,10 @@ fn beside_router(scope: &Scope<'_>, added: &Added, hook: Hook) -> Finding {
     let nothing = Meter::of_nothing(hook, &frames);
     Contest::new(Unit::Nanoseconds, "with the cube", || ours.sample())
         .without(|| nothing.sample())
-        .own("router alone", added.goal.map(Goal::MoreBy), || {
-            other.sample()
-        })
+        .against(
+            Other::Own("router alone"),
+            added.goal.map(Goal::MoreBy),
+            || other.sample(),
+        )
         .run(scope.effort)
 }

@@ -12,7 +12,7 @@ use super::{
     word,
 };
 use crate::{
-    contest::Contest,
+    contest::{Contest, Other},
     finding::{Finding, Goal, Instrument, Unit},
     machine::first_line,
     rig::{
@@ -136,13 +136,17 @@ fn path(scope: &Scope<'_>, hook: Hook, routes: usize) -> Finding {
         (Hook::Xdp, _) => Some(Goal::AtLeast(2.5)),
     };
     let mut contest = Contest::new(Unit::MegaPackets, "pcn", || of_pcn.sample())
-        .peer(("ip forwarding", &first_line(KERNEL)), least, || {
-            of_linux.sample()
-        })
-        .bound("redirect, nothing else", None, || of_redirect.sample());
+        .against(
+            Other::Peer("ip forwarding", &first_line(KERNEL)),
+            least,
+            || of_linux.sample(),
+        )
+        .against(Other::Bound("redirect, nothing else"), None, || {
+            of_redirect.sample()
+        });
     if let Some((.., rate)) = &fib {
-        contest = contest.peer(
-            ("bpf_fib_lookup, as xdp-forward", ""),
+        contest = contest.against(
+            Other::Peer("bpf_fib_lookup, as xdp-forward", ""),
             Goal::AtLeast(1.15),
             || rate.sample(),
         );

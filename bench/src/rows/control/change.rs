@@ -6,7 +6,7 @@ use integration_tests::test_run::Hook;
 
 use super::{Scope, apart, effort, timed, timed_in};
 use crate::{
-    contest::Contest,
+    contest::{Contest, Other},
     finding::{Finding, Goal, Unit},
     machine::package,
     rig::path::{Path, text},
@@ -54,8 +54,8 @@ pub(super) fn one_rule(scope: &Scope<'_>, count: usize) -> Finding {
         in_turn(scope, &files, &turn)
     })
     .goal(Goal::Below(20.0))
-    .peer(
-        ("nft add and delete element", &package("nftables")),
+    .against(
+        Other::Peer("nft add and delete element", &package("nftables")),
         None,
         || {
             flip(
@@ -67,8 +67,8 @@ pub(super) fn one_rule(scope: &Scope<'_>, count: usize) -> Finding {
             )
         },
     )
-    .peer(
-        ("iptables-legacy -A and -D", &package("iptables")),
+    .against(
+        Other::Peer("iptables-legacy -A and -D", &package("iptables")),
         None,
         || {
             flip(

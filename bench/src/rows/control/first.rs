@@ -6,7 +6,7 @@ use integration_tests::test_run::Hook;
 
 use super::{Scope, apart, effort, filter, timed, timed_in, with_goal};
 use crate::{
-    contest::Contest,
+    contest::{Contest, Other},
     finding::{Finding, Goal, Unit},
     machine::package,
     rig::path::{Path, text},
@@ -53,16 +53,18 @@ pub(super) fn first_rules(scope: &Scope<'_>, count: usize) -> Finding {
         _ => (None, None),
     };
     let contest = Contest::new(Unit::Milliseconds, "pcn apply", || first(scope, &file))
-        .peer(
-            ("nft -f, one rule each", &package("nftables")),
+        .against(
+            Other::Peer("nft -f, one rule each", &package("nftables")),
             times,
             || flushed(&linear),
         )
-        .peer(("nft -f, one set", &package("nftables")), sets, || {
-            flushed(&set)
-        })
-        .peer(
-            ("iptables-legacy-restore", &package("iptables")),
+        .against(
+            Other::Peer("nft -f, one set", &package("nftables")),
+            sets,
+            || flushed(&set),
+        )
+        .against(
+            Other::Peer("iptables-legacy-restore", &package("iptables")),
             times,
             || {
                 peer.middle.run("iptables-legacy -F").expect(0);
@@ -87,18 +89,22 @@ pub(super) fn first_prefixes(scope: &Scope<'_>, count: usize) -> Finding {
     let elements = scope.lab.file("set.nft", &(elements + "}\n}\n}\n"));
     let set = scope.lab.file("set.ipset", &set);
     let contest = Contest::new(Unit::Milliseconds, "pcn apply", || first(scope, &file))
-        .peer(
-            ("nft -f, set of networks", &package("nftables")),
+        .against(
+            Other::Peer("nft -f, set of networks", &package("nftables")),
             None,
             || {
                 peer.middle.run("nft flush ruleset").expect(0);
                 timed_in(&peer.middle, &format!("nft -f {elements}"))
             },
         )
-        .peer(("ipset restore", &package("ipset")), None, || {
-            let _absent = peer.middle.run("ipset destroy s");
-            timed_in(&peer.middle, &format!("ipset restore -file {set}"))
-        });
+        .against(
+            Other::Peer("ipset restore", &package("ipset")),
+            None,
+            || {
+                let _absent = peer.middle.run("ipset destroy s");
+                timed_in(&peer.middle, &format!("ipset restore -file {set}"))
+            },
+        );
     with_goal(contest, first_goal(count)).run(effort(scope, count))
 }
 
@@ -118,8 +124,8 @@ pub(super) fn first_routes(scope: &Scope<'_>, count: usize) -> Finding {
         .map(|[a, b, c]| format!("route add {a}.{b}.{c}.0/24 via 10.0.2.2\n"))
         .collect();
     let batch = scope.lab.file("routes.ip", &lines);
-    let contest = Contest::new(Unit::Milliseconds, "pcn apply", || first(scope, &file)).peer(
-        ("ip -batch", &package("iproute2")),
+    let contest = Contest::new(Unit::Milliseconds, "pcn apply", || first(scope, &file)).against(
+        Other::Peer("ip -batch", &package("iproute2")),
         None,
         || {
             peer.middle.run("ip route flush proto boot").expect(0);

@@ -9,7 +9,7 @@ use std::{
 
 use integration_tests::test_run::Hook;
 
-use super::{FEW, Scope, effort, timed};
+use super::{FEW, Scope, timed};
 use crate::{
     contest::Contest,
     finding::{Finding, Goal, Unit},
@@ -63,7 +63,7 @@ pub(super) fn memory(scope: &Scope<'_>, count: usize) -> Finding {
         (of(&files[1].0) - of(&files[0].0)) * 1024.0 / (count - 10) as f64
     })
     .goal(Goal::Below(1536.0))
-    .run(effort(scope, count));
+    .run(scope.effort.with_rounds(FEW));
     scope.lab.pcn("destroy --yes plan").expect(0);
     finding
 }

@@ -22,7 +22,7 @@ use super::{
     router::networks,
 };
 use crate::{
-    contest::{Contest, Effort},
+    contest::{Contest, Effort, Other},
     finding::{Finding, Goal, Instrument, Unit},
     machine::{milliseconds, package},
     rig::path::{Path, text},
@@ -177,9 +177,11 @@ fn no_op_rules(scope: &Scope<'_>, count: usize) -> Finding {
     let contest = Contest::new(Unit::Milliseconds, "pcn plan", || {
         timed(scope.lab.command(&format!("plan -f {file}")))
     })
-    .peer(("nft list ruleset", &package("nftables")), None, || {
-        timed_in(&peer.middle, "nft list ruleset")
-    });
+    .against(
+        Other::Peer("nft list ruleset", &package("nftables")),
+        None,
+        || timed_in(&peer.middle, "nft list ruleset"),
+    );
     let finding = with_goal(contest, goal).run(effort(scope, count));
     scope.lab.pcn("destroy --yes plan").expect(0);
     finding
