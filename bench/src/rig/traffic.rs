@@ -35,7 +35,7 @@ pub fn generator(hook: Hook, frames: &Frames, ifindex: u32) -> Cube {
     let settings = Settings {
         flows: count as u32,
         ifindex,
-        checksum_offset: frames.checksum_offset() as u32,
+        ..frames.layout()
     };
     let globals = Globals::from([("SETTINGS".to_owned(), bytes_of(&settings).to_vec())]);
     let capacities = BTreeMap::from([("flows", count as u32)]);

@@ -14,7 +14,7 @@ use crate::{
     finding::{Finding, Goal, Instrument, Unit},
     machine::package,
     rig::{
-        frames::{Frames, by_port},
+        frames::{Family, Frames, by_port},
         path::{Path, Rate, apply},
         traffic::Sender,
     },
@@ -67,7 +67,7 @@ fn iptables(path: &Path) {
 
 fn translating(tag: &str, load: fn(&Path)) -> Path {
     let path = Path::apart(tag);
-    kernel_router(&path, &[[20, 0, 0]]);
+    kernel_router(&path, Family::V4, &["20.0.0.0/24".to_owned()]);
     load(&path);
     path
 }

@@ -8,22 +8,22 @@ use integration_tests::test_run::Hook;
 use super::{
     KERNEL, Row, Scope,
     bridge::redirecting,
-    topology::{SOURCE, on, one, routed, router_with},
+    topology::{SOURCE, Sides, on, one, routed_of, router_with, sides},
     word,
 };
 use crate::{
-    contest::{Contest, Other},
+    contest::{Contest, Effort, Other},
     finding::{Finding, Goal, Instrument, Unit},
     machine::first_line,
     rig::{
-        frames::{Flow, Frames, RECEIVER, mac, shuffled},
+        frames::{Family, Flow, Frames, RECEIVER, mac, shuffled, v6},
         path::{Path, Rate, apply},
         traffic::{attach, bound, ifindex},
     },
     statistics::Random,
 };
 
-/// Routes of a topology at most; more come from a table of the kernel.
+/// Routes in the file at most; more come from a table of the kernel.
 const STATIC: usize = 50_000;
 /// Destinations at most, each in another route.
 const DESTINATIONS: usize = 1 << 16;
@@ -31,14 +31,25 @@ const DESTINATIONS: usize = 1 << 16;
 /// The rows.
 pub fn rows() -> Vec<Row> {
     let mut rows = Vec::new();
-    for (name, routes) in [("1", 1), ("1k", 1000), ("100k", 100_000), ("1m", 1_000_000)] {
+    for (name, family, routes) in [
+        ("1", Family::V4, 1),
+        ("1-v6", Family::V6, 1),
+        ("1k", Family::V4, 1000),
+        ("1k-v6", Family::V6, 1000),
+        ("100k", Family::V4, 100_000),
+        ("1m", Family::V4, 1_000_000),
+    ] {
         for hook in [Hook::Xdp, Hook::Tc] {
             let id = format!("router.path-{name}.{}", word(hook));
+            let length = match family {
+                Family::V4 => "/24",
+                Family::V6 => "/40 of IPv6",
+            };
             let job = format!(
-                "packets of 64 bytes through a router with {routes} routes of /24, random destinations"
+                "packets of 64 bytes through a router with {routes} routes of {length}, random destinations"
             );
             let row = Row::new(id, Instrument::Path, job, move |scope| {
-                Ok(path(scope, hook, routes))
+                Ok(path(scope, family, hook, routes))
             });
             rows.push(if routes > 1000 { row.long() } else { row });
         }
@@ -58,45 +69,86 @@ pub fn networks(count: usize) -> Vec<[u8; 3]> {
     shuffled(networks.into_iter().collect())
 }
 
-/// One packet to each of the networks, or to so many of them.
-fn frames(networks: &[[u8; 3]]) -> Frames {
-    let flows = networks.iter().take(DESTINATIONS);
-    let flow = |[a, b, c]: &[u8; 3]| Flow::new(SOURCE, [*a, *b, *c, 7]);
-    Frames::routed(flows.map(flow).collect())
+/// A network as a family writes it.
+pub fn prefix(family: Family, [a, b, c]: [u8; 3]) -> String {
+    match family {
+        Family::V4 => format!("{a}.{b}.{c}.0/24"),
+        Family::V6 => {
+            let [first, second, third, ..] = v6([a, b, c, 0]).segments();
+            format!("{first:x}:{second:x}:{third:x}::/40")
+        }
+    }
 }
 
-/// Lets the kernel forward in the middle of a way.
-pub fn kernel_router(path: &Path, networks: &[[u8; 3]]) {
-    path.set("net.ipv4.ip_forward", "1");
-    path.set("net.ipv4.conf.all.rp_filter", "0");
-    path.set(&format!("net.ipv4.conf.{}.rp_filter", path.input()), "0");
+/// One packet to each of the networks, or to so many of them.
+fn frames(family: Family, networks: &[[u8; 3]]) -> Frames {
+    let flows = networks.iter().take(DESTINATIONS);
+    let flow = |[a, b, c]: &[u8; 3]| Flow::new(SOURCE, [*a, *b, *c, 7]);
+    Frames::routed(flows.map(flow).collect()).of(family)
+}
+
+/// Lets the kernel forward in the middle of a way, with these routes.
+pub fn kernel_router(path: &Path, family: Family, routes: &[String]) {
     let (input, output) = (path.input(), path.output());
+    match family {
+        Family::V4 => {
+            path.set("net.ipv4.ip_forward", "1");
+            path.set("net.ipv4.conf.all.rp_filter", "0");
+            path.set(&format!("net.ipv4.conf.{input}.rp_filter"), "0");
+        }
+        Family::V6 => {
+            path.set("net.ipv6.conf.all.forwarding", "1");
+            for interface in [&input, &output] {
+                path.set(&format!("net.ipv6.conf.{interface}.accept_dad"), "0");
+                path.set(&format!("net.ipv6.conf.{interface}.disable_ipv6"), "0");
+            }
+        }
+    }
+    let Sides { near, far, .. } = sides(family);
+    let ([near, _], [far, next_hop]) = (near, far);
     let mut lines = format!(
-        "address add 10.0.1.1/24 dev {input}\naddress add 10.0.2.1/24 dev {output}\n\
-         neighbor replace 10.0.2.2 lladdr {} dev {output} nud permanent\n",
+        "address add {near} dev {input}\naddress add {far} dev {output}\n\
+         neighbor replace {next_hop} lladdr {} dev {output} nud permanent\n",
         mac(RECEIVER)
     );
-    for [a, b, c] in networks {
-        let _ = writeln!(lines, "route add {a}.{b}.{c}.0/24 via 10.0.2.2");
+    for route in routes {
+        let _ = writeln!(lines, "route add {route} via {next_hop}");
     }
     path.ip(&lines);
 }
 
+/// Routes to networks.
+pub fn prefixes(family: Family, networks: &[[u8; 3]]) -> Vec<String> {
+    networks
+        .iter()
+        .map(|network| prefix(family, *network))
+        .collect()
+}
+
+/// Routes as a topology lists them.
+pub fn listed(family: Family, routes: &[String]) -> String {
+    let [_, next_hop] = sides(family).far;
+    let routes: Vec<String> = routes
+        .iter()
+        .map(|route| format!("{{ to: '{route}', via: '{next_hop}' }}"))
+        .collect();
+    format!("[{}]", routes.join(", "))
+}
+
 /// Applies a router with these routes: from the file, or from the namespace in which the kernel has them.
-fn spec(ours: &Path, hook: Hook, networks: &[[u8; 3]], kernel: &Path) -> String {
-    if networks.len() <= STATIC {
-        let routes: Vec<String> = networks
-            .iter()
-            .map(|[a, b, c]| format!("{{ to: {a}.{b}.{c}.0/24, via: 10.0.2.2 }}"))
-            .collect();
-        let routes = format!("[{}]", routes.join(", "));
-        return one(ours, hook, &router_with("", "", &routes));
+fn spec(ours: &Path, hook: Hook, family: Family, routes: &[String], kernel: &Path) -> String {
+    if routes.len() <= STATIC {
+        return one(
+            ours,
+            hook,
+            &router_with(family, "", "", &listed(family, routes)),
+        );
     }
     let from = format!(
         "[], routesFrom: {{ namespace: {}, maxRoutes: 1048576 }}",
         kernel.middle.name()
     );
-    let cube = router_with("", "", &from);
+    let cube = router_with(family, "", "", &from);
     on(
         ours,
         hook,
@@ -104,18 +156,24 @@ fn spec(ours: &Path, hook: Hook, networks: &[[u8; 3]], kernel: &Path) -> String 
     )
 }
 
-fn path(scope: &Scope<'_>, hook: Hook, routes: usize) -> Finding {
+fn path(scope: &Scope<'_>, family: Family, hook: Hook, routes: usize) -> Finding {
     let networks = networks(routes);
-    let frames = frames(&networks);
+    let frames = frames(family, &networks);
+    let prefixes = prefixes(family, &networks);
     let ours = Path::through_lab("a");
     let linux = Path::apart("linux");
     let bare = Path::apart("bare");
-    kernel_router(&linux, &networks);
-    let _applied = apply(scope.lab, "router", &spec(&ours, hook, &networks, &linux));
+    kernel_router(&linux, family, &prefixes);
+    let _applied = apply(
+        scope.lab,
+        "router",
+        &spec(&ours, hook, family, &prefixes, &linux),
+    );
     let _redirect = redirecting(&bare, hook);
-    let fib = (hook == Hook::Xdp && routes <= STATIC).then(|| {
+    // The program of this bound knows IPv4 alone.
+    let fib = (hook == Hook::Xdp && family == Family::V4 && routes <= STATIC).then(|| {
         let path = Path::apart("fib");
-        kernel_router(&path, &networks);
+        kernel_router(&path, family, &prefixes);
         let settings = Bound {
             // Says only that something is sent: the kernel's tables say where.
             ifindex: ifindex(&path.middle, &path.output()),
@@ -151,12 +209,20 @@ fn path(scope: &Scope<'_>, hook: Hook, routes: usize) -> Finding {
             || rate.sample(),
         );
     }
-    contest.run(scope.effort)
+    contest.run(effort(scope, family))
+}
+
+/// Fewer rounds for the second family: its rows are there to be beside the first one's.
+pub fn effort(scope: &Scope<'_>, family: Family) -> Effort {
+    match family {
+        Family::V4 => scope.effort,
+        Family::V6 => scope.effort.with_rounds(10),
+    }
 }
 
 /// Insists that the first packet arrives routed.
 fn ready(path: &Path, frames: &Frames, sink: Hook) -> Rate {
     let rate = path.rate(frames, sink);
-    rate.check(&routed(&frames.flows[0]));
+    rate.check(&routed_of(frames.family, &frames.flows[0]));
     rate
 }

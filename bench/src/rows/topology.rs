@@ -1,15 +1,15 @@
 //! Topologies that several rows measure, as the `spec` of each. All of them have one sender's network and one receiver's:
-//! 10.0.1.0/24 and 10.0.2.0/24, and 20.0.0.0/8 behind the receiver.
+//! 10.0.1.0/24 and 10.0.2.0/24, and 20.0.0.0/8 behind the receiver; with IPv6 fd00:1::/64, fd00:2::/64 and 2001:1400::/24.
 
 use ebpf_abi::bench::FRAME;
 use integration_tests::{
-    packet::{Packet, ether, ipv4, payload, udp},
+    packet::{Packet, ether, ipv4, ipv6, payload, udp},
     test_run::Hook,
 };
 
 use super::word;
 use crate::rig::{
-    frames::{FAR, Flow, NEAR, RECEIVER, mac},
+    frames::{FAR, Family, Flow, NEAR, RECEIVER, SENDER, mac, v6},
     path::Path,
 };
 
@@ -40,22 +40,60 @@ pub fn one(path: &Path, hook: Hook, cube: &str) -> String {
     on(path, hook, &rest)
 }
 
+/// Addresses of a family on both sides of what is measured: its own with their length, and the neighbors'.
+pub struct Sides {
+    /// Towards the sender: its own, the sender's.
+    pub near: [&'static str; 2],
+    /// Towards the receiver: its own, the receiver's.
+    pub far: [&'static str; 2],
+    /// All that is behind the receiver.
+    pub behind: &'static str,
+}
+
+/// Those of a family.
+pub fn sides(family: Family) -> Sides {
+    match family {
+        Family::V4 => Sides {
+            near: ["10.0.1.1/24", "10.0.1.2"],
+            far: ["10.0.2.1/24", "10.0.2.2"],
+            behind: "20.0.0.0/8",
+        },
+        Family::V6 => Sides {
+            near: ["fd00:1::1/64", "fd00:1::2"],
+            far: ["fd00:2::1/64", "fd00:2::2"],
+            behind: "2001:1400::/24",
+        },
+    }
+}
+
 /// Settings of a router with one route, and stacks on its ports.
 pub fn router(inside: &str, outside: &str) -> String {
-    router_with(inside, outside, "[{ to: 20.0.0.0/8, via: 10.0.2.2 }]")
+    router_of(Family::V4, inside, outside)
+}
+
+/// The same of a family.
+pub fn router_of(family: Family, inside: &str, outside: &str) -> String {
+    let Sides { far, behind, .. } = sides(family);
+    let routes = format!("[{{ to: '{behind}', via: '{}' }}]", far[1]);
+    router_with(family, inside, outside, &routes)
 }
 
 /// The same with other routes.
-pub fn router_with(inside: &str, outside: &str, routes: &str) -> String {
+pub fn router_with(family: Family, inside: &str, outside: &str, routes: &str) -> String {
+    let Sides { near, far, .. } = sides(family);
     format!(
-        "router: {{ ports: {{ a: {{ addresses: [10.0.1.1/24], mac: '{}', through: [{inside}] }}, \
-         b: {{ addresses: [10.0.2.1/24], mac: '{}', through: [{outside}] }} }}, \
-         neighbors: [{{ address: 10.0.2.2, mac: '{}', port: b }}, {{ address: 10.0.1.2, mac: '{}', port: a }}], \
+        "router: {{ ports: {{ a: {{ addresses: ['{}'], mac: '{}', through: [{inside}] }}, \
+         b: {{ addresses: ['{}'], mac: '{}', through: [{outside}] }} }}, \
+         neighbors: [{{ address: '{}', mac: '{}', port: b }}, {{ address: '{}', mac: '{}', port: a }}], \
          routes: {routes} }}",
+        near[0],
         mac(NEAR),
+        far[0],
         mac(FAR),
+        far[1],
         mac(RECEIVER),
-        mac(crate::rig::frames::SENDER),
+        near[1],
+        mac(SENDER),
     )
 }
 
@@ -69,9 +107,21 @@ pub fn router_and(path: &Path, hook: Hook, router: &str, others: &str) -> String
 
 /// What a router makes of a flow's frame.
 pub fn routed(flow: &Flow) -> Packet {
+    routed_of(Family::V4, flow)
+}
+
+/// The same of a family.
+pub fn routed_of(family: Family, flow: &Flow) -> Packet {
     let [from, to] = flow.ports;
-    ether(FAR, RECEIVER)
-        / ipv4(flow.source.into(), flow.destination.into()).ttl(63)
-        / udp(from, to)
-        / payload(FRAME - 42)
+    let link = ether(FAR, RECEIVER);
+    match family {
+        Family::V4 => {
+            let ip = ipv4(flow.source.into(), flow.destination.into()).ttl(63);
+            link / ip / udp(from, to) / payload(FRAME - 42)
+        }
+        Family::V6 => {
+            let ip = ipv6(v6(flow.source), v6(flow.destination)).hop_limit(63);
+            link / ip / udp(from, to) / payload(FRAME - 62)
+        }
+    }
 }

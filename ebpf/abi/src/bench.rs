@@ -17,18 +17,24 @@ pub struct Generator {
     pub ifindex: u32,
     /// Where the checksum of layer 4 is, in bytes from the Ethernet header.
     pub checksum_offset: u32,
+    /// Where the checksum of the IP header is; 0: it has none, as in IPv6.
+    pub ip_checksum_offset: u32,
+    /// Where the four bytes are by which source and destination addresses differ from flow to flow.
+    pub address_offsets: [u32; 2],
+    /// Where the ports are.
+    pub port_offset: u32,
 }
-assert_size!(Generator, 12);
+assert_size!(Generator, 28);
 
 /// What differs from flow to flow; all of it in network byte order.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct FlowHeaders {
-    /// IPv4 source and destination address.
+    /// Four bytes each of source and destination address: in IPv4 all of it.
     pub addresses: [u32; 2],
     /// Source and destination port.
     pub ports: u32,
-    /// Checksum of the IPv4 header.
+    /// Checksum of the IPv4 header; 0 for IPv6.
     pub ip_checksum: u16,
     /// Checksum of layer 4; 0 for UDP without one.
     pub checksum: u16,

@@ -9,10 +9,13 @@ use crate::{
     contest::{Contest, Other},
     finding::{Finding, Goal, Unit},
     machine::package,
-    rig::path::{Path, text},
+    rig::{
+        frames::Family,
+        path::{Path, text},
+    },
     rows::{
         firewall::{iptables, nft, spec},
-        router::networks,
+        router::{listed, networks, prefixes},
         topology::{one, router_with},
     },
 };
@@ -111,12 +114,8 @@ pub(super) fn first_prefixes(scope: &Scope<'_>, count: usize) -> Finding {
 pub(super) fn first_routes(scope: &Scope<'_>, count: usize) -> Finding {
     let (ours, peer) = (Path::through_lab("a"), apart());
     let networks = networks(count);
-    let routes: Vec<String> = networks
-        .iter()
-        .map(|[a, b, c]| format!("{{ to: {a}.{b}.{c}.0/24, via: 10.0.2.2 }}"))
-        .collect();
-    let routes = format!("[{}]", routes.join(", "));
-    let spec = one(&ours, Hook::Tc, &router_with("", "", &routes));
+    let routes = listed(Family::V4, &prefixes(Family::V4, &networks));
+    let spec = one(&ours, Hook::Tc, &router_with(Family::V4, "", "", &routes));
     let file = scope.lab.file("routes.yaml", &text("plan", &spec));
     peer.ip(&format!("address add 10.0.2.1/24 dev {}\n", peer.output()));
     let lines: String = networks

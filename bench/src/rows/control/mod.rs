@@ -19,13 +19,17 @@ use self::{
 use super::{
     Row, Scope,
     firewall::{nft, spec},
-    router::networks,
+    router::{kernel_router, listed, networks, prefixes},
+    topology::{one, router_with},
 };
 use crate::{
     contest::{Contest, Effort, Other},
     finding::{Finding, Goal, Instrument, Unit},
     machine::{milliseconds, package},
-    rig::path::{Path, text},
+    rig::{
+        frames::Family,
+        path::{Path, text},
+    },
 };
 
 /// How many elements there are, and how a row calls that.
@@ -63,6 +67,16 @@ pub fn rows() -> Vec<Row> {
             format!("`pcn plan` of a topology that runs already, {count} listed networks"),
             count,
             no_op_prefixes,
+        );
+    }
+    for (name, count) in [("10k", 10_000), ("100k", 100_000)] {
+        add(
+            format!("control.no-op.routes-{name}"),
+            format!(
+                "`pcn plan` of a router that runs already, {count} routes; beside listing as many"
+            ),
+            count,
+            no_op_routes,
         );
     }
     for (name, count) in RULES {
@@ -183,6 +197,31 @@ fn no_op_rules(scope: &Scope<'_>, count: usize) -> Finding {
         || timed_in(&peer.middle, "nft list ruleset"),
     );
     let finding = with_goal(contest, goal).run(effort(scope, count));
+    scope.lab.pcn("destroy --yes plan").expect(0);
+    finding
+}
+
+fn no_op_routes(scope: &Scope<'_>, count: usize) -> Finding {
+    let (ours, peer) = (Path::through_lab("a"), apart());
+    let routes = prefixes(Family::V4, &networks(count));
+    let spec = one(
+        &ours,
+        Hook::Tc,
+        &router_with(Family::V4, "", "", &listed(Family::V4, &routes)),
+    );
+    let file = scope.lab.file("routes.yaml", &text("plan", &spec));
+    scope.lab.pcn(&format!("apply --yes -f {file}")).expect(0);
+    kernel_router(&peer, Family::V4, &routes);
+    let finding = Contest::new(Unit::Milliseconds, "pcn plan", || {
+        timed(scope.lab.command(&format!("plan -f {file}")))
+    })
+    .goal(Goal::Below(if count < MANY { 40.0 } else { 400.0 }))
+    .against(
+        Other::Peer("ip route list", &package("iproute2")),
+        None,
+        || timed_in(&peer.middle, "ip route list"),
+    )
+    .run(effort(scope, count));
     scope.lab.pcn("destroy --yes plan").expect(0);
     finding
 }

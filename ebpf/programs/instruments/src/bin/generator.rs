@@ -22,6 +22,9 @@ static SETTINGS: Global<Generator> = Global::new(Generator {
     flows: 1,
     ifindex: 0,
     checksum_offset: 40,
+    ip_checksum_offset: 24,
+    address_offsets: [26, 30],
+    port_offset: 34,
 });
 
 /// The frame, but for what differs from flow to flow.
@@ -34,11 +37,6 @@ static FLOWS: Array<FlowHeaders> = Array::with_max_entries(1, MAPPED);
 static TURN: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
 #[map(name = "next")]
 static NEXT: ProgramArray = ProgramArray::with_max_entries(1, 0);
-
-/// Where IPv4 has its checksum and its addresses, and layer 4 its ports.
-const IP_CHECKSUM: usize = 24;
-const ADDRESSES: usize = 26;
-const PORTS: usize = 34;
 
 #[classifier]
 pub fn on_tc(context: TcContext) -> i32 {
@@ -64,10 +62,16 @@ fn send<P: Packet>(packet: &P, context: *mut core::ffi::c_void) -> i32 {
     unsafe { bpf_redirect(settings.ifindex, 0) as i32 }
 }
 
-/// Addresses are not aligned to their size behind an Ethernet header.
+/// What is not aligned to its size behind an Ethernet header.
 #[repr(C, align(2))]
 #[derive(Clone, Copy)]
-struct Halves<const COUNT: usize>([u16; COUNT]);
+struct Halves([u16; 2]);
+
+impl From<u32> for Halves {
+    fn from(word: u32) -> Self {
+        Self([word as u16, (word >> 16) as u16])
+    }
+}
 
 #[inline(always)]
 fn write<P: Packet>(packet: &P, settings: &Generator) -> Result<()> {
@@ -87,20 +91,13 @@ fn write<P: Packet>(packet: &P, settings: &Generator) -> Result<()> {
         return Err(DropReason::Malformed);
     };
     packet.store(0, *template)?;
+    if settings.ip_checksum_offset != 0 {
+        packet.store(settings.ip_checksum_offset as usize, headers.ip_checksum)?;
+    }
     let [source, destination] = headers.addresses;
-    packet.store(IP_CHECKSUM, headers.ip_checksum)?;
-    packet.store(
-        ADDRESSES,
-        Halves([
-            source as u16,
-            (source >> 16) as u16,
-            destination as u16,
-            (destination >> 16) as u16,
-        ]),
-    )?;
-    packet.store(
-        PORTS,
-        Halves([headers.ports as u16, (headers.ports >> 16) as u16]),
-    )?;
+    let [source_offset, destination_offset] = settings.address_offsets;
+    packet.store(source_offset as usize, Halves::from(source))?;
+    packet.store(destination_offset as usize, Halves::from(destination))?;
+    packet.store(settings.port_offset as usize, Halves::from(headers.ports))?;
     packet.store(settings.checksum_offset as usize, headers.checksum)
 }

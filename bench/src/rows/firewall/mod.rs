@@ -1,22 +1,25 @@
 //! Packets through a firewall with few and with many rules, beside those of the kernel.
 
-use std::fmt::Write as _;
+mod peers;
 
-use integration_tests::{command::run_with, test_run::Hook};
+use std::{fmt::Write as _, net::Ipv4Addr};
 
+use integration_tests::test_run::Hook;
+
+use self::peers::{Filter, filtered};
+pub use self::peers::{iptables, nft};
 use super::{
     Row, Scope,
     bridge::redirecting,
-    router::kernel_router,
-    topology::{SOURCE, routed, router, router_and},
+    router::effort,
+    topology::{SOURCE, routed_of, router_and, router_of},
     word,
 };
 use crate::{
     contest::{Contest, Other},
     finding::{Finding, Goal, Instrument, Unit},
-    machine::package,
     rig::{
-        frames::{Flow, Frames, by_port, shuffled},
+        frames::{Family, Flow, Frames, by_port, shuffled, v6},
         path::{Path, Rate, apply},
         traffic::Sender,
     },
@@ -39,19 +42,30 @@ pub fn rows() -> Vec<Row> {
                 "{count} rules, connections not tracked: each packet meets them, another one each time"
             );
             let row = Row::new(id, Instrument::Path, job, move |scope| {
-                Ok(rules(scope, hook, count))
+                Ok(rules(scope, hook, Family::V4, count))
             });
             rows.push(if count > 100 { row.long() } else { row });
         }
+        let id = format!("firewall.rules-0-v6.{}", word(hook));
+        let job = "0 rules, connections not tracked, IPv6";
+        rows.push(Row::new(id, Instrument::Path, job, move |scope| {
+            Ok(rules(scope, hook, Family::V6, 0))
+        }));
         for (name, count) in COUNTS {
             let id = format!("firewall.established-{name}.{}", word(hook));
             let job =
                 format!("packets of {ESTABLISHED} established connections through {count} rules");
             let row = Row::new(id, Instrument::Path, job, move |scope| {
-                Ok(established(scope, hook, count))
+                Ok(established(scope, hook, Family::V4, count))
             });
             rows.push(if count > 100 { row.long() } else { row });
         }
+        let id = format!("firewall.established-100-v6.{}", word(hook));
+        let job =
+            format!("packets of {ESTABLISHED} established connections through 100 rules, IPv6");
+        rows.push(Row::new(id, Instrument::Path, job, move |scope| {
+            Ok(established(scope, hook, Family::V6, 100))
+        }));
         let id = format!("firewall.new.{}", word(hook));
         let job =
             format!("packets that each begin a connection, {NEW} in a row, through 100 rules");
@@ -66,6 +80,14 @@ pub fn rows() -> Vec<Row> {
 fn target(number: usize) -> ([u8; 4], u16) {
     let [.., a, b, c] = (number as u32 + 1).to_be_bytes();
     ([20, a, b, c], 5000 + (number % 7) as u16)
+}
+
+/// An address as a family writes it.
+fn address(family: Family, of: [u8; 4]) -> String {
+    match family {
+        Family::V4 => Ipv4Addr::from(of).to_string(),
+        Family::V6 => v6(of).to_string(),
+    }
 }
 
 /// One packet for each rule, in no order; with no rules, one for each of a hundred.
@@ -94,15 +116,20 @@ fn connections(count: usize, rules: usize) -> Frames {
 }
 
 /// The cube `fw`.
-fn cube(count: usize, tracked: bool) -> String {
+fn cube(family: Family, count: usize, tracked: bool) -> String {
     let mut text = format!("fw: {{ firewall: {{ conntrack: {tracked}");
     if count > 0 {
         text += ", ingress: { default: drop, rules: [\n";
         for number in 0..count {
-            let ([a, b, c, d], port) = target(number);
+            let (destination, port) = target(number);
+            let length = match family {
+                Family::V4 => 32,
+                Family::V6 => 128,
+            };
             let _ = writeln!(
                 text,
-                "{{ destination: {a}.{b}.{c}.{d}/32, protocol: udp, destinationPort: {port}, action: accept }},"
+                "{{ destination: '{}/{length}', protocol: udp, destinationPort: {port}, action: accept }},",
+                address(family, destination)
             );
         }
         text += "] }";
@@ -110,133 +137,41 @@ fn cube(count: usize, tracked: bool) -> String {
     text + " } }"
 }
 
-/// Who filters in the kernel.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Filter {
-    NftLinear,
-    NftSet,
-    Iptables,
-}
-
-impl Filter {
-    const ALL: [Self; 3] = [Self::NftSet, Self::NftLinear, Self::Iptables];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::NftLinear => "nft, one rule each",
-            Self::NftSet => "nft, one set",
-            Self::Iptables => "iptables-legacy",
-        }
-    }
-
-    fn tag(self) -> &'static str {
-        match self {
-            Self::NftLinear => "linear",
-            Self::NftSet => "set",
-            Self::Iptables => "ipt",
-        }
-    }
-
-    fn version(self) -> String {
-        package(match self {
-            Self::NftLinear | Self::NftSet => "nftables",
-            Self::Iptables => "iptables",
-        })
-    }
-
-    /// Makes the kernel in the middle of a way filter.
-    fn load(self, path: &Path, count: usize, tracked: bool) {
-        let (command, text) = match self {
-            Self::NftLinear | Self::NftSet => {
-                ("nft -f -", nft(count, tracked, self == Self::NftSet))
-            }
-            Self::Iptables => ("iptables-legacy-restore", iptables(count, tracked)),
-        };
-        path.middle.enter(|| run_with(command, &text)).expect(0);
-    }
-}
-
-/// A chain of nftables.
-pub fn nft(count: usize, tracked: bool, as_set: bool) -> String {
-    let policy = if count == 0 { "accept" } else { "drop" };
-    let mut text = String::from("table inet t {\n");
-    if as_set && count > 0 {
-        text += "map m { type ipv4_addr . inet_service : verdict\nelements = {\n";
-        for number in 0..count {
-            let ([a, b, c, d], port) = target(number);
-            let _ = writeln!(text, "{a}.{b}.{c}.{d} . {port} : accept,");
-        }
-        text += "}\n}\n";
-    }
-    let _ = writeln!(
-        text,
-        "chain c {{ type filter hook forward priority 0; policy {policy};"
-    );
-    if tracked {
-        text += "ct state established,related accept\n";
-    }
-    if as_set && count > 0 {
-        text += "ip protocol udp ip daddr . udp dport vmap @m\n";
-    } else {
-        for number in 0..count {
-            let ([a, b, c, d], port) = target(number);
-            let _ = writeln!(text, "ip daddr {a}.{b}.{c}.{d} udp dport {port} accept");
-        }
-    }
-    text + "}\n}\n"
-}
-
-/// The same for iptables.
-pub fn iptables(count: usize, tracked: bool) -> String {
-    let policy = if count == 0 { "ACCEPT" } else { "DROP" };
-    let mut text = format!("*filter\n:INPUT ACCEPT\n:FORWARD {policy}\n:OUTPUT ACCEPT\n");
-    if tracked {
-        text += "-A FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT\n";
-    }
-    for number in 0..count {
-        let ([a, b, c, d], port) = target(number);
-        let _ = writeln!(
-            text,
-            "-A FORWARD -d {a}.{b}.{c}.{d}/32 -p udp --dport {port} -j ACCEPT"
-        );
-    }
-    text + "COMMIT\n"
-}
-
 /// The spec of a router with the firewall at its inner port.
 pub fn spec(path: &Path, hook: Hook, count: usize, tracked: bool) -> String {
-    router_and(path, hook, &router("fw", ""), &cube(count, tracked))
+    spec_of(path, hook, Family::V4, count, tracked)
 }
 
-/// A way through the kernel's router with one of the filters.
-fn filtered(filter: Filter, count: usize, tracked: bool) -> Path {
-    let path = Path::apart(filter.tag());
-    kernel_router(&path, &[[20, 0, 0]]);
-    path.ip("route replace 20.0.0.0/8 via 10.0.2.2\n");
-    filter.load(&path, count, tracked);
-    path
+/// The same of a family.
+fn spec_of(path: &Path, hook: Hook, family: Family, count: usize, tracked: bool) -> String {
+    let router = router_of(family, "fw", "");
+    router_and(path, hook, &router, &cube(family, count, tracked))
 }
 
 /// Insists that the first packet arrives routed.
 fn ready(path: &Path, frames: &Frames, sink: Hook) -> Rate {
     let rate = path.rate(frames, sink);
-    rate.check(&routed(&frames.flows[0]));
+    rate.check(&routed_of(frames.family, &frames.flows[0]));
     rate
 }
 
-fn rules(scope: &Scope<'_>, hook: Hook, count: usize) -> Finding {
-    let frames = packets(count);
+fn rules(scope: &Scope<'_>, hook: Hook, family: Family, count: usize) -> Finding {
+    let frames = packets(count).of(family);
     let (ours, empty, bare) = (
         Path::through_lab("a"),
         Path::through_lab("b"),
         Path::apart("bare"),
     );
-    let _applied = apply(scope.lab, "rules", &spec(&ours, hook, count, false));
-    let _empty = apply(scope.lab, "empty", &spec(&empty, hook, 0, false));
+    let _applied = apply(
+        scope.lab,
+        "rules",
+        &spec_of(&ours, hook, family, count, false),
+    );
+    let _empty = apply(scope.lab, "empty", &spec_of(&empty, hook, family, 0, false));
     let _redirect = redirecting(&bare, hook);
-    let peers: Vec<(Filter, Path)> = Filter::ALL
-        .into_iter()
-        .map(|filter| (filter, filtered(filter, count, false)))
+    let peers: Vec<(Filter, Path)> = Filter::all(family)
+        .iter()
+        .map(|filter| (*filter, filtered(*filter, family, count, false)))
         .collect();
     let rates: Vec<(Filter, Rate)> = peers
         .iter()
@@ -271,7 +206,7 @@ fn rules(scope: &Scope<'_>, hook: Hook, count: usize) -> Finding {
         .against(Other::Bound("redirect, nothing else"), None, || {
             of_redirect.sample()
         })
-        .run(scope.effort)
+        .run(effort(scope, family))
 }
 
 /// Begins connections, answers, and goes on: from then on they are established.
@@ -283,41 +218,46 @@ pub fn establish(path: &Path, frames: &Frames) {
     sender.send(count);
 }
 
-fn established(scope: &Scope<'_>, hook: Hook, count: usize) -> Finding {
-    let frames = connections(ESTABLISHED, count);
+fn established(scope: &Scope<'_>, hook: Hook, family: Family, count: usize) -> Finding {
+    let frames = connections(ESTABLISHED, count).of(family);
     let (ours, empty, bare) = (
         Path::through_lab("a"),
         Path::through_lab("b"),
         Path::apart("bare"),
     );
-    let _applied = apply(scope.lab, "rules", &spec(&ours, hook, count, true));
-    let _empty = apply(scope.lab, "empty", &spec(&empty, hook, 0, true));
+    let _applied = apply(
+        scope.lab,
+        "rules",
+        &spec_of(&ours, hook, family, count, true),
+    );
+    let _empty = apply(scope.lab, "empty", &spec_of(&empty, hook, family, 0, true));
     let _redirect = redirecting(&bare, hook);
-    let peers = [Filter::NftSet, Filter::Iptables].map(|filter| filtered(filter, count, true));
-    for path in peers.iter().chain([&ours, &empty]) {
+    let peers: Vec<(Filter, Path)> = Filter::tracking(family)
+        .iter()
+        .map(|filter| (*filter, filtered(*filter, family, count, true)))
+        .collect();
+    for path in peers.iter().map(|(_, path)| path).chain([&ours, &empty]) {
         establish(path, &frames);
     }
-    let rates = [
-        ready(&peers[0], &frames, Hook::Tc),
-        ready(&peers[1], &frames, Hook::Tc),
-    ];
-    let [of_nft, of_iptables] = &rates;
+    let rates: Vec<(Filter, Rate)> = peers
+        .iter()
+        .map(|(filter, path)| (*filter, ready(path, &frames, Hook::Tc)))
+        .collect();
     let of_pcn = ready(&ours, &frames, hook);
     let of_empty = ready(&empty, &frames, hook);
     let of_redirect = bare.rate(&frames, hook);
-    let least = (hook == Hook::Xdp).then_some(Goal::AtLeast(3.0));
     let same = (count == 10_000).then_some(Goal::AtLeast(0.95));
-    let mut contest = Contest::new(Unit::MegaPackets, "pcn", || of_pcn.sample())
-        .against(
-            Other::Peer("nft ct state", &Filter::NftSet.version()),
-            least,
-            || of_nft.sample(),
-        )
-        .against(
-            Other::Peer("iptables-legacy conntrack", &Filter::Iptables.version()),
-            None,
-            || of_iptables.sample(),
-        );
+    let mut contest = Contest::new(Unit::MegaPackets, "pcn", || of_pcn.sample());
+    for (filter, rate) in &rates {
+        let (name, goal) = match filter {
+            Filter::Iptables => ("iptables-legacy conntrack", None),
+            _ => (
+                "nft ct state",
+                (hook == Hook::Xdp).then_some(Goal::AtLeast(3.0)),
+            ),
+        };
+        contest = contest.against(Other::Peer(name, &filter.version()), goal, || rate.sample());
+    }
     if count > 0 {
         contest = contest.against(Other::Own("pcn, no rules"), same, || of_empty.sample());
     }
@@ -325,7 +265,7 @@ fn established(scope: &Scope<'_>, hook: Hook, count: usize) -> Finding {
         .against(Other::Bound("redirect, nothing else"), None, || {
             of_redirect.sample()
         })
-        .run(scope.effort)
+        .run(effort(scope, family))
 }
 
 fn new_connections(scope: &Scope<'_>, hook: Hook) -> Finding {
@@ -333,7 +273,8 @@ fn new_connections(scope: &Scope<'_>, hook: Hook) -> Finding {
     let frames = connections(NEW, RULES);
     let ours = Path::through_lab("a");
     let _applied = apply(scope.lab, "new", &spec(&ours, hook, RULES, true));
-    let peers = [Filter::NftSet, Filter::Iptables].map(|filter| filtered(filter, RULES, true));
+    let peers =
+        [Filter::NftSet, Filter::Iptables].map(|filter| filtered(filter, Family::V4, RULES, true));
     let rates = [&peers[0], &peers[1]].map(|path| ready(path, &frames, Hook::Tc));
     let [of_nft, of_iptables] = &rates;
     let of_pcn = ready(&ours, &frames, hook);
