@@ -23,14 +23,14 @@ use ebpf_abi::{
     tcp,
     window::Windows,
 };
-use ebpf_programs::{Packet, Result, atomic, clock, constant, flow, packet::bounded};
-
-use crate::{
-    LONGEST_HEADERS, SETTINGS, has,
-    key::note_key,
-    window,
-    work::{Answer, DONE, PASS, answer, forgotten},
+use ebpf_programs::{
+    Packet, Result,
+    answer::{Answer, DONE, PASS, answer},
+    atomic, clock, constant, flow,
+    packet::bounded,
 };
+
+use crate::{LONGEST_HEADERS, SETTINGS, has, key::note_key, window, work::forgotten};
 
 #[map(name = "connections")]
 static CONNECTIONS: HashMap<FlowKey, Connection> = HashMap::with_max_entries(65536, 0);

@@ -34,7 +34,9 @@ use ebpf_abi::{
     },
 };
 use ebpf_programs::{
-    Packet, Result, constant,
+    Packet, Result,
+    answer::{Answer, DONE, PASS, answer},
+    constant,
     counters::Size,
     flow::{self, Fragments, network_header},
     tc::Tc,
@@ -43,7 +45,7 @@ use ebpf_programs::{
     xdp::Xdp,
 };
 
-use crate::work::{Answer, DONE, NOT_IP, PASS, answer, result, work};
+use crate::work::{NOT_IP, result, work};
 
 #[unsafe(no_mangle)]
 static SETTINGS: Global<Settings> = Global::new(Settings {

@@ -10,12 +10,15 @@ use ebpf_abi::{
     tcp::{ACK, SYN, Step},
     window::{SIDE_SACK, SIDE_SCALES, Windows},
 };
-use ebpf_programs::{Packet, Result, flow::offset, packet::bounded, wire::Ipv6};
-
-use crate::{
-    LONGEST_HEADERS,
-    work::{Answer, DONE, answer},
+use ebpf_programs::{
+    Packet, Result,
+    answer::{Answer, DONE, answer},
+    flow::offset,
+    packet::bounded,
+    wire::Ipv6,
 };
+
+use crate::LONGEST_HEADERS;
 
 /// Bytes of a TCP header without options.
 const HEADER: u32 = 20;

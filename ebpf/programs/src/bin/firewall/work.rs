@@ -1,8 +1,11 @@
-//! What is known of the packet at hand, and how functions that are programs of their own answer.
+//! What is known of the packet at hand, and what answers say about it.
 
 use aya_ebpf::{macros::map, maps::PerCpuArray};
 use ebpf_abi::{counters::DropReason, firewall::Work};
-use ebpf_programs::Result;
+use ebpf_programs::{
+    Result,
+    answer::{Answer, DONE, PASS, dropped},
+};
 
 #[map(name = "work")]
 static WORK: PerCpuArray<Work> = PerCpuArray::with_max_entries(1, 0);
@@ -15,31 +18,14 @@ pub fn work() -> Result<&'static mut Work> {
     Ok(unsafe { &mut *work })
 }
 
-/// What a function that is a program of its own says: a number, as the verifier does not follow
-/// an enum from one function to another.
-pub type Answer = i64;
-
-/// The packet passes as it is.
-pub const PASS: Answer = 0;
-/// What was to be done is done.
-pub const DONE: Answer = 1;
 /// The packet is not IP.
 pub const NOT_IP: Answer = 2;
 
-/// A reason to drop the packet, as an answer.
-#[inline(always)]
-pub fn answer(result: Result<Answer>) -> Answer {
-    match result {
-        Ok(answer) => answer,
-        Err(reason) => -1 - (reason as i64),
-    }
-}
-
-/// The same the other way round.
+/// What an answer says, with the reasons that functions here give.
 #[inline(always)]
 pub fn result(answer: Answer) -> Result<Answer> {
-    const FRAGMENT: Answer = -1 - (DropReason::FragmentUnknown as i64);
-    const SESSIONS: Answer = -1 - (DropReason::SessionsExhausted as i64);
+    const FRAGMENT: Answer = dropped(DropReason::FragmentUnknown);
+    const SESSIONS: Answer = dropped(DropReason::SessionsExhausted);
     match answer {
         PASS | DONE | NOT_IP => Ok(answer),
         FRAGMENT => Err(DropReason::FragmentUnknown),

@@ -11,14 +11,16 @@ use ebpf_abi::{
     nat::{FEATURE_FAMILIES, FEATURE_PAIRS, FEATURE_PREFIX, Session, keyed},
 };
 use ebpf_programs::{
-    Packet, Result, clock,
+    Packet, Result,
+    answer::{Answer, DONE, answer},
+    clock,
     flow::{self, offset},
 };
 
 use crate::{
     has, nat64, prefix, rule, session,
     translate::{self, replaced},
-    work::{Answer, DONE, OTHER_FAMILY, Work, answer, copy, result},
+    work::{OTHER_FAMILY, Work, copy, result},
 };
 
 /// Translates an ICMP error.

@@ -32,7 +32,9 @@ use ebpf_abi::{
     nat::{EXTERNAL_TURNS, FEATURE_FAMILIES, FEATURE_PAIRS, FEATURE_PREFIX, Session, Settings},
 };
 use ebpf_programs::{
-    Packet, Result, clock, constant,
+    Packet, Result,
+    answer::{Answer, DONE, PASS, answer},
+    clock, constant,
     counters::Size,
     flow::{self, Fragments},
     tc::Tc,
@@ -40,7 +42,7 @@ use ebpf_programs::{
     xdp::Xdp,
 };
 
-use crate::work::{Answer, DONE, OTHER_FAMILY, PASS, Work, answer, copy, result, work};
+use crate::work::{OTHER_FAMILY, Work, copy, result, work};
 
 #[unsafe(no_mangle)]
 static SETTINGS: Global<Settings> = Global::new(Settings {

@@ -15,12 +15,13 @@ use ebpf_abi::{
         port_kind, ports_index,
     },
 };
-use ebpf_programs::{Result, atomic};
-
-use crate::{
-    has, ports, session,
-    work::{Answer, DONE, Work, answer},
+use ebpf_programs::{
+    Result,
+    answer::{Answer, DONE, answer},
+    atomic,
 };
+
+use crate::{has, ports, session, work::Work};
 
 #[map(name = "mappings")]
 static MAPPINGS: HashMap<MappingKey, Mapping> = HashMap::with_max_entries(2048, 0);

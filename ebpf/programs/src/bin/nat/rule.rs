@@ -14,11 +14,17 @@ use ebpf_abi::{
     },
     tcp::{ACK, FIN, RST, SYN},
 };
-use ebpf_programs::{Packet, Result, clock, lpm::Lpm, transparent};
+use ebpf_programs::{
+    Packet, Result,
+    answer::{Answer, DONE, PASS, answer},
+    clock,
+    lpm::Lpm,
+    transparent,
+};
 
 use crate::{
     SETTINGS, contact, has, mapping, nat64, pool, session,
-    work::{Answer, DONE, PASS, Work, answer, copy, result},
+    work::{Work, copy, result},
 };
 
 /// By source: to which external address. A list of its own for `snat`, which comes first.

@@ -9,9 +9,11 @@ use ebpf_abi::{
     checksum,
     flow::{DCCP, Flow, FlowKey, ICMP, ICMPV6, LATER, TCP, UDP, UDP_LITE, unmapped},
 };
-use ebpf_programs::{Packet, Result, flow::offset};
-
-use crate::work::{Answer, DONE, answer};
+use ebpf_programs::{
+    Packet, Result,
+    answer::{Answer, DONE, answer},
+    flow::offset,
+};
 
 /// The L4 checksum is one over IPv6: `skb->csum` is right already, as nothing in front of it
 /// changes with the addresses (`BPF_F_IPV6`, Linux 6.16).

@@ -6,7 +6,10 @@ use ebpf_abi::{
     flow::{Flow, FlowKey},
     nat::{Mapping, MappingKey, WORK_WORDS},
 };
-use ebpf_programs::Result;
+use ebpf_programs::{
+    Result,
+    answer::{Answer, DONE, PASS, dropped},
+};
 
 use crate::session::Search;
 
@@ -48,37 +51,20 @@ pub fn work() -> Result<&'static mut Work> {
     Ok(unsafe { &mut *work.cast() })
 }
 
-/// What a function that is a program of its own says: a number, as the verifier does not follow
-/// an enum from one function to another.
-pub type Answer = i64;
-
-/// The packet passes as it is.
-pub const PASS: Answer = 0;
-/// The packet belongs to a session now, or has been translated.
-pub const DONE: Answer = 1;
 /// The packet is to become one of the other family: `reverse` says which.
 pub const OTHER_FAMILY: Answer = 2;
 
-/// A reason to drop the packet, as an answer.
-#[inline(always)]
-pub fn answer(result: Result<Answer>) -> Answer {
-    match result {
-        Ok(answer) => answer,
-        Err(reason) => -1 - (reason as i64),
-    }
-}
-
-/// The same the other way round.
+/// What an answer says, with the reasons that functions here give.
 #[inline(always)]
 pub fn result(answer: Answer) -> Result<Answer> {
-    const NO_SESSION: Answer = -1 - (DropReason::NoSession as i64);
-    const PORTS: Answer = -1 - (DropReason::PortsExhausted as i64);
-    const SESSIONS: Answer = -1 - (DropReason::SessionsExhausted as i64);
-    const NO_ADDRESS: Answer = -1 - (DropReason::NoExternalAddress as i64);
-    const UNSUPPORTED: Answer = -1 - (DropReason::Unsupported as i64);
-    const FRAGMENT: Answer = -1 - (DropReason::FragmentUnknown as i64);
-    const NOT_FORWARDED: Answer = -1 - (DropReason::NotForwarded as i64);
-    const NO_MEMORY: Answer = -1 - (DropReason::NoMemory as i64);
+    const NO_SESSION: Answer = dropped(DropReason::NoSession);
+    const PORTS: Answer = dropped(DropReason::PortsExhausted);
+    const SESSIONS: Answer = dropped(DropReason::SessionsExhausted);
+    const NO_ADDRESS: Answer = dropped(DropReason::NoExternalAddress);
+    const UNSUPPORTED: Answer = dropped(DropReason::Unsupported);
+    const FRAGMENT: Answer = dropped(DropReason::FragmentUnknown);
+    const NOT_FORWARDED: Answer = dropped(DropReason::NotForwarded);
+    const NO_MEMORY: Answer = dropped(DropReason::NoMemory);
     match answer {
         PASS | DONE | OTHER_FAMILY => Ok(answer),
         NOT_FORWARDED => Err(DropReason::NotForwarded),

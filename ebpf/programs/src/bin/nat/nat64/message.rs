@@ -10,6 +10,7 @@ use ebpf_abi::{
 };
 use ebpf_programs::{
     Packet, Result,
+    answer::{Answer, DONE, answer},
     flow::offset,
     icmp::{self, Scratch},
     wire::{ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Icmp, Ipv4, Ipv6},
@@ -18,7 +19,7 @@ use ebpf_programs::{
 use super::header::{self, Ends, FragmentHeader};
 use crate::{
     translate::{replaced, update_checksum},
-    work::{Answer, DONE, Work, answer},
+    work::Work,
 };
 
 #[map(name = "scratch")]

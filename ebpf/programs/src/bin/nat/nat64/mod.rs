@@ -15,11 +15,16 @@ use ebpf_abi::{
     nat::{PrefixKey, SIDE_IPV4, SIDE_IPV6},
     nat64::{self, WELL_KNOWN},
 };
-use ebpf_programs::{Packet, Result, counters::Size, transparent::TransparentCube};
+use ebpf_programs::{
+    Packet, Result,
+    answer::{Answer, PASS, answer},
+    counters::Size,
+    transparent::TransparentCube,
+};
 
 use crate::{
     SETTINGS, prefix,
-    work::{Answer, OTHER_FAMILY, PASS, Work, answer, result, work},
+    work::{OTHER_FAMILY, Work, result, work},
 };
 
 /// The second program: makes of a packet what the first one has noted.

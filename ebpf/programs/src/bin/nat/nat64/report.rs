@@ -13,6 +13,7 @@ use ebpf_abi::{
 };
 use ebpf_programs::{
     Packet, Result,
+    answer::{Answer, DONE, answer},
     flow::offset,
     icmp::{self, icmp_sum},
     wire::{ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Icmp, Ipv4, Ipv6},
@@ -22,10 +23,7 @@ use super::{
     header::{self, Ends},
     message::{self, SCRATCH},
 };
-use crate::{
-    translate::replaced,
-    work::{Answer, DONE, Work, answer},
-};
+use crate::{translate::replaced, work::Work};
 
 /// Headers in front of the quoted transport header, in bytes.
 const FRONT_V4: usize = 2 * size_of::<Ipv4>() + size_of::<Icmp>();
