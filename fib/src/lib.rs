@@ -6,10 +6,13 @@
 //! passed to each call: it belongs to whoever has mapped it. Memory that is all zero is an empty
 //! table.
 
+mod block;
 mod hash;
 mod list;
+mod space;
 #[cfg(test)]
 mod tests;
+mod trie;
 mod v4;
 mod v6;
 

@@ -7,55 +7,68 @@ use std::{
 
 use ebpf_abi::{
     address::V4,
-    fib::{self, Node, V4_BLOCKS, V4_COUNT},
+    fib::{self, BLOCK_NODES, LINE, Node, V4_BLOCKS, V4_COUNT},
     router::RouteEntry,
 };
 
-use crate::{Full, Words, list::List};
+use crate::{
+    Full, Words,
+    block::{Block, NOTHING},
+    list::List,
+    space::LARGEST,
+    trie::{Change, Trie, end_of, place},
+};
 
 /// An IPv4 prefix: address in the machine's byte order, length.
 pub type Prefix = (u32, u8);
-type Key = Prefix;
 
 /// The list of routes: address in the high half, entry in the low half.
-const LIST: List = List {
+pub const LIST: List = List {
     count: V4_COUNT as usize,
     size: 1,
 };
 
-/// Words for a table with this many routes. What routes need depends on how they share blocks;
-/// this is for the worst there is on the Internet, and for random ones up to 24 bits.
-pub fn words_for_v4(routes: usize, stride: u32) -> usize {
-    let block = 1 << stride;
-    // Each /16 has one block of 2^8, or is divided as often as there are routes; a few routes are
-    // longer than 24 bits.
-    let blocks = match stride {
-        8 => routes.min(1 << 16) + routes / 32 + 64,
-        _ => 2 * routes + 64,
-    };
-    V4_BLOCKS as usize + blocks * block + routes + routes / 8
+/// Words for a table with this many routes, whatever they are.
+pub fn words_for_v4(routes: usize) -> usize {
+    // A route takes a line of a block at most, one longer than 24 bits another one in the block above.
+    size(2 * routes, routes)
 }
 
 /// Words for a table with these prefixes and a quarter more, rounded so that most changes leave
 /// the size as it is.
-pub fn words_for_prefixes_v4(prefixes: impl Iterator<Item = Prefix>, stride: u32) -> usize {
-    let level = Blocks::new(stride);
-    let mut blocks = BTreeSet::new();
+pub fn words_for_prefixes_v4(prefixes: impl Iterator<Item = Prefix>) -> usize {
     let mut routes = 0usize;
+    let mut items: BTreeMap<(u8, u32), u32> = BTreeMap::new();
+    let mut below = BTreeSet::new();
     for (address, length) in prefixes {
         routes += 1;
-        let mut end = level.level(length).end;
-        while end > 16 {
-            let start = end - level.stride;
-            blocks.insert((start, address >> (32 - start)));
-            end = start;
+        let end = end_of(length);
+        if end > 16 {
+            *items.entry((end, address >> (40 - end))).or_default() += 1;
+        }
+        if end == 32 && below.insert(address >> 8) {
+            *items.entry((24, address >> 16)).or_default() += 1;
         }
     }
+    // A route or a block begins a node and ends one.
+    let words = |items: &u32| {
+        (BLOCK_NODES + 2 * items + 1)
+            .next_multiple_of(LINE)
+            .min(LARGEST)
+    };
+    let lines: u32 = items.values().map(|items| words(items) / LINE).sum();
     let round = |count: usize| {
         let more = count + count / 4 + 64;
         more.next_multiple_of((more.next_power_of_two() / 8).max(64))
     };
-    V4_BLOCKS as usize + (round(blocks.len()) << stride) + round(routes)
+    size(round(lines as usize), round(routes))
+}
+
+/// Words for so many lines in blocks, and so many routes in the list.
+fn size(lines: usize, routes: usize) -> usize {
+    // Blocks that are made anew are there twice for a while, and one is kept for what goes.
+    let spare = lines / 8 * LINE as usize + 4 * LARGEST as usize;
+    V4_BLOCKS as usize + lines * LINE as usize + spare + routes
 }
 
 /// Routes of a table, in no order.
@@ -72,33 +85,61 @@ pub fn routes_v4(words: &Words) -> impl Iterator<Item = (u32, RouteEntry)> {
 }
 
 /// The longest prefix that contains an address, as data planes find it.
-pub fn lookup_v4(words: &Words, stride: u32, address: u32) -> RouteEntry {
-    let word = |index: u32| {
+pub fn lookup_v4(words: &Words, address: u32) -> RouteEntry {
+    fib::lookup_v4(V4::new(address.to_be_bytes()), |index| {
         let word = words.get(index as usize);
         word.map_or(0, |word| word.load(Ordering::Acquire))
-    };
-    let address = V4::new(address.to_be_bytes());
-    match stride {
-        8 => fib::lookup_v4::<8>(address, word),
-        _ => fib::lookup_v4::<4>(address, word),
-    }
+    })
 }
 
-/// Fills an empty table. The routes are sorted by length, then address, and each is there once.
+/// Fills an empty table. The routes are sorted by address, then length, and each is there once.
 ///
 /// # Errors
 ///
 /// There is not enough room; the table is of no use then.
-pub fn load_v4(words: &Words, stride: u32, routes: &[(u32, RouteEntry)]) -> Result<(), Full> {
-    let mut blocks = Blocks::new(stride);
+pub fn load_v4(words: &Words, routes: &[(u32, RouteEntry)]) -> Result<(), Full> {
+    if words.len() < V4_BLOCKS as usize + routes.len() {
+        return Err(Full);
+    }
     for (index, (address, entry)) in routes.iter().enumerate() {
-        let limit = blocks.end as usize;
-        if words.len() < limit + index + 1 {
-            return Err(Full);
-        }
         LIST.put(words, index, 0, list_word(*address, *entry));
-        words[LIST.count].store(index as u64 + 1, Ordering::Release);
-        blocks.set(words, (*address, entry.length() as u8), *entry)?;
+    }
+    words[LIST.count].store(routes.len() as u64, Ordering::Release);
+    let mut trie = Trie::new();
+    for group in routes.chunk_by(|(a, _), (b, _)| a >> 16 == b >> 16) {
+        let mut nodes = NOTHING;
+        for group in group.chunk_by(|(a, _), (b, _)| a >> 8 == b >> 8) {
+            let mut last = NOTHING;
+            for (address, entry) in group {
+                let length = entry.length() as u8;
+                let end = end_of(length);
+                let span = |first: u32| first as usize..first as usize + (1 << (end - length));
+                match end {
+                    16 => trie.change(words, (*address, length), Change::Set(*entry))?,
+                    24 => {
+                        // Shorter ones come first.
+                        for node in &mut nodes[span(place(*address, end))] {
+                            *node = Node::new(*entry, node.block());
+                        }
+                    }
+                    _ => last[span(place(*address, end))].fill(Node::new(*entry, 0)),
+                }
+            }
+            if let [(address, _), ..] = group
+                && last != NOTHING
+            {
+                let node = &mut nodes[place(*address, 24) as usize];
+                *node = Node::new(node.route(), trie.append(words, &last)?);
+            }
+        }
+        if let [(address, _), ..] = group
+            && nodes != NOTHING
+        {
+            let block = trie.append(words, &nodes)?;
+            let word = &words[(address >> 16) as usize];
+            let route = Node(word.load(Ordering::Relaxed)).route();
+            word.store(Node::new(route, block).0, Ordering::Release);
+        }
     }
     Ok(())
 }
@@ -113,11 +154,12 @@ fn masked(address: u32, length: u8) -> u32 {
     address & mask
 }
 
-/// Writes one table.
+/// Writes one table. What changes a block writes it anew: the old one is *retired* until no lookup is in it.
+/// Whoever meets [`Full`] calls [`make_room`](Self::make_room) and tries once more.
 #[derive(Debug)]
 pub struct V4Writer {
-    blocks: Blocks,
-    routes: BTreeMap<Key, Item>,
+    trie: Trie,
+    routes: BTreeMap<Prefix, Item>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -133,7 +175,7 @@ impl V4Writer {
     /// # Errors
     ///
     /// The memory is too small for any table.
-    pub fn open(words: &Words, stride: u32) -> Result<Self, Full> {
+    pub fn open(words: &Words) -> Result<Self, Full> {
         if words.len() <= V4_BLOCKS as usize {
             return Err(Full);
         }
@@ -142,9 +184,8 @@ impl V4Writer {
             ((address, entry.length() as u8), Item { entry, place })
         });
         let routes = routes.collect();
-        let mut blocks = Blocks::new(stride);
-        blocks.find(words);
-        Ok(Self { blocks, routes })
+        let trie = Trie::find(words);
+        Ok(Self { trie, routes })
     }
 
     /// What is in the table, in order.
@@ -176,18 +217,19 @@ impl V4Writer {
     /// There is no room; nothing was changed.
     pub fn set(&mut self, words: &Words, address: u32, entry: RouteEntry) -> Result<bool, Full> {
         let key = (address, entry.length() as u8);
+        let change = Change::Set(entry);
         if let Some(item) = self.routes.get_mut(&key) {
             if item.entry == entry {
                 return Ok(false);
             }
+            self.trie.change(words, key, change)?;
             item.entry = entry;
             LIST.put(words, item.place, 0, list_word(address, entry));
-            self.blocks.set(words, key, entry)?;
             return Ok(true);
         }
-        let limit = self.blocks.end as usize;
+        let limit = self.trie.space.end() as usize;
         let place = LIST.push(words, limit, [list_word(address, entry)])?;
-        if let Err(full) = self.blocks.set(words, key, entry) {
+        if let Err(full) = self.trie.change(words, key, change) {
             LIST.take::<1>(words, place);
             return Err(full);
         }
@@ -196,17 +238,27 @@ impl V4Writer {
     }
 
     /// Takes a route away. False if it was not there.
-    pub fn remove(&mut self, words: &Words, address: u32, length: u8) -> bool {
-        let Some(item) = self.routes.remove(&(address, length)) else {
-            return false;
+    ///
+    /// # Errors
+    ///
+    /// There is no room for a block without it; nothing was changed.
+    pub fn remove(&mut self, words: &Words, address: u32, length: u8) -> Result<bool, Full> {
+        let Some(item) = self.routes.get(&(address, length)).copied() else {
+            return Ok(false);
         };
-        let first = self.blocks.level(length).start;
+        // Those that end in the same level.
+        let first = match end_of(length) {
+            16 => 0,
+            end => end - 7,
+        };
         let shorter = (first..length).rev();
         let parent = shorter
             .filter_map(|length| self.routes.get(&(masked(address, length), length)))
             .next();
         let parent = parent.map_or(RouteEntry::NONE, |item| item.entry);
-        self.blocks.clear(words, (address, length), parent);
+        let change = Change::Clear(length, parent);
+        self.trie.change(words, (address, length), change)?;
+        self.routes.remove(&(address, length));
         if let Some([moved]) = LIST.take(words, item.place) {
             let entry = RouteEntry::from_word(moved as u32);
             let key = ((moved >> 32) as u32, entry.length() as u8);
@@ -214,239 +266,105 @@ impl V4Writer {
                 other.place = item.place;
             }
         }
-        true
+        Ok(true)
     }
 
     /// Blocks that nothing leads to any more, but that a lookup may still be in. Wait until none
     /// is, then [`recycle`](Self::recycle).
     pub fn retired(&self) -> usize {
-        self.blocks.retired.len()
+        self.trie.space.retired()
     }
 
     /// No lookup is in a retired block any more.
     pub fn recycle(&mut self) {
-        let mut retired = std::mem::take(&mut self.blocks.retired);
-        self.blocks.free.append(&mut retired);
-    }
-}
-
-/// The nodes.
-#[derive(Debug)]
-struct Blocks {
-    stride: u8,
-    /// Behind the last block that was ever used.
-    end: u32,
-    free: Vec<u32>,
-    retired: Vec<u32>,
-}
-
-/// Lengths of routes that end in a level, and where its nodes for an address begin.
-struct Level {
-    start: u8,
-    end: u8,
-}
-
-impl Blocks {
-    fn new(stride: u32) -> Self {
-        Self {
-            stride: stride as u8,
-            end: V4_BLOCKS,
-            free: Vec::new(),
-            retired: Vec::new(),
-        }
+        self.trie.space.recycle();
     }
 
-    const fn size(&self) -> u32 {
-        1 << self.stride
-    }
-
-    /// The level in which a route ends.
-    fn level(&self, length: u8) -> Level {
-        if length <= 16 {
-            return Level { start: 0, end: 16 };
+    /// Puts what is free together, if there is anything to put. `wait` returns once no lookup is on its way that was when it was called.
+    ///
+    /// # Errors
+    ///
+    /// Those of `wait`.
+    pub fn make_room<E>(
+        &mut self,
+        words: &Words,
+        mut wait: impl FnMut() -> Result<(), E>,
+    ) -> Result<(), E> {
+        if self.trie.space.is_tidy {
+            return Ok(());
         }
-        let end = 16 + (length - 16).next_multiple_of(self.stride);
-        Level {
-            start: end - self.stride + 1,
-            end,
+        wait()?;
+        self.recycle();
+        if !self.trie.space.is_open(LIST.start(words)) {
+            self.trie.repack(words);
+            wait()?;
+            self.recycle();
         }
-    }
-
-    /// Learns from the memory which blocks are in use.
-    fn find(&mut self, words: &Words) {
-        let mut used = Vec::new();
-        let mut open: Vec<u32> = vec![0];
-        let mut size = fib::ROOT;
-        while let Some(block) = open.pop() {
-            if block != 0 {
-                size = self.size();
-                used.push(block);
-            }
-            // Others wrote into the memory: blocks lead in circles.
-            if used.len() * self.size() as usize > words.len() {
-                break;
-            }
-            for node in words.iter().skip(block as usize).take(size as usize) {
-                let below = Node(node.load(Ordering::Acquire)).block();
-                open.extend((below != 0).then_some(below));
-            }
-        }
-        used.sort_unstable();
-        let mut next = V4_BLOCKS;
-        for block in used {
-            while next < block {
-                self.free.push(next);
-                next += self.size();
-            }
-            next = block + self.size();
-        }
-        self.end = next;
-    }
-
-    fn allocate(&mut self, words: &Words) -> Result<u32, Full> {
-        if let Some(block) = self.free.pop() {
-            for node in &words[block as usize..(block + self.size()) as usize] {
-                node.store(0, Ordering::Relaxed);
-            }
-            return Ok(block);
-        }
-        let block = self.end;
-        if (block + self.size()) as usize > LIST.start(words) {
-            return Err(Full);
-        }
-        self.end += self.size();
-        // Others may have left something there.
-        for node in &words[block as usize..self.end as usize] {
-            node.store(0, Ordering::Relaxed);
-        }
-        Ok(block)
-    }
-
-    /// The nodes above a route's, from the root on; blocks that are missing are made.
-    fn path(&mut self, words: &Words, (address, length): Key) -> Result<(Vec<u32>, u32), Full> {
-        let target = self.level(length).end;
-        let (mut block, mut end) = (0, 16);
-        let mut above = Vec::new();
-        while end < target {
-            let bits = if end == 16 { 16 } else { self.stride };
-            let node = block + (address >> (32 - end) & ((1 << bits) - 1));
-            let there = Node(words[node as usize].load(Ordering::Acquire));
-            block = there.block();
-            if block == 0 {
-                block = self.allocate(words)?;
-                let linked = Node::new(there.route(), block);
-                words[node as usize].store(linked.0, Ordering::Release);
-            }
-            above.push(node);
-            end += self.stride;
-        }
-        Ok((above, block))
-    }
-
-    /// The nodes of a route in its block.
-    fn span(&self, block: u32, (address, length): Key) -> std::ops::Range<usize> {
-        let level = self.level(length);
-        let bits = if level.end == 16 { 16 } else { self.stride };
-        let first = block + (address >> (32 - level.end) & ((1 << bits) - 1));
-        first as usize..first as usize + (1 << (level.end - length))
-    }
-
-    fn set(&mut self, words: &Words, key: Key, entry: RouteEntry) -> Result<(), Full> {
-        let (_, block) = self.path(words, key)?;
-        for node in &words[self.span(block, key)] {
-            let there = Node(node.load(Ordering::Relaxed));
-            let route = there.route();
-            if route.word() == 0 || route.length() <= entry.length() {
-                node.store(Node::new(entry, there.block()).0, Ordering::Release);
-            }
-        }
+        self.trie.space.is_tidy = true;
         Ok(())
-    }
-
-    fn clear(&mut self, words: &Words, key: Key, parent: RouteEntry) {
-        let Ok((mut above, mut block)) = self.path(words, key) else {
-            return;
-        };
-        for node in &words[self.span(block, key)] {
-            let there = Node(node.load(Ordering::Relaxed));
-            if there.route().word() != 0 && there.route().length() == u32::from(key.1) {
-                node.store(Node::new(parent, there.block()).0, Ordering::Release);
-            }
-        }
-        while let Some(node) = above.pop() {
-            let nodes = &words[block as usize..(block + self.size()) as usize];
-            if nodes.iter().any(|node| node.load(Ordering::Relaxed) != 0) {
-                return;
-            }
-            let there = Node(words[node as usize].load(Ordering::Relaxed));
-            words[node as usize].store(Node::new(there.route(), 0).0, Ordering::Release);
-            self.retired.push(block);
-            block = node - (node.wrapping_sub(V4_BLOCKS) & (self.size() - 1));
-        }
     }
 }
 
 /// Whether lookups find what the list says, and nothing else.
-pub fn is_sound_v4(words: &Words, stride: u32) -> bool {
+pub fn is_sound_v4(words: &Words) -> bool {
     let mut routes: Vec<_> = routes_v4(words).collect();
     let key = |(address, entry): &Listed| (*address, entry.length());
     routes.sort_unstable_by_key(key);
     let is_once = routes.windows(2).all(|pair| key(&pair[0]) != key(&pair[1]));
-    words.len() > V4_BLOCKS as usize && is_once && Blocks::new(stride).hold(words, 0, 16, &routes)
+    if words.len() <= V4_BLOCKS as usize || !is_once {
+        return false;
+    }
+    let root = words[..fib::ROOT as usize].iter();
+    let root: Vec<Node> = root
+        .map(|node| Node(node.load(Ordering::Acquire)))
+        .collect();
+    hold(words, &root, 16, &routes)
 }
 
 /// A route of the list.
 type Listed = (u32, RouteEntry);
 
-impl Blocks {
-    /// Whether a block that decides the bits before `end`, and those below it, hold these routes
-    /// and nothing else. They are sorted by address, then length.
-    fn hold(&self, words: &Words, block: u32, end: u8, mut routes: &[Listed]) -> bool {
-        let bits = if end == 16 { 16 } else { self.stride };
-        let first = block as usize;
-        // A block outside the memory is none of ours.
-        let Some(nodes) = words.get(first..first + (1 << bits)) else {
+/// Whether the nodes of a level that decides the bits before `end`, and those below it, hold these routes
+/// and nothing else. They are sorted by address, then length.
+fn hold(words: &Words, nodes: &[Node], end: u8, mut routes: &[Listed]) -> bool {
+    let place = |address: u32| (address >> (32 - end)) as usize & (nodes.len() - 1);
+    let mut wanted = vec![RouteEntry::NONE; nodes.len()];
+    for (address, entry) in routes {
+        let Some(more) = u32::from(end).checked_sub(entry.length()) else {
+            continue;
+        };
+        let place = place(*address);
+        let Some(span) = wanted.get_mut(place..place + (1 << more)) else {
             return false;
         };
-        let place = |address: u32| (address >> (32 - end)) as usize & ((1 << bits) - 1);
-        let mut wanted = vec![RouteEntry::NONE; nodes.len()];
-        for (address, entry) in routes {
-            let Some(more) = u32::from(end).checked_sub(entry.length()) else {
-                continue;
-            };
-            let place = place(*address);
-            let Some(span) = wanted.get_mut(place..place + (1 << more)) else {
-                return false;
-            };
-            for node in span
-                .iter_mut()
-                .filter(|node| node.length() <= entry.length())
-            {
-                *node = *entry;
-            }
-        }
-        for (index, (node, wanted)) in nodes.iter().zip(wanted).enumerate() {
-            let node = Node(node.load(Ordering::Relaxed));
-            let count = routes
-                .iter()
-                .take_while(|(address, _)| place(*address) == index)
-                .count();
-            let (here, rest) = routes.split_at(count);
-            routes = rest;
-            // Those that end in this block come first.
-            let ends = here
-                .iter()
-                .take_while(|(_, entry)| entry.length() <= u32::from(end));
-            let below = &here[ends.count()..];
-            if node.route() != wanted || (node.block() == 0) != below.is_empty() {
-                return false;
-            }
-            if !below.is_empty()
-                && (end >= 32 || !self.hold(words, node.block(), end + self.stride, below))
-            {
-                return false;
-            }
-        }
-        routes.is_empty()
+        span.fill(*entry);
     }
+    for (index, (node, wanted)) in nodes.iter().zip(wanted).enumerate() {
+        let count = routes
+            .iter()
+            .take_while(|(address, _)| place(*address) == index)
+            .count();
+        let (here, rest) = routes.split_at(count);
+        routes = rest;
+        // Those that end in this level come first.
+        let ends = here
+            .iter()
+            .take_while(|(_, entry)| entry.length() <= u32::from(end));
+        let below = &here[ends.count()..];
+        if node.route() != wanted || (node.block() == 0) != below.is_empty() {
+            return false;
+        }
+        if !below.is_empty() && !holds_below(words, node.block(), end, below) {
+            return false;
+        }
+    }
+    routes.is_empty()
+}
+
+/// The same of the block below a node.
+fn holds_below(words: &Words, block: u32, end: u8, routes: &[Listed]) -> bool {
+    // A block outside the memory is none of ours.
+    end < 32
+        && Block::read(words, block)
+            .is_some_and(|block| hold(words, &block.places(), end + 8, routes))
 }

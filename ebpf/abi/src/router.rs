@@ -118,24 +118,17 @@ assert_size!(RouteEntry, 4);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Routing {
-    /// Not 0: IPv4 routes are in `fib_v4` ([`crate::fib`], with blocks for [`FIB_STRIDE`] bits),
-    /// not in `routes_v4`.
+    /// Not 0: IPv4 routes are in `fib_v4` ([`crate::fib`]), not in `routes_v4`.
     pub large_v4: u32,
     /// The same for IPv6: `fib_v6`, not `routes_v6`.
     pub large_v6: u32,
-    /// Not 0: there are routes in `dynamic_v4` (with blocks for [`DYNAMIC_STRIDE`] bits) and
-    /// `dynamic_v6`, too. They lead to entries of `dynamic_next_hops`. Of two routes to the same
+    /// Not 0: there are routes in `dynamic_v4` and `dynamic_v6`, too. They lead to entries of `dynamic_next_hops`. Of two routes to the same
     /// prefix they are not the one that counts.
     pub dynamic: u32,
     /// Not 0: some routes lead to several next hops ([`ROUTE_GROUP`]).
     pub groups: u32,
 }
 assert_size!(Routing, 16);
-
-/// Bits of the address that a block of `fib_v4` is for: fast.
-pub const FIB_STRIDE: u32 = 8;
-/// Bits of the address that a block of `dynamic_v4` is for: small, also where routes are spread.
-pub const DYNAMIC_STRIDE: u32 = 4;
 
 /// Value of the table `next_hops`: what becomes of packets that routes lead here. An entry keeps
 /// its meaning as long as a route leads to it, so routes can change one by one.

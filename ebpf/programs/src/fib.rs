@@ -19,8 +19,8 @@ pub type TableV6 = Array<[u64; BUCKET as usize]>;
 
 /// The longest prefix that contains an address.
 #[inline(always)]
-pub fn lookup_v4<const STRIDE: u32>(table: &TableV4, address: V4) -> RouteEntry {
-    fib::lookup_v4::<STRIDE>(address, |index| {
+pub fn lookup_v4(table: &TableV4, address: V4) -> RouteEntry {
+    fib::lookup_v4(address, |index| {
         // SAFETY: the kernel keeps the array while the program runs; words are changed as a whole.
         table
             .get_ptr(index)

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use ebpf_abi::router::{DYNAMIC_STRIDE, RouteEntry};
+use ebpf_abi::router::RouteEntry;
 use fib::{Full, V4Writer, V6Writer};
 
 use super::{Destination, Known, Resolver, Taken, next_hops::NextHops, resolve::Weighted};
@@ -18,7 +18,8 @@ pub struct Writer {
     pending: BTreeSet<Destination>,
 }
 
-/// Blocks and next hops that nothing leads to any more, before they are waited for.
+/// Next hops that nothing leads to any more, before they are waited for. Blocks are waited for where there is no
+/// room without them.
 const RETIRED: usize = 1024;
 
 impl Writer {
@@ -29,7 +30,7 @@ impl Writer {
     /// They are other ones than this `pcn` makes.
     pub fn open(tables: &DynamicTables) -> kernel::Result<Self> {
         let other = |_: Full| kernel::Error::Call("dynamic routes: made by another pcn".to_owned());
-        let v4 = V4Writer::open(tables.v4(), DYNAMIC_STRIDE).map_err(other)?;
+        let v4 = V4Writer::open(tables.v4()).map_err(other)?;
         let v6 = V6Writer::open(tables.v6()).map_err(other)?;
         let mut next_hops = NextHops::new(
             tables.next_hops()?,
@@ -96,7 +97,7 @@ impl Writer {
             let written = match route {
                 Some(Ok(route)) => self.set(tables, *destination, &route)?,
                 Some(Err(why)) => Err(why),
-                None => Ok(self.remove(tables, *destination)),
+                None => Ok(self.remove(tables, *destination)?),
             };
             match written {
                 Ok(changed) => {
@@ -104,12 +105,12 @@ impl Writer {
                     self.pending.remove(destination);
                 }
                 Err(why) => {
-                    taken.changed += usize::from(self.remove(tables, *destination));
+                    taken.changed += usize::from(self.remove(tables, *destination)?);
                     taken.skip(*destination, &why);
                     self.pending.insert(*destination);
                 }
             }
-            if self.v4.retired() + self.next_hops.retired() > RETIRED {
+            if self.next_hops.retired() > RETIRED {
                 self.recycle(tables)?;
             }
         }
@@ -156,7 +157,10 @@ impl Writer {
         let entry = RouteEntry::new(number, length);
         let old = self.get((address, length));
         let set = match address {
-            IpAddr::V4(address) => self.v4.set(tables.v4(), address.to_bits(), entry),
+            IpAddr::V4(address) => {
+                let set = |v4: &mut V4Writer| v4.set(tables.v4(), address.to_bits(), entry);
+                self.with_room(tables, set)?
+            }
             IpAddr::V6(address) => self.v6.set(tables.v6(), address.to_bits(), entry),
         };
         match set {
@@ -179,15 +183,41 @@ impl Writer {
         }
     }
 
-    fn remove(&mut self, tables: &DynamicTables, (address, length): Destination) -> bool {
+    fn remove(
+        &mut self,
+        tables: &DynamicTables,
+        (address, length): Destination,
+    ) -> kernel::Result<bool> {
         let Some(old) = self.get((address, length)) else {
-            return false;
+            return Ok(false);
         };
         match address {
-            IpAddr::V4(address) => self.v4.remove(tables.v4(), address.to_bits(), length),
-            IpAddr::V6(address) => self.v6.remove(tables.v6(), address.to_bits(), length),
-        };
+            IpAddr::V4(address) => {
+                let address = address.to_bits();
+                let remove = |v4: &mut V4Writer| v4.remove(tables.v4(), address, length);
+                let room = self.with_room(tables, remove)?;
+                room.map_err(|full| kernel::Error::Call(format!("dynamic routes: {full}")))?;
+            }
+            IpAddr::V6(address) => {
+                self.v6.remove(tables.v6(), address.to_bits(), length);
+            }
+        }
         self.next_hops.release(old.next_hop());
-        true
+        Ok(true)
+    }
+
+    /// Changes the IPv4 table; if there is no room, once more after some was made.
+    fn with_room(
+        &mut self,
+        tables: &DynamicTables,
+        change: impl Fn(&mut V4Writer) -> Result<bool, Full>,
+    ) -> kernel::Result<Result<bool, Full>> {
+        let mut changed = change(&mut self.v4);
+        if changed.is_err() {
+            self.v4
+                .make_room(tables.v4(), || tables.wait_for_lookups())?;
+            changed = change(&mut self.v4);
+        }
+        Ok(changed)
     }
 }

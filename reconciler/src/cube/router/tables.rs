@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ebpf_abi::{
     fib::BUCKET,
     multipath::Group,
-    router::{DYNAMIC_STRIDE, FIB_STRIDE, Route, RouteEntry, RouteKeyV4, RouteKeyV6, Routing},
+    router::{Route, RouteEntry, RouteKeyV4, RouteKeyV6, Routing},
 };
 use topology_schema::cube::router::{RoutesFrom, Spec};
 
@@ -85,7 +85,7 @@ fn fib_table_v4(routes: Entries) -> Table {
     });
     let words = match routes.len() {
         0 => 1,
-        _ => fib::words_for_prefixes_v4(prefixes, FIB_STRIDE) as u32,
+        _ => fib::words_for_prefixes_v4(prefixes) as u32,
     };
     let sizes = (size_of::<RouteKeyV4>(), size_of::<RouteEntry>());
     Table::config("fib_v4", MapKind::FibV4, words, sizes, routes)
@@ -112,7 +112,7 @@ fn dynamic_tables(routes: usize) -> [Table; 2] {
     let (v4, v6) = match routes {
         0 => (1, 1),
         _ => (
-            fib::words_for_v4(routes, DYNAMIC_STRIDE) as u32,
+            fib::words_for_v4(routes) as u32,
             fib::words_for_v6(routes).div_ceil(bucket) as u32,
         ),
     };

@@ -10,7 +10,7 @@ use bytemuck::{bytes_of, try_pod_read_unaligned};
 use ebpf_abi::{
     address::{V4, V6},
     fib::BUCKET,
-    router::{FIB_STRIDE, RouteEntry, RouteKeyV4, RouteKeyV6},
+    router::{RouteEntry, RouteKeyV4, RouteKeyV6},
 };
 use fib::{Full, V4Writer, V6Writer};
 
@@ -89,13 +89,16 @@ pub fn put(map: BorrowedFd<'_>, shape: &MapShape, entries: &Rows) -> io::Result<
             routes.push((prefix_v4(key)?.0, entry(value)?));
         }
         if fib::routes_v4(words).next().is_none() {
-            routes.sort_unstable_by_key(|(address, entry)| (entry.length(), *address));
-            return fib::load_v4(words, FIB_STRIDE, &routes).map_err(full);
+            routes.sort_unstable_by_key(|(address, entry)| (*address, entry.length()));
+            return fib::load_v4(words, &routes).map_err(full);
         }
-        let mut writer = V4Writer::open(words, FIB_STRIDE).map_err(full)?;
+        let mut writer = V4Writer::open(words).map_err(full)?;
         for (address, entry) in routes {
-            writer.set(words, address, entry).map_err(full)?;
+            with_room(&mut writer, words, |writer| {
+                writer.set(words, address, entry)
+            })?;
         }
+        leave(&writer)?;
     } else {
         let mut routes = Vec::with_capacity(entries.len());
         for (key, value) in entries.iter() {
@@ -121,21 +124,41 @@ pub fn delete(map: BorrowedFd<'_>, shape: &MapShape, keys: &BTreeSet<Vec<u8>>) -
     let memory = memory(map, shape)?;
     let words = memory.as_ref();
     if shape.kind == MapKind::FibV4 {
-        let mut writer = V4Writer::open(words, FIB_STRIDE).map_err(full)?;
+        let mut writer = V4Writer::open(words).map_err(full)?;
         for key in keys {
             let (address, length) = prefix_v4(key)?;
-            writer.remove(words, address, length);
+            with_room(&mut writer, words, |writer| {
+                writer.remove(words, address, length)
+            })?;
         }
-        // A lookup may still be in a block that is free now; who writes next may use it again.
-        if writer.retired() > 0 {
-            bpf::wait_for_programs()?;
-        }
+        leave(&writer)?;
     } else {
         let mut writer = V6Writer::open(words).map_err(full)?;
         for key in keys {
             let (address, length) = prefix_v6(key)?;
             writer.remove(words, address, length);
         }
+    }
+    Ok(())
+}
+
+/// Does something to an IPv4 table; if there is no room, once more after some was made.
+fn with_room(
+    writer: &mut V4Writer,
+    words: &fib::Words,
+    change: impl Fn(&mut V4Writer) -> Result<bool, Full>,
+) -> io::Result<()> {
+    if change(writer).is_err() {
+        writer.make_room(words, bpf::wait_for_programs)?;
+        change(writer).map_err(full)?;
+    }
+    Ok(())
+}
+
+/// A lookup may still be in a block that is free now, and who writes next may use it again.
+fn leave(writer: &V4Writer) -> io::Result<()> {
+    if writer.retired() > 0 {
+        bpf::wait_for_programs()?;
     }
     Ok(())
 }
@@ -170,7 +193,7 @@ pub fn read(map: BorrowedFd<'_>, shape: &MapShape) -> io::Result<(Vec<u8>, Vec<u
 pub fn is_sound(map: BorrowedFd<'_>, shape: &MapShape) -> io::Result<bool> {
     let memory = memory(map.as_fd(), shape)?;
     Ok(match shape.kind {
-        MapKind::FibV4 => fib::is_sound_v4(memory.as_ref(), FIB_STRIDE),
+        MapKind::FibV4 => fib::is_sound_v4(memory.as_ref()),
         _ => fib::is_sound_v6(memory.as_ref()),
     })
 }

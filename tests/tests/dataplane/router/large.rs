@@ -11,7 +11,7 @@ use ebpf_abi::{
     address::V6,
     fib::BUCKET,
     lookup::{self, Settings},
-    router::{DYNAMIC_STRIDE, FIB_STRIDE, RouteEntry, RouteKeyV4, RouteKeyV6, Routing},
+    router::{RouteEntry, RouteKeyV4, RouteKeyV6, Routing},
 };
 use integration_tests::{
     cube::{Globals, Kind},
@@ -56,11 +56,11 @@ fn prefixes_v4(count: usize) -> Vec<(u32, RouteEntry)> {
         } as u8;
         let address = random.next() as u32 & u32::MAX << (32 - length);
         let number = 1 + random.next() as u32 % 1000;
-        routes.insert((length, address), RouteEntry::new(number, length));
+        routes.insert((address, length), RouteEntry::new(number, length));
     }
     let sorted = routes
         .into_iter()
-        .map(|((_, address), entry)| (address, entry));
+        .map(|((address, _), entry)| (address, entry));
     sorted.collect()
 }
 
@@ -220,15 +220,15 @@ fn a_million_v4_routes_are_looked_up_as_a_linear_search_would() {
         return;
     }
     let routes = prefixes_v4(1_000_000);
-    for (stride, table, name) in [
-        (FIB_STRIDE, lookup::FIB_V4, "fib_v4"),
-        (DYNAMIC_STRIDE, lookup::DYNAMIC_V4, "dynamic_v4"),
+    for (table, name) in [
+        (lookup::FIB_V4, "fib_v4"),
+        (lookup::DYNAMIC_V4, "dynamic_v4"),
     ] {
-        let words = fib::words_for_v4(routes.len(), stride);
+        let words = fib::words_for_v4(routes.len());
         let looker = Looker::new(table, &[(name, words)]);
         let memory = looker.cube.memory(name);
         let start = Instant::now();
-        fib::load_v4(memory.as_ref(), stride, &routes).expect("there is room");
+        fib::load_v4(memory.as_ref(), &routes).expect("there is room");
         let took = start.elapsed();
         println!("{name}: 1,000,000 routes in {took:?}, {} MiB", words >> 17);
         assert!(took < Duration::from_millis(1500), "{took:?}");
@@ -238,7 +238,7 @@ fn a_million_v4_routes_are_looked_up_as_a_linear_search_would() {
             .collect();
         let last = |address: u32, length| address | u32::MAX.checked_shr(length).unwrap_or(0);
         compare(&looker, &routes, &mut questions, last, v4_word);
-        let mut writer = fib::V4Writer::open(memory.as_ref(), stride).expect("it is a table");
+        let mut writer = fib::V4Writer::open(memory.as_ref()).expect("it is a table");
         let start = Instant::now();
         for (address, entry) in routes.iter().step_by(1009) {
             let other = RouteEntry::new(entry.next_hop() + 1, entry.length() as u8);
@@ -309,14 +309,14 @@ fn figures() {
         }
         let trie = measure(&trie, &questions);
         let [fast, small] = [
-            (FIB_STRIDE, lookup::FIB_V4, "fib_v4"),
-            (DYNAMIC_STRIDE, lookup::DYNAMIC_V4, "dynamic_v4"),
+            (lookup::FIB_V4, "fib_v4"),
+            (lookup::DYNAMIC_V4, "dynamic_v4"),
         ]
-        .map(|(stride, table, name)| {
-            let words = fib::words_for_v4(count, stride);
+        .map(|(table, name)| {
+            let words = fib::words_for_v4(count);
             let looker = Looker::new(table, &[(name, words)]);
             let memory = looker.cube.memory(name);
-            fib::load_v4(memory.as_ref(), stride, &v4).expect("there is room");
+            fib::load_v4(memory.as_ref(), &v4).expect("there is room");
             measure(&looker, &questions)
         });
         let v6 = prefixes_v6(count);
@@ -357,8 +357,8 @@ fn the_longer_prefix_counts_and_of_equal_ones_the_static_one() {
     for hook in Hook::ALL {
         let buckets = fib::words_for_v6(100) as u32 / BUCKET;
         let capacities = BTreeMap::from([
-            ("fib_v4", fib::words_for_v4(100, FIB_STRIDE) as u32),
-            ("dynamic_v4", fib::words_for_v4(100, DYNAMIC_STRIDE) as u32),
+            ("fib_v4", fib::words_for_v4(100) as u32),
+            ("dynamic_v4", fib::words_for_v4(100) as u32),
             ("fib_v6", buckets),
             ("dynamic_v6", buckets),
             ("dynamic_next_hops", 16),
@@ -401,9 +401,9 @@ fn fill(cube: &Cube) {
     cube.write("next_hops", 23u32, via(1, v6(1, 2).into()));
     cube.write("dynamic_next_hops", 1u32, via(2, v4(2, 2).into()));
     cube.write("dynamic_next_hops", 2u32, via(2, v6(2, 2).into()));
-    let add_v4 = |table: &str, stride, routes: &[([u8; 4], u8, u32)]| {
+    let add_v4 = |table: &str, routes: &[([u8; 4], u8, u32)]| {
         let memory = cube.memory(table);
-        let mut writer = fib::V4Writer::open(memory.as_ref(), stride).expect("it is a table");
+        let mut writer = fib::V4Writer::open(memory.as_ref()).expect("it is a table");
         for (address, length, number) in routes {
             let entry = RouteEntry::new(*number, *length);
             let address = u32::from_be_bytes(*address);
@@ -417,14 +417,14 @@ fn fill(cube: &Cube) {
         ([10, 0, 2, 0], 24, 22),
         ([172, 18, 0, 0], 16, 21),
     ];
-    add_v4("fib_v4", FIB_STRIDE, &fixed);
+    add_v4("fib_v4", &fixed);
     let dynamic = [
         ([172, 16, 0, 0], 12, 1),
         ([172, 17, 0, 0], 16, 1),
         ([172, 18, 0, 0], 16, 1),
         ([198, 51, 100, 0], 24, 1),
     ];
-    add_v4("dynamic_v4", DYNAMIC_STRIDE, &dynamic);
+    add_v4("dynamic_v4", &dynamic);
     let add_v6 = |table: &str, routes: &[(&str, u8, u32)]| {
         let memory = cube.memory(table);
         let mut writer = fib::V6Writer::open(memory.as_ref()).expect("it is a table");

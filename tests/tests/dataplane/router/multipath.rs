@@ -6,7 +6,7 @@ use bytemuck::{Zeroable as _, bytes_of};
 use ebpf_abi::{
     fib::BUCKET,
     multipath::{Candidate, Group},
-    router::{DYNAMIC_STRIDE, FIB_STRIDE, ROUTE_GROUP, Routing},
+    router::{ROUTE_GROUP, Routing},
 };
 use integration_tests::{
     cube::{Globals, Kind},
@@ -73,8 +73,8 @@ impl Router {
         let globals = Globals::from([("ROUTING".to_owned(), bytes_of(&routing).to_vec())]);
         let buckets = fib::words_for_v6(100) as u32 / BUCKET;
         let capacities = BTreeMap::from([
-            ("fib_v4", fib::words_for_v4(100, FIB_STRIDE) as u32),
-            ("dynamic_v4", fib::words_for_v4(100, DYNAMIC_STRIDE) as u32),
+            ("fib_v4", fib::words_for_v4(100) as u32),
+            ("dynamic_v4", fib::words_for_v4(100) as u32),
             ("fib_v6", buckets),
             ("dynamic_v6", buckets),
             ("dynamic_next_hops", 256),
@@ -117,7 +117,7 @@ impl Router {
         let (to_v6, length_v6) = (behind_v6(0), 48);
         let entry = RouteEntry::new(GROUP, length);
         let entry_v6 = RouteEntry::new(GROUP_V6, length_v6);
-        let (fib_v4, fib_v6, stride) = match self.place {
+        let (fib_v4, fib_v6) = match self.place {
             Place::Small => {
                 let key = RouteKeyV4 {
                     length: length.into(),
@@ -131,11 +131,11 @@ impl Router {
                 self.cube.write("routes_v6", key, entry_v6);
                 return;
             }
-            Place::Large => ("fib_v4", "fib_v6", FIB_STRIDE),
-            Place::Dynamic => ("dynamic_v4", "dynamic_v6", DYNAMIC_STRIDE),
+            Place::Large => ("fib_v4", "fib_v6"),
+            Place::Dynamic => ("dynamic_v4", "dynamic_v6"),
         };
         let memory = self.cube.memory(fib_v4);
-        let mut writer = fib::V4Writer::open(memory.as_ref(), stride).expect("it is a table");
+        let mut writer = fib::V4Writer::open(memory.as_ref()).expect("it is a table");
         let set = writer.set(memory.as_ref(), to.to_bits(), entry);
         set.expect("there is room");
         let memory = self.cube.memory(fib_v6);

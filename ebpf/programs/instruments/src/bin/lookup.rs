@@ -17,7 +17,7 @@ use aya_ebpf::{
 use ebpf_abi::{
     address::V6,
     lookup::{self, Settings},
-    router::{DYNAMIC_STRIDE, FIB_STRIDE, RouteEntry, RouteKeyV4, RouteKeyV6},
+    router::{RouteEntry, RouteKeyV4, RouteKeyV6},
 };
 use ebpf_programs::{
     fib::{self, HasTableV6, MAPPED, TableV4, TableV6},
@@ -90,9 +90,9 @@ extern "C" fn answer(index: u64, _: *mut c_void) -> i64 {
             };
             ROUTES_V6.get(&key).map_or(RouteEntry::NONE, |entry| *entry)
         }
-        lookup::FIB_V4 => fib::lookup_v4::<FIB_STRIDE>(&FIB_V4, address.v4()),
+        lookup::FIB_V4 => fib::lookup_v4(&FIB_V4, address.v4()),
         lookup::FIB_V6 => fib::lookup_v6::<Fixed>(address),
-        lookup::DYNAMIC_V4 => fib::lookup_v4::<DYNAMIC_STRIDE>(&DYNAMIC_V4, address.v4()),
+        lookup::DYNAMIC_V4 => fib::lookup_v4(&DYNAMIC_V4, address.v4()),
         _ => RouteEntry::NONE,
     };
     // SAFETY: the kernel keeps the entry while the program runs; nobody else writes it.

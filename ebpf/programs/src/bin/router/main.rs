@@ -35,8 +35,8 @@ use ebpf_abi::{
     chain::{CubeChain, MIN_PORTS},
     counters::DropReason,
     router::{
-        DYNAMIC_STRIDE, FIB_STRIDE, PART_LINK, ROUTE_GROUP, ROUTER_PORT_TURNS, Route, RouteEntry,
-        RouteKeyV4, RouteKeyV6, RouterPort, Routing, Settings,
+        PART_LINK, ROUTE_GROUP, ROUTER_PORT_TURNS, Route, RouteEntry, RouteKeyV4, RouteKeyV6,
+        RouterPort, Routing, Settings,
     },
 };
 use ebpf_programs::{
@@ -287,7 +287,7 @@ fn router_port(index: u32) -> Result<&'static RouterPort> {
 fn route_v4(address: V4, flow: impl FnOnce() -> u32) -> Option<&'static Route> {
     let routing = ROUTING.load();
     let fixed = if routing.large_v4 != 0 {
-        fib::lookup_v4::<FIB_STRIDE>(&FIB_V4, address)
+        fib::lookup_v4(&FIB_V4, address)
     } else {
         let key = RouteKeyV4 {
             length: 32,
@@ -296,7 +296,7 @@ fn route_v4(address: V4, flow: impl FnOnce() -> u32) -> Option<&'static Route> {
         ROUTES_V4.get(&key).map_or(RouteEntry::NONE, |entry| *entry)
     };
     let dynamic = if routing.dynamic != 0 {
-        fib::lookup_v4::<DYNAMIC_STRIDE>(&DYNAMIC_V4, address)
+        fib::lookup_v4(&DYNAMIC_V4, address)
     } else {
         RouteEntry::NONE
     };
