@@ -278,8 +278,8 @@ fn whoever_looks_up_meanwhile_finds_the_old_route_or_the_new_one() {
             let (address, length) = match number % 5 {
                 0 => (0x0a01_2a80, 26),
                 1 => (0x0a01_2a00, 24),
-                2 => (0x0a01_2b00 + (number % 64 << 2), 30),
-                3 => (0x0a01_0000 + (number % 32 << 8), 24),
+                2 => (0x0a01_2b00 + ((number % 64) << 2), 30),
+                3 => (0x0a01_0000 + ((number % 32) << 8), 24),
                 _ => (0x0a01_2a00 + number % 64, 32),
             };
             let entry = RouteEntry::new(2 + number % 2, length);

@@ -453,6 +453,11 @@ fn uplink() -> Vec<Station> {
     ] {
         integration_tests::command::run(line).expect(0);
     }
+    // The kernel adds the route to an address of its own a moment later.
+    wait::until("the address has its route", || {
+        let routes = integration_tests::command::run("ip -6 route show table local").stdout;
+        routes.contains("local 2001:db8:1::1 ").then_some(())
+    });
     vec![outside]
 }
 
