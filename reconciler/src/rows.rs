@@ -16,14 +16,14 @@ impl Rows {
     /// Takes keys and values as they lie in memory, in any order. Of entries with the same key the
     /// last one counts.
     pub fn new(key_size: usize, value_size: usize, keys: Vec<u8>, values: Vec<u8>) -> Self {
-        let table = Self {
+        let rows = Self {
             key_size,
             value_size,
             keys,
             values,
         };
-        let sorted = table.iter().map(|(key, _)| key).is_sorted_by(|a, b| a < b);
-        if sorted { table } else { table.sorted() }
+        let sorted = rows.iter().map(|(key, _)| key).is_sorted_by(|a, b| a < b);
+        if sorted { rows } else { rows.sorted() }
     }
 
     fn sorted(&self) -> Self {
@@ -127,7 +127,7 @@ impl Rows {
 impl PartialEq for Rows {
     fn eq(&self, other: &Self) -> bool {
         // Of an empty one the sizes say nothing.
-        let sizes = |table: &Self| (table.key_size, table.value_size);
+        let sizes = |rows: &Self| (rows.key_size, rows.value_size);
         (self.is_empty() && other.is_empty())
             || (sizes(self) == sizes(other)
                 && self.keys == other.keys
@@ -169,9 +169,9 @@ mod tests {
 
     use super::*;
 
-    fn entries(table: &Rows) -> Vec<(Vec<u8>, Vec<u8>)> {
+    fn entries(rows: &Rows) -> Vec<(Vec<u8>, Vec<u8>)> {
         let owned = |(key, value): (&[u8], &[u8])| (key.to_vec(), value.to_vec());
-        table.iter().map(owned).collect()
+        rows.iter().map(owned).collect()
     }
 
     proptest! {
@@ -182,38 +182,38 @@ mod tests {
             changes in prop::collection::vec(([0u8..8, 0u8..8], any::<Option<[u8; 3]>>()), 0..40),
         ) {
             let mut model: BTreeMap<[u8; 2], [u8; 3]> = made.iter().copied().collect();
-            let mut table: Rows = made.into_iter().collect();
+            let mut rows: Rows = made.into_iter().collect();
             for (key, value) in changes {
                 match value {
                     Some(value) => {
                         model.insert(key, value);
-                        table.insert(&key, &value);
+                        rows.insert(&key, &value);
                     }
                     None => {
                         model.remove(&key);
-                        table.remove(&key);
+                        rows.remove(&key);
                     }
                 }
-                prop_assert_eq!(table.get(&key), model.get(&key).map(<[u8; 3]>::as_slice));
+                prop_assert_eq!(rows.get(&key), model.get(&key).map(<[u8; 3]>::as_slice));
             }
-            prop_assert_eq!(table.len(), model.len());
+            prop_assert_eq!(rows.len(), model.len());
             let whole: Vec<_> = model.iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
-            prop_assert_eq!(entries(&table), whole);
+            prop_assert_eq!(entries(&rows), whole);
             let again: Rows = model.into_iter().collect();
-            prop_assert_eq!(&table, &again);
+            prop_assert_eq!(&rows, &again);
             let (mut keys, mut values, mut count) = (Vec::new(), Vec::new(), 0);
-            for batch in table.batches(7) {
+            for batch in rows.batches(7) {
                 keys.extend_from_slice(batch.0);
                 values.extend_from_slice(batch.1);
                 count += batch.2;
             }
-            prop_assert_eq!(count, table.len());
-            prop_assert_eq!(Rows::new(2, 3, keys, values), table);
+            prop_assert_eq!(count, rows.len());
+            prop_assert_eq!(Rows::new(2, 3, keys, values), rows);
         }
     }
 
     #[test]
-    fn empty_tables_are_equal() {
+    fn empty_rows_are_equal() {
         let mut emptied: Rows = [([1], [2, 3])].into_iter().collect();
         emptied.remove(&[1]);
         assert_eq!(emptied, Rows::default());

@@ -1,6 +1,6 @@
 //! External ports: who gets which, and that nobody gets one that is in use.
 
-use std::{collections::BTreeSet, thread};
+use std::{collections::BTreeSet, sync::Barrier, thread};
 
 use ebpf_abi::{
     counters::DropReason,
@@ -133,21 +133,44 @@ fn send_to(cube: &Cube, source: Ipv4Addr, port: u16, to: u16) -> Option<u16> {
     (run.verdict == Verdict::Pass).then(|| u16::from_be_bytes([run.packet[34], run.packet[35]]))
 }
 
+/// A row with room for so many sessions, each with a mapping of its own.
+fn with_room(name: &'static str, sessions: u32) -> Row {
+    let settings = Settings {
+        sessions,
+        ..SETTINGS
+    };
+    row(name)
+        .global("SETTINGS", settings)
+        .capacity("sessions", sessions)
+        .capacity("flows", 2 * sessions)
+        .capacity("mappings", 2 * sessions)
+}
+
+/// Lets several threads do the same at a time, each with its number; what each has made.
+fn at_a_time<T: Send>(threads: u16, work: impl Fn(u16) -> T + Sync) -> Vec<T> {
+    let begun = Barrier::new(usize::from(threads));
+    let (begun, work) = (&begun, &work);
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads)
+            .map(|number| {
+                scope.spawn(move || {
+                    begun.wait();
+                    work(number)
+                })
+            })
+            .collect();
+        let results = threads.into_iter().map(|thread| thread.join());
+        results.map(|made| made.expect("it ends")).collect()
+    })
+}
+
 /// Fills an address up to 90 and to 100 % and beyond, with all of its ports given out by the
 /// data plane itself: no two sessions ever have the same one.
 #[test]
 fn no_port_is_given_out_twice() {
     const SESSIONS: u32 = 65536;
     const PORTS: usize = 65536 - 1024;
-    let settings = Settings {
-        sessions: SESSIONS,
-        ..SETTINGS
-    };
-    let fill = row("fill")
-        .global("SETTINGS", settings)
-        .capacity("sessions", SESSIONS)
-        .capacity("flows", 2 * SESSIONS)
-        .capacity("mappings", 2 * SESSIONS)
+    let fill = with_room("fill", SESSIONS)
         .with(|cube| {
             let mut given = BTreeSet::new();
             for number in 0..PORTS + 100 {
@@ -186,38 +209,24 @@ fn no_port_is_given_out_twice() {
 #[test]
 fn no_port_is_given_out_twice_by_several_cpus() {
     const SESSIONS: u32 = 32768;
-    const THREADS: u32 = 4;
+    const THREADS: u16 = 4;
     const EACH: u32 = 4000;
-    let settings = Settings {
-        sessions: SESSIONS,
-        ..SETTINGS
-    };
-    let race = row("race")
-        .global("SETTINGS", settings)
-        .capacity("sessions", SESSIONS)
-        .capacity("flows", 2 * SESSIONS)
-        .capacity("mappings", 2 * SESSIONS)
-        .with(|cube| {
-            let given: Vec<u16> = thread::scope(|scope| {
-                let threads: Vec<_> = (0..THREADS)
-                    .map(|thread| {
-                        scope.spawn(move || {
-                            let sources = (0..EACH).map(|host| 0x0a01_0000 + (thread << 13) + host);
-                            sources
-                                .filter_map(|source| send(cube, Ipv4Addr::from(source), 4000))
-                                .collect::<Vec<u16>>()
-                        })
-                    })
-                    .collect();
-                let results = threads.into_iter().map(|thread| thread.join());
-                results.flat_map(|ports| ports.expect("it ends")).collect()
-            });
-            assert_eq!(given.len() as u32, THREADS * EACH);
-            let distinct: BTreeSet<u16> = given.iter().copied().collect();
-            assert_eq!(distinct.len(), given.len(), "some twice");
-            assert_eq!(used(cube, masquerade_pool(1, 4), UDP), THREADS * EACH);
-            assert_eq!(sessions(cube).len() as u32, THREADS * EACH);
+    let race = with_room("race", SESSIONS).with(|cube| {
+        let given = at_a_time(THREADS, |thread| {
+            let first = 0x0a01_0000 + (u32::from(thread) << 13);
+            let sources = first..first + EACH;
+            sources
+                .filter_map(|source| send(cube, Ipv4Addr::from(source), 4000))
+                .collect::<Vec<u16>>()
         });
+        let given = given.concat();
+        let all = u32::from(THREADS) * EACH;
+        assert_eq!(given.len() as u32, all);
+        let distinct: BTreeSet<u16> = given.iter().copied().collect();
+        assert_eq!(distinct.len(), given.len(), "some twice");
+        assert_eq!(used(cube, masquerade_pool(1, 4), UDP), all);
+        assert_eq!(sessions(cube).len() as u32, all);
+    });
     nat().rows([race]).run();
 }
 
@@ -228,48 +237,27 @@ fn an_inside_port_has_one_external_port() {
     const SESSIONS: u32 = 32768;
     const HOSTS: u32 = 2000;
     const TAKEN: u64 = 0x5555_5555_5555_5555;
-    let settings = Settings {
-        sessions: SESSIONS,
-        ..SETTINGS
-    };
-    let race = row("race")
-        .global("SETTINGS", settings)
-        .capacity("sessions", SESSIONS)
-        .capacity("flows", 2 * SESSIONS)
-        .capacity("mappings", 2 * SESSIONS)
-        .with(|cube| {
-            let words = [TAKEN; PORT_WORDS];
-            cube.write("used", used_index(), Ports { words });
-            let begun = std::sync::Barrier::new(4);
-            let begun = &begun;
-            let given: Vec<Vec<Option<u16>>> = thread::scope(|scope| {
-                let threads: Vec<_> = (0..4)
-                    .map(|thread| {
-                        scope.spawn(move || {
-                            begun.wait();
-                            let ports = 5000..5000 + HOSTS as u16;
-                            ports
-                                .map(|port| send_to(cube, INSIDE, port, 100 + thread))
-                                .collect()
-                        })
-                    })
-                    .collect();
-                let results = threads.into_iter().map(|thread| thread.join());
-                results.map(|ports| ports.expect("it ends")).collect()
-            });
-            let mut all = BTreeSet::new();
-            for host in 0..HOSTS as usize {
-                let of_host: BTreeSet<u16> = given.iter().filter_map(|given| given[host]).collect();
-                assert!(of_host.len() <= 1, "{host}: {of_host:?}");
-                for port in of_host {
-                    assert!(all.insert(port), "{port} twice");
-                }
-            }
-            assert!(all.len() as u32 > HOSTS / 2, "{} hosts have one", all.len());
-            let before = PORT_WORDS as u32 * TAKEN.count_ones();
-            let taken = used(cube, masquerade_pool(1, 4), UDP) - before;
-            assert_eq!(taken, all.len() as u32);
+    let race = with_room("race", SESSIONS).with(|cube| {
+        let words = [TAKEN; PORT_WORDS];
+        cube.write("used", used_index(), Ports { words });
+        let given = at_a_time(4, |thread| {
+            let ports = 5000..5000 + HOSTS as u16;
+            let send = |port| send_to(cube, INSIDE, port, 100 + thread);
+            ports.map(send).collect::<Vec<Option<u16>>>()
         });
+        let mut all = BTreeSet::new();
+        for host in 0..HOSTS as usize {
+            let of_host: BTreeSet<u16> = given.iter().filter_map(|given| given[host]).collect();
+            assert!(of_host.len() <= 1, "{host}: {of_host:?}");
+            for port in of_host {
+                assert!(all.insert(port), "{port} twice");
+            }
+        }
+        assert!(all.len() as u32 > HOSTS / 2, "{} hosts have one", all.len());
+        let before = PORT_WORDS as u32 * TAKEN.count_ones();
+        let taken = used(cube, masquerade_pool(1, 4), UDP) - before;
+        assert_eq!(taken, all.len() as u32);
+    });
     nat().rows([race]).run();
 }
 
