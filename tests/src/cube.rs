@@ -14,7 +14,7 @@ use ebpf_abi::{
     transparent::Attachment,
 };
 use reconciler::kernel::linux::{
-    bpf::{self, MapAttributes, MapType},
+    bpf::{self, MapAttributes, MapType, possible_cpus},
     mapping::Memory,
     object::{self, Template},
     ring::Ring,
@@ -503,16 +503,4 @@ impl Cube {
             }
         }
     }
-}
-
-/// CPUs there may ever be: a value of a table per CPU has a part for each.
-pub fn possible_cpus() -> usize {
-    let list =
-        std::fs::read_to_string("/sys/devices/system/cpu/possible").expect("sysfs is mounted");
-    let last = list
-        .trim()
-        .rsplit(['-', ','])
-        .next()
-        .expect("a list has an end");
-    last.parse::<usize>().expect("a number") + 1
 }

@@ -4,7 +4,6 @@ use std::os::fd::AsFd;
 
 use integration_tests::{
     command::run,
-    cube::possible_cpus,
     lab::{Lab, objects::Ids, run_test},
 };
 use reconciler::kernel::linux::bpf;
@@ -65,7 +64,7 @@ fn an_entry_of_somebody_else() {
                 .expect("one source");
             let info: bpf::MapInfo = bpf::info(map).expect("root can look");
             let part = info.value_size.next_multiple_of(8) as usize;
-            let value = bpf::lookup(map, &ours, part * possible_cpus())
+            let value = bpf::lookup(map, &ours, part * bpf::possible_cpus())
                 .expect("root can look")
                 .expect("it is there");
             bpf::update(map, &key, &value).expect("root can write");

@@ -15,6 +15,7 @@ mod large_routes;
 mod latency;
 mod live;
 mod loss;
+mod maps;
 mod metrics;
 mod privilege;
 mod queue;

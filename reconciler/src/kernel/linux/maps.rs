@@ -4,7 +4,6 @@ use std::{
     collections::BTreeSet,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::LazyLock,
 };
 
 use caps::Capability;
@@ -21,17 +20,6 @@ use crate::{
 const BATCH: u32 = 4096;
 /// Bytes of entries that are read at a time, unless one is larger.
 const BATCH_BYTES: usize = 64 << 10;
-
-/// CPUs there may ever be: a value of a map per CPU has a part for each.
-static POSSIBLE_CPUS: LazyLock<usize> = LazyLock::new(|| {
-    let text = std::fs::read_to_string("/sys/devices/system/cpu/possible").unwrap_or_default();
-    let last = text
-        .trim()
-        .rsplit(['-', ','])
-        .next()
-        .and_then(|last| last.parse::<usize>().ok());
-    last.map_or(1, |last| last + 1)
-});
 
 /// Creates a map.
 pub fn create(name: &str, shape: MapShape) -> bpf::Result<OwnedFd> {
@@ -217,20 +205,17 @@ pub fn read_raw(map: BorrowedFd<'_>, shape: &MapShape) -> io::Result<(Vec<u8>, V
                 }
             }
             // A type without batches, or a bucket larger than one.
-            Err(_) => return read_one_by_one(map, key_size, value_size),
+            Err(_) => return read_one_by_one(map),
         }
     }
 }
 
-fn read_one_by_one(
-    map: BorrowedFd<'_>,
-    key_size: usize,
-    value_size: usize,
-) -> io::Result<(Vec<u8>, Vec<u8>)> {
+fn read_one_by_one(map: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Vec<u8>)> {
+    let reader = bpf::Reader::new(map)?;
     let (mut keys, mut values) = (Vec::new(), Vec::new());
     let mut key = None;
-    while let Some(next) = bpf::next_key(map, key.as_deref(), key_size)? {
-        if let Some(value) = bpf::lookup(map, &next, value_size)? {
+    while let Some(next) = reader.next_key(key.as_deref())? {
+        if let Some(value) = reader.value(&next)? {
             keys.extend_from_slice(&next);
             values.extend(value);
         }
@@ -243,9 +228,10 @@ fn read_one_by_one(
 /// the target has.
 pub fn copy(from: &OwnedFd, to: &OwnedFd, shape: &MapShape) -> io::Result<()> {
     let (keys, values) = read_raw(from.as_fd(), shape)?;
+    let target = bpf::Reader::new(to.as_fd())?;
     for (key, value) in pairs(shape, &keys, &values) {
         let ours = shape.kind == MapKind::CountedHash;
-        if ours && bpf::lookup(to.as_fd(), key, value.len())?.is_none() {
+        if ours && target.value(key)?.is_none() {
             continue;
         }
         match bpf::update(to.as_fd(), key, value) {
@@ -269,7 +255,7 @@ fn per_cpu_size(shape: &MapShape) -> usize {
 /// Bytes of a value as the bpf(2) call takes it.
 fn user_value_size(shape: &MapShape) -> usize {
     if is_per_cpu(shape) {
-        per_cpu_size(shape) * *POSSIBLE_CPUS
+        per_cpu_size(shape) * bpf::possible_cpus()
     } else {
         shape.value_size as usize
     }

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     LinuxKernel, TCX_EGRESS, TCX_INGRESS,
-    bpf::{self, LinkInfo, MapInfo, ProgramInfo},
+    bpf::{self, LinkInfo, MapInfo, ProgramInfo, Reader},
     io, maps, open_by_id, record,
 };
 use crate::{
@@ -134,29 +134,28 @@ impl LinuxKernel {
     }
 
     fn observe_slots(&self, interest: &Interest, observed: &mut Observed) -> Result<()> {
-        let mut open: Option<(PinPath, OwnedFd)> = None;
         let slots: Vec<Slot> = if interest.all_slots {
             all_slots(observed).collect()
         } else {
             let there = |slot: &&Slot| observed.maps.contains_key(&slot.map);
             interest.slots.iter().filter(there).cloned().collect()
         };
-        for slot in slots {
-            let map = match open.take() {
-                Some((path, fd)) if path == slot.map => fd,
-                _ => self.open(&slot.map)?,
-            };
-            let mut banks = [None; 2];
-            for bank in Bank::ALL {
-                let key = bank.place(slot.index).to_ne_bytes();
-                let value = bpf::lookup(map.as_fd(), &key, 4)
-                    .map_err(|error| io("read slot", &slot, &error))?;
-                banks[bank as usize] =
-                    value.and_then(|value| Some(u32::from_ne_bytes(value.try_into().ok()?)));
-            }
-            open = Some((slot.map.clone(), map));
-            if banks != [None; 2] {
-                observed.slots.insert(slot, banks);
+        for of_map in slots.chunk_by(|a, b| a.map == b.map) {
+            let path = &of_map[0].map;
+            let map = self.open(path)?;
+            let reader = Reader::new(map.as_fd()).map_err(|error| io("read map", path, &error))?;
+            for slot in of_map {
+                let mut banks = [None; 2];
+                for bank in Bank::ALL {
+                    let value = reader
+                        .value(&bank.place(slot.index).to_ne_bytes())
+                        .map_err(|error| io("read slot", slot, &error))?;
+                    banks[bank as usize] =
+                        value.and_then(|value| Some(u32::from_ne_bytes(value.try_into().ok()?)));
+                }
+                if banks != [None; 2] {
+                    observed.slots.insert(slot.clone(), banks);
+                }
             }
         }
         Ok(())

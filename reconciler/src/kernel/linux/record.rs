@@ -131,7 +131,8 @@ impl Array {
 
     /// The length of the record, and [`UNFINISHED`].
     fn header(&self) -> Result<u64> {
-        let first = bpf::lookup(self.map.as_fd(), &0u32.to_ne_bytes(), CHUNK)
+        let first = bpf::Reader::of(self.map.as_fd(), &self.info)
+            .value(&0u32.to_ne_bytes())
             .map_err(|error| self.broken(&error.to_string()))?;
         let length = first.as_ref().and_then(|chunk| chunk.first_chunk::<8>());
         let length = length.ok_or_else(|| self.broken("it is empty"))?;

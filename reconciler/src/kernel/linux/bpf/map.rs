@@ -6,15 +6,16 @@
 )]
 
 use std::{
-    io,
+    fs, io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    sync::LazyLock,
 };
 
 use bytemuck::{Pod, Zeroable};
 
 use super::{
     MAP_CREATE, MAP_DELETE_ELEM, MAP_FREEZE, MAP_GET_NEXT_KEY, MAP_LOOKUP_BATCH, MAP_LOOKUP_ELEM,
-    MAP_UPDATE_BATCH, MAP_UPDATE_ELEM, Result, bpf, bpf_fd, fail, object_name,
+    MAP_UPDATE_BATCH, MAP_UPDATE_ELEM, MapInfo, Result, bpf, bpf_fd, fail, info, object_name,
 };
 
 /// Map types we use.
@@ -131,17 +132,111 @@ impl ElementAttr {
     }
 }
 
-/// Reads one value; `None` if there is no such key. `size` is the value's size as user space
-/// sees it.
-pub fn lookup(map: BorrowedFd<'_>, key: &[u8], size: usize) -> io::Result<Option<Vec<u8>>> {
-    let mut value = vec![0u8; size];
-    let attr = ElementAttr::new(map, key.as_ptr(), value.as_mut_ptr());
-    // SAFETY: both pointers are valid for the sizes the caller took from the map.
-    match unsafe { bpf(MAP_LOOKUP_ELEM, &mut [attr]) } {
-        Ok(_) => Ok(Some(value)),
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
-        Err(error) => Err(error),
+/// Reads entries of a map one by one. It asks the kernel once how large keys and values are, so that no buffer is too small,
+/// whoever made the map.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader<'a> {
+    map: BorrowedFd<'a>,
+    key_size: usize,
+    value_size: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// Of this map.
+    pub fn new(map: BorrowedFd<'a>) -> io::Result<Self> {
+        Ok(Self::of(map, &info(map)?))
     }
+
+    /// Of a map of which the kernel has said this.
+    pub fn of(map: BorrowedFd<'a>, info: &MapInfo) -> Self {
+        Self {
+            map,
+            key_size: info.key_size as usize,
+            value_size: user_value_size(info.map_type, info.value_size),
+        }
+    }
+
+    /// Reads one value; `None` if there is no such key.
+    pub fn value(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        as_large("keys", self.key_size, key.len())?;
+        let mut value = vec![0u8; self.value_size];
+        let attr = ElementAttr::new(self.map, key.as_ptr(), value.as_mut_ptr());
+        // SAFETY: the key is as long as the map's keys, and there is room for one of its values.
+        match unsafe { bpf(MAP_LOOKUP_ELEM, &mut [attr]) } {
+            Ok(_) => Ok(Some(value)),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The key after `key`, or the first.
+    pub fn next_key(&self, key: Option<&[u8]>) -> io::Result<Option<Vec<u8>>> {
+        if let Some(key) = key {
+            as_large("keys", self.key_size, key.len())?;
+        }
+        let mut next = vec![0u8; self.key_size];
+        let key = key.map_or(std::ptr::null(), <[u8]>::as_ptr);
+        let attr = ElementAttr::new(self.map, key, next.as_mut_ptr());
+        // SAFETY: the key is none or as long as the map's keys, and there is room for another one.
+        match unsafe { bpf(MAP_GET_NEXT_KEY, &mut [attr]) } {
+            Ok(_) => Ok(Some(next)),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Bytes of a value as the bpf(2) call takes it: of a map per CPU, each CPU has a part of its own, whose length is a multiple of
+/// eight (`bpf_map_value_size`, kernel/bpf/syscall.c).
+fn user_value_size(map_type: u32, value_size: u32) -> usize {
+    const PER_CPU: [u32; 4] = [
+        MapType::PerCpuHash as u32,
+        MapType::PerCpuArray as u32,
+        // `BPF_MAP_TYPE_LRU_PERCPU_HASH` and `BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE`, which are not ours.
+        10,
+        21,
+    ];
+    if PER_CPU.contains(&map_type) {
+        (value_size as usize).next_multiple_of(8) * possible_cpus()
+    } else {
+        value_size as usize
+    }
+}
+
+/// CPUs there may ever be: a value of a map per CPU has a part for each.
+pub fn possible_cpus() -> usize {
+    /// As many as Linux can be built for on x86 (`NR_CPUS`): if it cannot be asked, too much room is better than too little.
+    const MOST: usize = 8192;
+    static COUNT: LazyLock<usize> = LazyLock::new(|| {
+        let text = fs::read_to_string("/sys/devices/system/cpu/possible");
+        text.ok().and_then(|list| cpus_of(&list)).unwrap_or(MOST)
+    });
+    *COUNT
+}
+
+/// How many CPUs are in a list as sysfs writes it: `0-3,8`.
+fn cpus_of(list: &str) -> Option<usize> {
+    let count = |range: &str| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        Some(last.checked_sub(first)? + 1)
+    };
+    list.trim().split(',').map(count).sum()
+}
+
+fn as_large(what: &str, of_map: usize, expected: usize) -> io::Result<()> {
+    if of_map == expected {
+        return Ok(());
+    }
+    let text = format!("{what} of the map have {of_map} bytes, not {expected}");
+    Err(io::Error::new(io::ErrorKind::InvalidData, text))
+}
+
+/// Reads one value; `None` if there is no such key. It is an error if values do not have `size` bytes, as user space sees them.
+pub fn lookup(map: BorrowedFd<'_>, key: &[u8], size: usize) -> io::Result<Option<Vec<u8>>> {
+    let reader = Reader::new(map)?;
+    as_large("values", reader.value_size, size)?;
+    reader.value(key)
 }
 
 /// Writes one value.
@@ -161,21 +256,15 @@ pub fn delete(map: BorrowedFd<'_>, key: &[u8]) -> io::Result<()> {
     }
 }
 
-/// The key after `key`, or the first.
+/// The key after `key`, or the first. It is an error if keys do not have `size` bytes.
 pub fn next_key(
     map: BorrowedFd<'_>,
     key: Option<&[u8]>,
     size: usize,
 ) -> io::Result<Option<Vec<u8>>> {
-    let mut next = vec![0u8; size];
-    let key = key.map_or(std::ptr::null(), <[u8]>::as_ptr);
-    let attr = ElementAttr::new(map, key, next.as_mut_ptr());
-    // SAFETY: both pointers are null or valid for the map's key size.
-    match unsafe { bpf(MAP_GET_NEXT_KEY, &mut [attr]) } {
-        Ok(_) => Ok(Some(next)),
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
-        Err(error) => Err(error),
-    }
+    let reader = Reader::new(map)?;
+    as_large("keys", reader.key_size, size)?;
+    reader.next_key(key)
 }
 
 #[repr(C)]
@@ -239,4 +328,18 @@ pub fn update_batch(map: BorrowedFd<'_>, keys: &[u8], values: &[u8], count: u32)
     };
     // SAFETY: the caller's buffers hold `count` keys and values.
     unsafe { bpf(MAP_UPDATE_BATCH, &mut [attr]) }.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cpus_of;
+
+    #[test]
+    fn lists_of_cpus() {
+        assert_eq!(cpus_of("0-1\n"), Some(2));
+        assert_eq!(cpus_of("0"), Some(1));
+        assert_eq!(cpus_of("0,2-3,8-127\n"), Some(123));
+        assert_eq!(cpus_of(""), None);
+        assert_eq!(cpus_of("3-1"), None);
+    }
 }
