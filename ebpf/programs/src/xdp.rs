@@ -37,6 +37,8 @@ const TAG_LENGTH: u32 = size_of::<VlanTag>() as u32;
 /// A frame in a driver's buffer.
 pub struct Xdp {
     frame: *mut xdp_md,
+    /// What travels with the frame, looked up once.
+    port: u32,
     bank: u32,
 }
 
@@ -44,9 +46,13 @@ impl Xdp {
     /// The packet of an XDP program.
     #[inline(always)]
     pub fn new(context: &XdpContext) -> Self {
+        let (port, bank) = METADATA
+            .get(0)
+            .map_or((0, 0), |metadata| (metadata.port, metadata.bank));
         Self {
             frame: context.as_ptr().cast(),
-            bank: METADATA.get(0).map_or(0, |metadata| metadata.bank),
+            port,
+            bank,
         }
     }
 }
@@ -150,7 +156,7 @@ impl Packet for Xdp {
 
     #[inline(always)]
     fn port(&self) -> u32 {
-        METADATA.get(0).map_or(0, |metadata| metadata.port)
+        self.port
     }
 
     #[inline(always)]
@@ -165,6 +171,7 @@ impl Packet for Xdp {
 
     #[inline(always)]
     fn enter(&mut self, port: u32, bank: u32) {
+        self.port = port;
         self.bank = bank;
         if let Some(metadata) = METADATA.get_ptr_mut(0) {
             // SAFETY: the entry belongs to this CPU.
@@ -188,6 +195,7 @@ impl Packet for Xdp {
 
     #[inline(always)]
     fn set_port(&mut self, port: u32) {
+        self.port = port;
         if let Some(metadata) = METADATA.get_ptr_mut(0) {
             // SAFETY: the entry belongs to this CPU.
             unsafe { (*metadata).port = port }
