@@ -3,7 +3,7 @@
 
 use std::{os::fd::BorrowedFd, time::Duration};
 
-use ebpf_abi::bench::{Bound, FRAME, WORK_COUNT, WORK_NONE, WORK_PARSE};
+use ebpf_abi::bench::{Bound, COUNTED_CUBES, FRAME, WORK_COUNT, WORK_JUMP, WORK_NONE, WORK_PARSE};
 use integration_tests::{
     cube::Cube,
     packet::difference,
@@ -28,7 +28,7 @@ pub struct Meter {
     generator: Cube,
     template: [u8; FRAME],
     /// What the generator leads to, where that is not pinned somewhere.
-    _behind: Option<Cube>,
+    _behind: Vec<Cube>,
 }
 
 impl Meter {
@@ -40,7 +40,7 @@ impl Meter {
             hook,
             generator,
             template: template(frames),
-            _behind: None,
+            _behind: Vec::new(),
         }
     }
 
@@ -59,11 +59,35 @@ impl Meter {
         Self::of_bound(hook, frames, 1, WORK_COUNT)
     }
 
+    /// Of the jumps of as many cubes.
+    pub fn of_jumping(hook: Hook, frames: &Frames) -> Self {
+        let sends = Bound {
+            ifindex: 1,
+            work: WORK_NONE,
+        };
+        let jumps = Bound {
+            work: WORK_JUMP,
+            ..sends
+        };
+        let mut programs = vec![bound(hook, sends)];
+        for place in 0..COUNTED_CUBES as usize {
+            let next = bound(hook, jumps);
+            lead_to(&next, programs[place].program());
+            programs.push(next);
+        }
+        let first = &programs[COUNTED_CUBES as usize];
+        let meter = Self::new(hook, frames, first.program());
+        Self {
+            _behind: programs,
+            ..meter
+        }
+    }
+
     fn of_bound(hook: Hook, frames: &Frames, ifindex: u32, work: u32) -> Self {
         let behind = bound(hook, Bound { ifindex, work });
         let meter = Self::new(hook, frames, behind.program());
         Self {
-            _behind: Some(behind),
+            _behind: vec![behind],
             ..meter
         }
     }

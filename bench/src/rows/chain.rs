@@ -131,16 +131,19 @@ fn chain(
     let nothing = Meter::of_nothing(hook, &frames);
     let goal = (length == LONGEST).then_some(Goal::AtMost(1.3));
     let counting = Meter::of_counting(hook, &frames);
+    let jumping = Meter::of_jumping(hook, &frames);
     let name = format!("{length} in a row");
     let mut contest = Contest::new(Unit::Nanoseconds, &name, || ours.sample())
         .without(|| nothing.sample())
         .against(Other::Own("1 alone"), goal, || other.sample());
     if length == LONGEST {
-        contest = contest.against(
-            Other::Bound("their counters alone, in one program"),
-            None,
-            || counting.sample(),
-        );
+        contest = contest
+            .against(
+                Other::Bound("their counters alone, in one program"),
+                None,
+                || counting.sample(),
+            )
+            .against(Other::Bound("their jumps alone"), None, || jumping.sample());
     }
     let mut finding = contest.run(scope.effort);
     let one = finding.arms.iter().find(|arm| arm.role == Role::Own);

@@ -62,6 +62,8 @@ pub const WORK_FIB: u32 = 2;
 pub const WORK_PEER: u32 = 3;
 /// What [`COUNTED_CUBES`] cubes in a row count is counted, in one program without a jump.
 pub const WORK_COUNT: u32 = 4;
+/// It jumps to the program in slot 0 of its table `next`, and nothing else.
+pub const WORK_JUMP: u32 = 5;
 /// Cubes of [`WORK_COUNT`].
 pub const COUNTED_CUBES: u32 = 16;
 

@@ -11,16 +11,17 @@ use aya_ebpf::{
     cty::c_void,
     helpers::{bpf_fib_lookup as fib_lookup, bpf_redirect, bpf_redirect_peer},
     macros::{classifier, map, xdp},
-    maps::{Array, PerCpuArray},
+    maps::{Array, PerCpuArray, ProgramArray},
     programs::{TcContext, XdpContext},
 };
 use ebpf_abi::{
     address::Be16,
-    bench::{Bound, COUNTED_CUBES, WORK_COUNT, WORK_FIB, WORK_PARSE, WORK_PEER},
+    bench::{Bound, COUNTED_CUBES, WORK_COUNT, WORK_FIB, WORK_JUMP, WORK_PARSE, WORK_PEER},
     counters::DropReason,
 };
 use ebpf_programs::{
     Packet, Result,
+    packet::jump_in,
     tc::Tc,
     wire::{ETHERNET_LENGTH, ETHERTYPE_IPV4, Ethernet, Ipv4},
     xdp::Xdp,
@@ -38,6 +39,10 @@ static ENTRY: Array<u32> = Array::with_max_entries(1, 0);
 /// Packets and bytes, in and out of each of several cubes.
 #[map(name = "counts")]
 static COUNTS: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(2 * COUNTED_CUBES, 0);
+
+/// What a jump leads to.
+#[map(name = "next")]
+static NEXT: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
 /// `AF_INET`
 const AF_INET: u8 = 2;
@@ -64,6 +69,10 @@ fn pass<P: Packet>(packet: &P, context: *mut c_void) -> i32 {
     }
     if settings.work == WORK_COUNT {
         count(packet);
+    }
+    if settings.work == WORK_JUMP {
+        jump_in::<0>(context, (&raw const NEXT).cast(), 0);
+        return P::DROP;
     }
     if settings.work == WORK_FIB {
         match route(packet, context) {
