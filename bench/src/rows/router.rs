@@ -51,7 +51,8 @@ pub fn rows() -> Vec<Row> {
             let row = Row::new(id, Instrument::Path, job, move |scope| {
                 Ok(path(scope, family, hook, routes))
             });
-            rows.push(if routes > 1000 { row.long() } else { row });
+            let long = routes > 1000 || family == Family::V6;
+            rows.push(if long { row.long() } else { row });
         }
     }
     rows

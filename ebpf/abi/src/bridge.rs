@@ -25,6 +25,8 @@ pub const FEATURE_VLANS: u64 = 1 << 0;
 pub const FEATURE_STORM_CONTROL: u64 = 1 << 1;
 /// Packets for IP multicast groups go to members and routers (RFC 4541).
 pub const FEATURE_SNOOPING: u64 = 1 << 2;
+/// There are stations in `static_fdb`.
+pub const FEATURE_STATIC: u64 = 1 << 3;
 /// The bridge takes part in a spanning tree ([`crate::stp`]).
 pub const FEATURE_STP: u64 = 1 << 8;
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use ebpf_abi::{
     address::Mac,
     bridge::{
-        FEATURE_SNOOPING, FEATURE_STORM_CONTROL, FEATURE_STP, FEATURE_VLANS, FdbEntry, FdbKey,
-        Settings, State, flood_len,
+        FEATURE_SNOOPING, FEATURE_STATIC, FEATURE_STORM_CONTROL, FEATURE_STP, FEATURE_VLANS,
+        FdbEntry, FdbKey, Settings, State, flood_len,
     },
     port::{PORT_ISOLATED, PORT_MULTICAST_ROUTER},
 };
@@ -151,6 +151,9 @@ fn features(spec: &Spec) -> u64 {
     }
     if spec.stp.enabled {
         features |= FEATURE_STP;
+    }
+    if !spec.fdb.is_empty() {
+        features |= FEATURE_STATIC;
     }
     features
 }

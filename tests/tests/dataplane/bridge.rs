@@ -2,7 +2,7 @@
 
 use ebpf_abi::{
     address::Mac,
-    bridge::{FdbEntry, FdbKey, REFRESH_INTERVAL, SWEEP_INTERVAL, Settings, State},
+    bridge::{FEATURE_STATIC, FdbEntry, FdbKey, REFRESH_INTERVAL, SWEEP_INTERVAL, Settings, State},
     counters::DropReason,
     port::{HOP_NONE, PORT_ISOLATED, PORT_VIA_TC, behind},
 };
@@ -31,14 +31,16 @@ fn five_ports(cube: &Cube) {
     }
 }
 
+/// Settings of a bridge that has static stations, or none.
+fn settings(features: u64) -> Settings {
+    Settings {
+        aging_time: AGING_TIME,
+        features,
+    }
+}
+
 fn bridge() -> Table {
-    table("bridge", five_ports).global(
-        "SETTINGS",
-        Settings {
-            aging_time: AGING_TIME,
-            ..Settings::default()
-        },
-    )
+    table("bridge", five_ports).global("SETTINGS", settings(FEATURE_STATIC))
 }
 
 fn frame(source: [u8; 6], destination: [u8; 6]) -> Packet {
@@ -152,6 +154,13 @@ fn learning() {
             row("a static entry does not age")
                 .with(|cube| fixed(cube, B, 3))
                 .send(0, &there, sent(3, &there)),
+            row("without static stations nobody looks for one")
+                .global("SETTINGS", settings(0))
+                .with(|cube| {
+                    known(cube, A, 2, now());
+                    fixed(cube, A, 3);
+                })
+                .send(1, &back, sent(2, &back)),
             row("a frame for the port it came from is dropped, and teaches")
                 .with(|cube| known(cube, B, 0, now()))
                 .send(0, &there, dropped(DropReason::SamePort))

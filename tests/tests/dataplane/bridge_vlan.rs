@@ -6,7 +6,8 @@
 use ebpf_abi::{
     address::Mac,
     bridge::{
-        FEATURE_VLANS, FdbEntry, FdbKey, PORT_VLAN_TAGGED, PORT_VLAN_UNAWARE, PortVlans, Settings,
+        FEATURE_STATIC, FEATURE_VLANS, FdbEntry, FdbKey, PORT_VLAN_TAGGED, PORT_VLAN_UNAWARE,
+        PortVlans, Settings,
     },
     counters::DropReason,
     port::{PORT_ISOLATED, PORT_VIA_TC},
@@ -334,6 +335,13 @@ fn frames_of_other_vlans_are_dropped() {
                     assert_eq!(learned(cube, A, 0), None);
                 }),
             row("a static station behind a port that lost its VLAN")
+                .global(
+                    "SETTINGS",
+                    Settings {
+                        features: FEATURE_VLANS | FEATURE_STATIC,
+                        ..SETTINGS
+                    },
+                )
                 .with(|cube| {
                     let mac = Mac::new(B);
                     cube.write("static_fdb", FdbKey { mac, vlan: 10 }, ACCESS_20);

@@ -48,9 +48,10 @@ pub fn rows() -> Vec<Row> {
         }
         let id = format!("firewall.rules-0-v6.{}", word(hook));
         let job = "0 rules, connections not tracked, IPv6";
-        rows.push(Row::new(id, Instrument::Path, job, move |scope| {
+        let row = Row::new(id, Instrument::Path, job, move |scope| {
             Ok(rules(scope, hook, Family::V6, 0))
-        }));
+        });
+        rows.push(row.long());
         for (name, count) in COUNTS {
             let id = format!("firewall.established-{name}.{}", word(hook));
             let job =
@@ -63,9 +64,10 @@ pub fn rows() -> Vec<Row> {
         let id = format!("firewall.established-100-v6.{}", word(hook));
         let job =
             format!("packets of {ESTABLISHED} established connections through 100 rules, IPv6");
-        rows.push(Row::new(id, Instrument::Path, job, move |scope| {
+        let row = Row::new(id, Instrument::Path, job, move |scope| {
             Ok(established(scope, hook, Family::V6, 100))
-        }));
+        });
+        rows.push(row.long());
         let id = format!("firewall.new.{}", word(hook));
         let job =
             format!("packets that each begin a connection, {NEW} in a row, through 100 rules");

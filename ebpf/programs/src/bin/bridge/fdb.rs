@@ -9,12 +9,12 @@ use aya_ebpf::{
 };
 use ebpf_abi::{
     address::Mac,
-    bridge::{FdbEntry, FdbKey, REFRESH_INTERVAL, SWEEP_INTERVAL, State},
+    bridge::{FEATURE_STATIC, FdbEntry, FdbKey, REFRESH_INTERVAL, SWEEP_INTERVAL, State},
     port::PORT_BEHIND,
 };
 use ebpf_programs::{Packet, clock, standard};
 
-use crate::{SETTINGS, stp};
+use crate::{SETTINGS, has, stp};
 
 /// Stations heard.
 #[map(name = "fdb")]
@@ -48,8 +48,7 @@ pub fn learn(mac: Mac, vlan: u16, input: u32, behind: u32, now: u64) {
         }
         return;
     }
-    // SAFETY: the value is only read.
-    if unsafe { STATIC_FDB.get(&key) }.is_some() {
+    if configured(&key).is_some() {
         return;
     }
     let entry = FdbEntry {
@@ -68,9 +67,8 @@ pub fn learn(mac: Mac, vlan: u16, input: u32, behind: u32, now: u64) {
 #[inline(always)]
 pub fn lookup<P: Packet>(packet: &P, mac: Mac, vlan: u16, now: u64) -> Option<u32> {
     let key = FdbKey { mac, vlan };
-    // SAFETY: the value is only read.
-    if let Some(port) = unsafe { STATIC_FDB.get(&key) } {
-        return Some(*port);
+    if let Some(port) = configured(&key) {
+        return Some(port);
     }
     // SAFETY: the value is only read.
     let entry = unsafe { FDB.get(&key) }?;
@@ -83,6 +81,16 @@ pub fn lookup<P: Packet>(packet: &P, mac: Mac, vlan: u16, now: u64) -> Option<u3
     }
     let behind = standard::port(packet, entry.port).map_or(0, |port| port.flags & PORT_BEHIND);
     (behind == entry.behind).then_some(entry.port)
+}
+
+/// The port of a station that is configured.
+#[inline(always)]
+fn configured(key: &FdbKey) -> Option<u32> {
+    if !has(FEATURE_STATIC) {
+        return None;
+    }
+    // SAFETY: the value is only read.
+    unsafe { STATIC_FDB.get(key) }.copied()
 }
 
 /// The table is full: forgets what has aged, once a second at most. Until then new stations are
