@@ -1,5 +1,5 @@
-//! Forwarding tables in memory that data planes read: their writer. The layout, and how an address
-//! is looked up, are in [`ebpf_abi::fib`].
+//! Tables in memory that data planes read: their writers. Forwarding tables, whose layout and lookup are in
+//! [`ebpf_abi::fib`], and sets of prefixes that count ([`ebpf_abi::prefix_set`]).
 //!
 //! A writer knows what is in the memory and changes it word by word; whoever looks an address up
 //! meanwhile finds the old route or the new one. There is one writer at a time. The memory is
@@ -9,6 +9,7 @@
 mod block;
 mod hash;
 mod list;
+mod prefix_set;
 mod space;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ mod v6;
 use std::sync::atomic::AtomicU64;
 
 pub use self::{
+    prefix_set::{Prefix, PrefixSet, Prefixes},
     v4::{
         V4Writer, is_sound_v4, load_v4, lookup_v4, routes_v4, words_for_prefixes_v4, words_for_v4,
     },
@@ -28,7 +30,7 @@ pub use self::{
 /// The memory of a table.
 pub type Words = [AtomicU64];
 
-/// There is no room in the memory for one more route.
+/// There is no room in the memory for one more route or prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 

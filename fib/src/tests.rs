@@ -1,5 +1,7 @@
 //! Both tables against a linear search.
 
+mod prefix_set;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ebpf_abi::router::RouteEntry;

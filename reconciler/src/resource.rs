@@ -124,9 +124,6 @@ pub enum MapKind {
     Hash,
     /// Hash whose entries are set aside when it is made: they come and go several times faster.
     PreallocatedHash,
-    /// Hash of which the keys are ours and the values the data plane's counters, per CPU: a value that is wanted is zeros, and says
-    /// nothing of what is counted. Its entries are set aside when it is made.
-    CountedHash,
     /// Hash that forgets what was not used.
     LruHash,
     /// Array.
@@ -137,6 +134,11 @@ pub enum MapKind {
     FibV4,
     /// The same for IPv6; its size is in buckets.
     FibV6,
+    /// A set of IPv4 prefixes that count, in such memory ([`ebpf_abi::prefix_set`]); its size is the prefixes that it has room for. Keys
+    /// are ours, values the data plane's counters: a value that is wanted is zeros, and says nothing of what is counted.
+    PrefixSetV4,
+    /// The same for IPv6.
+    PrefixSetV6,
     /// Array per CPU.
     PerCpuArray,
     /// Longest-prefix trie.
@@ -150,11 +152,13 @@ pub enum MapKind {
 impl MapKind {
     /// True if entries come and go, so that there may be no room for one more.
     pub const fn may_be_full(self) -> bool {
-        use MapKind::{CountedHash, Hash, LpmTrie, LruHash, PreallocatedHash};
-        matches!(
-            self,
-            Hash | PreallocatedHash | CountedHash | LruHash | LpmTrie
-        )
+        use MapKind::{Hash, LpmTrie, LruHash, PreallocatedHash};
+        matches!(self, Hash | PreallocatedHash | LruHash | LpmTrie) || self.is_prefix_set()
+    }
+
+    /// True for sets of prefixes that count.
+    pub const fn is_prefix_set(self) -> bool {
+        matches!(self, Self::PrefixSetV4 | Self::PrefixSetV6)
     }
 }
 

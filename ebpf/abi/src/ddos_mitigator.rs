@@ -1,4 +1,4 @@
-//! Tables of the DDoS mitigator: per family and list one hash of prefixes, whose values are what each has dropped. The
+//! Tables of the DDoS mitigator: per family and list one set of prefixes ([`crate::prefix_set`]), each with what it has dropped. The
 //! lengths of prefixes that are in it say what an address is looked for as, so most lists cost one look-up.
 
 use bytemuck::{Pod, Zeroable};
@@ -6,6 +6,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::{
     address::{V4, V6},
     assert_size,
+    prefix_set::{LEAST_ROOM, Shape},
 };
 
 /// Key of `sources_v4` and `destinations_v4`.
@@ -30,16 +31,30 @@ pub struct PrefixV6 {
 }
 assert_size!(PrefixV6, 20);
 
-/// Value of the lists, of each CPU: what an entry has dropped. The data plane's.
+/// The read-only global `SETTINGS`: how large the lists are.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct Hits {
-    /// Packets dropped.
-    pub packets: u64,
-    /// Bytes dropped.
-    pub bytes: u64,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Settings {
+    /// Of `sources_v4`.
+    pub sources_v4: Shape,
+    /// Of `sources_v6`.
+    pub sources_v6: Shape,
+    /// Of `destinations_v4`.
+    pub destinations_v4: Shape,
+    /// Of `destinations_v6`.
+    pub destinations_v6: Shape,
 }
-assert_size!(Hits, 16);
+assert_size!(Settings, 32);
+
+impl Settings {
+    /// Lists of the least size.
+    pub const LEAST: Self = Self {
+        sources_v4: Shape::new::<V4>(LEAST_ROOM),
+        sources_v6: Shape::new::<V6>(LEAST_ROOM),
+        destinations_v4: Shape::new::<V4>(LEAST_ROOM),
+        destinations_v6: Shape::new::<V6>(LEAST_ROOM),
+    };
+}
 
 /// Value of the array `lengths`: which lengths a list has. The bits count from the longest one, which is bit 0 of the first
 /// word: 32 for IPv4, where the first word is all, and 128 for IPv6. So each bit says the same before and after the others change.
@@ -76,55 +91,9 @@ pub const LIST_SOURCES: u32 = 0;
 /// The entry is one of `destinations`.
 pub const LIST_DESTINATIONS: u32 = 1;
 
-/// The first `length` bits of an IPv4 address, 0 to 32.
-#[inline(always)]
-pub const fn network_v4(address: V4, length: u32) -> V4 {
-    // Shifted as 64 bits: all of them may go.
-    let mask = !(u32::MAX as u64 >> length) as u32;
-    V4(address.0 & mask.to_be())
-}
-
-/// The first `length` bits of an IPv6 address, 0 to 128.
-#[inline(always)]
-pub const fn network_v6(address: V6, length: u32) -> V6 {
-    let V6([a, b, c, d]) = address;
-    V6([
-        a & word_mask(length, 0),
-        b & word_mask(length, 32),
-        c & word_mask(length, 64),
-        d & word_mask(length, 96),
-    ])
-}
-
-/// Ones for those of the 32 bits behind the first `before` that are among the first `length`.
-#[inline(always)]
-const fn word_mask(length: u32, before: u32) -> u32 {
-    let bits = length.saturating_sub(before);
-    let bits = if bits > 32 { 32 } else { bits };
-    (!(u32::MAX as u64 >> bits) as u32).to_be()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn networks_are_the_first_bits() {
-        for length in 0..=32 {
-            let ones = u32::MAX.checked_shl(32 - length).unwrap_or(0);
-            assert_eq!(
-                network_v4(V4::new([0xff; 4]), length).bytes(),
-                ones.to_be_bytes()
-            );
-        }
-        for length in 0..=128 {
-            let ones = u128::MAX.checked_shl(128 - length).unwrap_or(0);
-            assert_eq!(
-                network_v6(V6::new([0xff; 16]), length).bytes(),
-                ones.to_be_bytes()
-            );
-        }
-    }
 
     #[test]
     fn every_length_has_a_bit() {

@@ -30,6 +30,7 @@ pub mod multipath;
 pub mod nat;
 pub mod nat64;
 pub mod port;
+pub mod prefix_set;
 pub mod router;
 pub mod stp;
 pub mod tcp;

@@ -25,6 +25,7 @@ pub mod icmp;
 pub mod lpm;
 pub mod offload;
 pub mod packet;
+pub mod prefix_set;
 pub mod ring;
 pub mod standard;
 pub mod tc;

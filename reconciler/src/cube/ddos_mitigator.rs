@@ -8,14 +8,16 @@ use std::{
 use ebpf_abi::{
     address::{V4, V6},
     ddos_mitigator::{
-        Hits, LIST_DESTINATIONS, LIST_SOURCES, LISTS, Lengths, PrefixV4, PrefixV6, lengths_index,
+        LIST_DESTINATIONS, LIST_SOURCES, LISTS, Lengths, PrefixV4, PrefixV6, Settings,
+        lengths_index,
     },
+    prefix_set::{Address, Hits, Shape, room_for},
 };
 use serde_json::{Value, json};
 use topology_schema::{Cube, Prefix};
 
-use super::{Context, CubeDriver, Lowered, Table, Tables, index, room_for};
-use crate::resource::MapKind;
+use super::{Context, CubeDriver, Lowered, Table, Tables, index};
+use crate::resource::{MapKind, Template};
 
 pub(super) struct Driver;
 
@@ -30,18 +32,18 @@ impl CubeDriver for Driver {
         };
         let (sources_v4, sources_v6) = entries(&spec.sources);
         let (destinations_v4, destinations_v6) = entries(&spec.destinations);
-        let list = |name, entries: Entries, key| {
-            let room = room_for(entries.len());
-            let sizes = (key, size_of::<Hits>());
-            Table::config(name, MapKind::CountedHash, room, sizes, entries)
+        let settings = Settings {
+            sources_v4: shape::<V4>(&sources_v4),
+            sources_v6: shape::<V6>(&sources_v6),
+            destinations_v4: shape::<V4>(&destinations_v4),
+            destinations_v6: shape::<V6>(&destinations_v6),
         };
-        let (v4, v6) = (size_of::<PrefixV4>(), size_of::<PrefixV6>());
         Lowered {
             tables: vec![
-                list("sources_v4", sources_v4, v4),
-                list("sources_v6", sources_v6, v6),
-                list("destinations_v4", destinations_v4, v4),
-                list("destinations_v6", destinations_v6, v6),
+                list_v4("sources_v4", sources_v4),
+                list_v6("sources_v6", sources_v6),
+                list_v4("destinations_v4", destinations_v4),
+                list_v6("destinations_v6", destinations_v6),
                 Table::config(
                     "lengths",
                     MapKind::Array,
@@ -52,7 +54,7 @@ impl CubeDriver for Driver {
                         .collect::<Entries>(),
                 ),
             ],
-            ..Lowered::default()
+            globals: BTreeMap::from([("SETTINGS", Template::plain(bytes(&settings)))]),
         }
     }
 
@@ -87,11 +89,11 @@ impl CubeDriver for Driver {
                 .flat_map(|family| {
                     let table = format!("{field}_{family}");
                     let mut entries = tables.entries(&table);
-                    // A hash has no order of its own.
+                    // A set has no order of its own.
                     entries.sort_by_cached_key(|(key, _)| order(key));
                     entries.into_iter().filter_map(move |(key, values)| {
                         let name = Driver.describe(&table, &key)?.split_once('/')?.1.to_owned();
-                        let hits = sum(&values);
+                        let hits: Hits = bytemuck::try_pod_read_unaligned(values.first()?).ok()?;
                         Some(
                             json!({ "prefix": name, "packets": hits.packets, "bytes": hits.bytes }),
                         )
@@ -107,6 +109,27 @@ impl CubeDriver for Driver {
 }
 
 type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// The prefixes that a table for these entries has room for.
+fn room<A: Address>(entries: &Entries) -> u32 {
+    room_for::<A>(entries.len() as u32)
+}
+
+fn shape<A: Address>(entries: &Entries) -> Shape {
+    Shape::new::<A>(room::<A>(entries))
+}
+
+fn list_v4(name: &'static str, entries: Entries) -> Table {
+    let sizes = (size_of::<PrefixV4>(), size_of::<Hits>());
+    let room = room::<V4>(&entries);
+    Table::config(name, MapKind::PrefixSetV4, room, sizes, entries)
+}
+
+fn list_v6(name: &'static str, entries: Entries) -> Table {
+    let sizes = (size_of::<PrefixV6>(), size_of::<Hits>());
+    let room = room::<V6>(&entries);
+    Table::config(name, MapKind::PrefixSetV6, room, sizes, entries)
+}
 
 /// The entries of a list, by family. What they count is the data plane's.
 fn entries(prefixes: &[Prefix]) -> (Entries, Entries) {
@@ -139,16 +162,6 @@ fn lengths(list: u32, prefixes: &[Prefix]) -> impl Iterator<Item = (Vec<u8>, Vec
         }
         let entry = (index(lengths_index(list, family)), bytes(&lengths));
         (lengths != Lengths::default()).then_some(entry)
-    })
-}
-
-/// What all CPUs have counted.
-fn sum(values: &[Vec<u8>]) -> Hits {
-    let values = values.iter();
-    let values = values.filter_map(|value| bytemuck::try_pod_read_unaligned::<Hits>(value).ok());
-    values.fold(Hits::default(), |sum, cpu| Hits {
-        packets: sum.packets + cpu.packets,
-        bytes: sum.bytes + cpu.bytes,
     })
 }
 

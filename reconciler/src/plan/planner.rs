@@ -276,7 +276,7 @@ impl Planner<'_> {
                     let mapped = map.shape.kind == MapKind::MappedArray;
                     let learned = map.content == Content::Learned && !mapped;
                     // Entries carry over when they mean the same, and so does what is counted for them.
-                    let fits = (learned || map.shape.kind == MapKind::CountedHash)
+                    let fits = (learned || map.shape.kind.is_prefix_set())
                         && observed.shape.is_some_and(|shape| {
                             shape.key_size == map.shape.key_size
                                 && shape.value_size == map.shape.value_size

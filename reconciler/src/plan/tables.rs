@@ -35,7 +35,7 @@ impl Planner<'_> {
             let Some(diff) = self.diff(path).filter(|diff| !diff.is_empty()) else {
                 continue;
             };
-            let exact = matches!(map.shape.kind, MapKind::Hash | MapKind::CountedHash);
+            let exact = map.shape.kind == MapKind::Hash || map.shape.kind.is_prefix_set();
             let in_place = exact && !diff.changes_values();
             if same_shape != Some(map.shape) || in_place {
                 continue;

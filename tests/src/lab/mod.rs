@@ -5,6 +5,7 @@
 //! Only the kernel's ids are shared. Objects are therefore told by their pins ([`objects`]).
 
 mod footprint;
+mod lists;
 pub mod objects;
 mod space;
 

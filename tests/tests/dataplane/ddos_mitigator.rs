@@ -6,13 +6,12 @@ use ebpf_abi::{
     address::{V4, V6},
     chain::Direction,
     counters::DropReason,
-    ddos_mitigator::{
-        Hits, LIST_DESTINATIONS, LIST_SOURCES, Lengths, PrefixV4, PrefixV6, lengths_index,
-        network_v6,
-    },
+    ddos_mitigator::{LIST_DESTINATIONS, LIST_SOURCES, Lengths, Settings, lengths_index},
     port::{HOP_PASS, Hop},
+    prefix_set::{Address, Hits, Shape},
     transparent::Attachment,
 };
+use fib::{Prefix, PrefixSet, Prefixes};
 use integration_tests::{
     cube::Cube,
     packet::{Ipv4, Ipv6, Packet, arp_request, ether, ipv4, ipv6, payload, qinq, tcp, udp, vlan},
@@ -50,18 +49,18 @@ fn attachment(direction: Direction) -> Attachment {
 /// An entry of a list.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Entry {
-    V4(u32, PrefixV4),
-    V6(u32, PrefixV6),
+    V4(u32, Prefix<V4>),
+    V6(u32, Prefix<V6>),
 }
 
 fn entry_v4(list: u32, address: Ipv4Addr, length: u32) -> Entry {
     let address = V4::new(address.octets());
-    Entry::V4(list, PrefixV4 { length, address })
+    Entry::V4(list, (address.network(length), length))
 }
 
 fn entry_v6(list: u32, address: Ipv6Addr, length: u32) -> Entry {
-    let address = network_v6(V6::new(address.octets()), length);
-    Entry::V6(list, PrefixV6 { length, address })
+    let address = V6::new(address.octets());
+    Entry::V6(list, (address.network(length), length))
 }
 
 fn listed() -> [Entry; 6] {
@@ -84,26 +83,49 @@ fn list(cube: &Cube, entries: &[Entry]) {
     let mut lengths = [Lengths::default(); 4];
     for entry in entries {
         match *entry {
-            Entry::V4(list, key) => {
-                lengths[lengths_index(list, 4) as usize].add(key.length, 32);
-                cube.write_all_cpus(table_of(*entry), key, Hits::default());
+            Entry::V4(list, (address, length)) => {
+                lengths[lengths_index(list, 4) as usize].add(length, 32);
+                with_set(cube, *entry, |set| set.insert(address, length));
             }
-            Entry::V6(list, key) => {
-                lengths[lengths_index(list, 6) as usize].add(key.length, 128);
-                cube.write_all_cpus(table_of(*entry), key, Hits::default());
+            Entry::V6(list, (address, length)) => {
+                lengths[lengths_index(list, 6) as usize].add(length, 128);
+                with_set(cube, *entry, |set| set.insert(address, length));
             }
         }
     }
     cube.write_array("lengths", &lengths);
 }
 
-fn table_of(entry: Entry) -> &'static str {
+fn unlist(cube: &Cube, entry: Entry) {
+    with_set(cube, entry, |set| {
+        match entry {
+            Entry::V4(_, (address, length)) => set.remove(address, length),
+            Entry::V6(_, (address, length)) => set.remove(address, length),
+        }
+        Ok(())
+    });
+}
+
+/// The table of an entry, and how large it is as the object declares it.
+fn table_of(entry: Entry) -> (&'static str, Shape) {
+    let sizes = Settings::LEAST;
     match entry {
-        Entry::V4(LIST_SOURCES, _) => "sources_v4",
-        Entry::V4(..) => "destinations_v4",
-        Entry::V6(LIST_SOURCES, _) => "sources_v6",
-        Entry::V6(..) => "destinations_v6",
+        Entry::V4(LIST_SOURCES, _) => ("sources_v4", sizes.sources_v4),
+        Entry::V4(..) => ("destinations_v4", sizes.destinations_v4),
+        Entry::V6(LIST_SOURCES, _) => ("sources_v6", sizes.sources_v6),
+        Entry::V6(..) => ("destinations_v6", sizes.destinations_v6),
     }
+}
+
+fn with_set<T>(
+    cube: &Cube,
+    entry: Entry,
+    work: impl FnOnce(PrefixSet<'_>) -> Result<T, fib::Full>,
+) -> T {
+    let (table, shape) = table_of(entry);
+    let memory = cube.memory(table);
+    let set = PrefixSet::open(memory.as_ref(), shape).expect("the array is as large");
+    work(set).expect("there is room")
 }
 
 fn v4(ip: Ipv4) -> Packet {
@@ -150,14 +172,67 @@ fn hit(name: &'static str, packet: Packet, entry: Entry) -> Row {
 }
 
 fn hits(cube: &Cube, entry: Entry) -> Hits {
-    let cpus: Vec<Hits> = match entry {
-        Entry::V4(_, key) => cube.read_all_cpus(table_of(entry), key),
-        Entry::V6(_, key) => cube.read_all_cpus(table_of(entry), key),
-    };
-    cpus.into_iter().fold(Hits::default(), |sum, cpu| Hits {
-        packets: sum.packets + cpu.packets,
-        bytes: sum.bytes + cpu.bytes,
+    fn of<A: Prefixes>(set: PrefixSet<'_>, prefix: Prefix<A>) -> Hits {
+        let found = set.entries().find(|(other, _)| *other == prefix);
+        found.map(|(_, hits)| hits).unwrap_or_default()
+    }
+    with_set(cube, entry, |set| {
+        Ok(match entry {
+            Entry::V4(_, prefix) => of(set, prefix),
+            Entry::V6(_, prefix) => of(set, prefix),
+        })
     })
+}
+
+/// Lists of hosts and networks, many more than there are buckets in which they belong, and what a walk through them finds.
+fn random() -> Vec<Row> {
+    // Numbers as from a generator, the same at every run: the table of a row is made before the rows run.
+    let number = |at: u32| at.wrapping_mul(0x9e37_79b9).rotate_left(11);
+    let prefix = move |at: u32| {
+        let length = [32, 32, 32, 24, 28, 9][at as usize % 6];
+        // Few bits differ: networks are in one another.
+        (u32::from(GOOD) ^ number(at) & 0x0380_07ff, length)
+    };
+    let longest = move |address: u32| {
+        let contains = |&(network, length): &(u32, u32)| (network ^ address) >> (32 - length) == 0;
+        (0..300)
+            .map(prefix)
+            .filter(contains)
+            .max_by_key(|(_, length)| *length)
+    };
+    let listed = move || {
+        let entry = |(address, length): (u32, u32)| entry_v4(LIST_SOURCES, address.into(), length);
+        (0..300).map(prefix).map(entry).collect::<Vec<_>>()
+    };
+    let other = Ipv4Addr::new(203, 0, 113, 1);
+    (0..40u32)
+        .map(|turn| {
+            let questions =
+                (0..8).map(|at| u32::from(GOOD) ^ number(1000 + turn * 8 + at) & 0x0380_07ff);
+            let questions: Vec<u32> = questions.collect();
+            let mut row = row("a random list").with(move |cube| list(cube, &listed()));
+            let mut expected: Vec<(Entry, u64)> = Vec::new();
+            for question in &questions {
+                let packet = v4(ipv4((*question).into(), other));
+                match longest(*question) {
+                    None => row = row.send(9, &packet, pass(&packet)),
+                    Some((network, length)) => {
+                        row = row.send(9, &packet, dropped(DropReason::Policy));
+                        let entry = entry_v4(LIST_SOURCES, network.into(), length);
+                        match expected.iter_mut().find(|(other, _)| *other == entry) {
+                            Some((_, count)) => *count += 1,
+                            None => expected.push((entry, 1)),
+                        }
+                    }
+                }
+            }
+            row.then(move |cube| {
+                for (entry, count) in &expected {
+                    assert_eq!(hits(cube, *entry).packets, *count, "{entry:?}");
+                }
+            })
+        })
+        .collect()
 }
 
 /// Networks of all lengths, each in the one before: the longest that has an address counts.
@@ -289,26 +364,10 @@ fn rows_of_lists() -> Vec<Row> {
             .global("ATTACHMENT", attachment(Direction::Egress))
             .send(9, &v4(ipv4(BAD, VICTIM)), pass(&v4(ipv4(BAD, VICTIM)))),
         row("an entry that was taken off the list")
-            .with(|cube| {
-                cube.delete(
-                    "sources_v4",
-                    PrefixV4 {
-                        length: 32,
-                        address: V4::new(BAD.octets()),
-                    },
-                )
-            })
+            .with(|cube| unlist(cube, entry_v4(LIST_SOURCES, BAD, 32)))
             .send(9, &v4(ipv4(BAD, GOOD)), dropped(DropReason::Policy))
             .then(|cube| assert_eq!(hits(cube, entry_v4(LIST_SOURCES, BAD_NET, 24)).packets, 1))
-            .with(|cube| {
-                cube.delete(
-                    "sources_v4",
-                    PrefixV4 {
-                        length: 24,
-                        address: V4::new(BAD_NET.octets()),
-                    },
-                )
-            })
+            .with(|cube| unlist(cube, entry_v4(LIST_SOURCES, BAD_NET, 24)))
             .send(9, &v4(ipv4(BAD, GOOD)), pass(&v4(ipv4(BAD, GOOD)))),
         row("segments count as the packets they stand for")
             .send_segments(
@@ -385,5 +444,6 @@ fn packets() {
         .rows(rows_of_lists())
         .rows(rows_of_frames())
         .rows(nested())
+        .rows(random())
         .run();
 }

@@ -10,6 +10,8 @@ use reconciler::kernel::linux::bpf;
 
 use crate::{BASE, addresses, assert_base_works, differences, ids};
 
+const SOURCES: &str = "live/cubes/shield/sources_v4";
+
 /// The drift is what the plan says it is; what apply changes.
 #[track_caller]
 fn repair(lab: &Lab, expected: &[&str]) -> Ids {
@@ -34,12 +36,9 @@ fn an_entry_that_is_missing() {
     run_test(|lab| {
         lab.apply(BASE);
         let before = ids(lab);
-        with_map(lab, "live/cubes/shield/sources_v4", |map| {
-            let key = bpf::next_key(map, None, 8)
-                .expect("a map can be walked")
-                .expect("one source");
-            bpf::delete(map, &key).expect("root can delete");
-        });
+        let sources = lab.keys(SOURCES);
+        assert_eq!(sources.len(), 1);
+        lab.unlist(SOURCES, &sources);
         let diff = lab
             .pcn(&format!("diff -f {}", lab.file("base.yaml", BASE)))
             .expect(2);
@@ -57,20 +56,25 @@ fn an_entry_of_somebody_else() {
     run_test(|lab| {
         lab.apply(BASE);
         let before = ids(lab);
-        with_map(lab, "live/cubes/shield/sources_v4", |map| {
-            let key = [32, 0, 0, 0, 192, 0, 2, 9];
-            let ours = bpf::next_key(map, None, 8)
-                .expect("a map can be walked")
-                .expect("one source");
-            let info: bpf::MapInfo = bpf::info(map).expect("root can look");
-            let part = info.value_size.next_multiple_of(8) as usize;
-            let value = bpf::lookup(map, &ours, part * bpf::possible_cpus())
-                .expect("root can look")
-                .expect("it is there");
-            bpf::update(map, &key, &value).expect("root can write");
-        });
+        lab.list(SOURCES, &[&[32, 0, 0, 0, 192, 0, 2, 9]]);
         let after = repair(lab, &["cube/shield/sources/192.0.2.9/32"]);
         assert_eq!(differences(&before, &after), [""; 0]);
+    });
+}
+
+#[test]
+fn a_list_that_somebody_wrote_into() {
+    run_test(|lab| {
+        lab.apply(BASE);
+        with_map(lab, SOURCES, |map| {
+            // A prefix in the first bucket of the memory, where nobody would look for it.
+            let bucket = [0x0100_0020_0102_0304u64.to_ne_bytes(); 8].concat();
+            bpf::update(map, &0u32.to_ne_bytes(), &bucket).expect("root can write");
+        });
+        lab.plan(BASE).expect(2);
+        lab.apply(BASE);
+        lab.assert_converged(BASE);
+        assert_base_works(lab);
     });
 }
 

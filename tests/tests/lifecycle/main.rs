@@ -13,6 +13,7 @@ mod foreign;
 mod interfaces;
 mod large_routes;
 mod latency;
+mod lists;
 mod live;
 mod loss;
 mod maps;

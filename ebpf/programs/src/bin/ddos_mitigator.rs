@@ -4,46 +4,52 @@
 #![no_main]
 
 use aya_ebpf::{
+    Global,
     cty::c_void,
     helpers::bpf_loop,
     macros::{classifier, map, xdp},
-    maps::{Array, PerCpuHashMap},
+    maps::Array,
     programs::{TcContext, XdpContext},
 };
 use ebpf_abi::{
     address::{V4, V6},
     chain::Direction,
     counters::DropReason,
-    ddos_mitigator::{
-        Hits, LIST_DESTINATIONS, LIST_SOURCES, LISTS, Lengths, PrefixV4, PrefixV6, lengths_index,
-        network_v4, network_v6,
-    },
+    ddos_mitigator::{LIST_DESTINATIONS, LIST_SOURCES, LISTS, Lengths, Settings, lengths_index},
+    prefix_set::{Address, Shape},
 };
 use ebpf_programs::{
-    Packet, Result,
+    Packet, Result, constant,
     counters::Size,
+    fib::MAPPED,
     flow,
+    prefix_set::{self, Bucket, PrefixSet},
     tc::Tc,
     transparent::{self, TransparentCube},
     wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ipv4, Ipv6},
     xdp::Xdp,
 };
 
-/// Prefixes, and what each has dropped, per CPU: an attack must not make CPUs wait for each other.
-type Prefixes<K> = PerCpuHashMap<K, Hits>;
-
 #[map(name = "sources_v4")]
-static SOURCES_V4: Prefixes<PrefixV4> = Prefixes::with_max_entries(1, 0);
+static SOURCES_V4: PrefixSet =
+    PrefixSet::with_max_entries(Settings::LEAST.sources_v4.buckets(), MAPPED);
 #[map(name = "sources_v6")]
-static SOURCES_V6: Prefixes<PrefixV6> = Prefixes::with_max_entries(1, 0);
+static SOURCES_V6: PrefixSet =
+    PrefixSet::with_max_entries(Settings::LEAST.sources_v6.buckets(), MAPPED);
 #[map(name = "destinations_v4")]
-static DESTINATIONS_V4: Prefixes<PrefixV4> = Prefixes::with_max_entries(1, 0);
+static DESTINATIONS_V4: PrefixSet =
+    PrefixSet::with_max_entries(Settings::LEAST.destinations_v4.buckets(), MAPPED);
 #[map(name = "destinations_v6")]
-static DESTINATIONS_V6: Prefixes<PrefixV6> = Prefixes::with_max_entries(1, 0);
+static DESTINATIONS_V6: PrefixSet =
+    PrefixSet::with_max_entries(Settings::LEAST.destinations_v6.buckets(), MAPPED);
 
 /// Which lengths are in these.
 #[map(name = "lengths")]
 static LENGTHS: Array<Lengths> = Array::with_max_entries(LISTS, 0);
+
+/// How large they are.
+#[unsafe(no_mangle)]
+static SETTINGS: Global<Settings> = Global::new(Settings::LEAST);
 
 #[classifier]
 pub fn on_tc(context: TcContext) -> i32 {
@@ -64,17 +70,16 @@ impl TransparentCube for DdosMitigator {
             return Ok(());
         }
         let (ethertype, offset) = flow::network_header(packet)?;
-        let size = Size::of(packet);
         let is_listed = match ethertype {
             ETHERTYPE_IPV4 => {
                 let ip = packet.load::<Ipv4>(offset)?;
-                is_listed::<SourcesV4>(ip.source, size)
-                    || is_listed::<DestinationsV4>(ip.destination, size)
+                is_listed::<SourcesV4, _>(packet, ip.source)
+                    || is_listed::<DestinationsV4, _>(packet, ip.destination)
             }
             ETHERTYPE_IPV6 => {
                 let ip = packet.load::<Ipv6>(offset)?;
-                is_listed::<SourcesV6>(ip.source, size)
-                    || is_listed::<DestinationsV6>(ip.destination, size)
+                is_listed::<SourcesV6, _>(packet, ip.source)
+                    || is_listed::<DestinationsV6, _>(packet, ip.destination)
             }
             _ => false,
         };
@@ -87,161 +92,177 @@ impl TransparentCube for DdosMitigator {
 
 /// A list in one family. A type for each: the loop's body has to know the map.
 trait List {
-    type Address: Copy;
+    type Address: Address;
     /// Index into `lengths`.
     const INDEX: u32;
-    /// Bits of an address.
-    const LONGEST: u32;
-    /// The counter of an entry on this CPU.
-    fn get(address: Self::Address, length: u32) -> Option<*mut Hits>;
+    /// The buckets.
+    fn prefixes() -> &'static PrefixSet;
+    /// How many there are.
+    fn shape() -> Shape;
 }
 
 macro_rules! list {
-    ($name:ident, $map:ident, $list:ident, $family:literal, $longest:literal, $address:ident, $key:ident, $network:ident) => {
+    ($name:ident, $map:ident, $size:ident, $list:ident, $family:literal, $address:ident) => {
         struct $name;
 
         impl List for $name {
             type Address = $address;
             const INDEX: u32 = lengths_index($list, $family);
-            const LONGEST: u32 = $longest;
 
             #[inline(always)]
-            fn get(address: $address, length: u32) -> Option<*mut Hits> {
-                $map.get_ptr_mut(&$key {
-                    length,
-                    address: $network(address, length),
-                })
+            fn prefixes() -> &'static PrefixSet {
+                &$map
+            }
+
+            #[inline(always)]
+            fn shape() -> Shape {
+                constant!(SETTINGS: Settings, $size)
             }
         }
     };
 }
 
-list!(
-    SourcesV4,
-    SOURCES_V4,
-    LIST_SOURCES,
-    4,
-    32,
-    V4,
-    PrefixV4,
-    network_v4
-);
-list!(
-    SourcesV6,
-    SOURCES_V6,
-    LIST_SOURCES,
-    6,
-    128,
-    V6,
-    PrefixV6,
-    network_v6
-);
+list!(SourcesV4, SOURCES_V4, sources_v4, LIST_SOURCES, 4, V4);
+list!(SourcesV6, SOURCES_V6, sources_v6, LIST_SOURCES, 6, V6);
 list!(
     DestinationsV4,
     DESTINATIONS_V4,
+    destinations_v4,
     LIST_DESTINATIONS,
     4,
-    32,
-    V4,
-    PrefixV4,
-    network_v4
+    V4
 );
 list!(
     DestinationsV6,
     DESTINATIONS_V6,
+    destinations_v6,
     LIST_DESTINATIONS,
     6,
-    128,
-    V6,
-    PrefixV6,
-    network_v6
+    V6
 );
 
 /// True if an address is listed; the entry with the longest prefix counts.
 #[inline(always)]
-fn is_listed<L: List>(address: L::Address, size: Size) -> bool {
+fn is_listed<L: List, P: Packet>(packet: &P, address: L::Address) -> bool {
     let Some(lengths) = LENGTHS.get(L::INDEX) else {
         return false;
     };
     let [first, second, third] = lengths.words;
-    // Hosts: what most lists have, and often all.
-    if first & 1 != 0
-        && let Some(hits) = L::get(address, L::LONGEST)
-    {
-        count(hits, size.packets(), size.bytes());
-        return true;
-    }
+    let shape = L::shape();
+    let copy = prefix_set::copy(shape);
+    // Zero, of which the verifier does not know it: what it knows of the first round makes the others different for it.
+    let nothing = third >> 32;
     let mut search = Search {
         address,
         words: [first & !1, second, third],
-        packets: size.packets(),
-        bytes: size.bytes(),
-        found: 0,
+        length: L::Address::LONGEST.wrapping_add(nothing as u32),
+        bucket: nothing as u32,
+        copy,
+        mask: shape.mask,
+        searching: nothing,
+        hits: nothing,
     };
-    if search.words == [0; 3] {
+    // Hosts: what most lists have, and often all.
+    if first & 1 != 0 {
+        let bucket = address.hash(L::Address::LONGEST) & shape.mask;
+        let Some(there) = Bucket::of(L::prefixes(), copy + bucket) else {
+            return false;
+        };
+        let found = address.find(L::Address::LONGEST, there);
+        if found.hits != 0 {
+            return count::<L, _>(packet, there, found.hits);
+        }
+        search.bucket = bucket;
+        search.searching = found.behind;
+    }
+    if search.searching == 0 && search.words == [0; 3] {
         return false;
     }
     // SAFETY: the callback has the signature that `bpf_loop` (Linux 5.17) wants, and `search` outlives the call.
     unsafe {
         bpf_loop(
-            L::LONGEST,
+            MOST_STEPS,
             step::<L> as *mut c_void,
             (&raw mut search).cast(),
             0,
         );
-        (&raw const search.found).read_volatile() != 0
+        let hits = (&raw const search.hits).read_volatile();
+        let bucket = (&raw const search.bucket).read_volatile();
+        match Bucket::of(L::prefixes(), search.copy + bucket) {
+            Some(there) if hits != 0 => count::<L, _>(packet, there, hits),
+            _ => false,
+        }
     }
 }
 
-/// A search through the lengths of a list.
-struct Search<A> {
-    address: A,
-    /// Those that are left, as in [`Lengths`].
-    words: [u64; 3],
-    packets: u64,
-    bytes: u64,
-    /// 1 if an entry was found.
-    found: u64,
+/// Counts what was found. Only now it is asked how large the packet is: that it is one packet is known on one way and not on another,
+/// and the verifier would go through the search on each.
+#[inline(always)]
+fn count<L: List, P: Packet>(packet: &P, there: Bucket, hits: u64) -> bool {
+    let size = Size::of(packet);
+    there.count::<L::Address>(L::shape(), hits, size.packets(), size.bytes());
+    true
 }
 
-/// Callback of `bpf_loop`: looks for the longest length that is left.
+/// `BPF_MAX_LOOPS`: a search ends before, where there is nothing left to look for.
+const MOST_STEPS: u32 = 1 << 23;
+
+/// A search through the lengths of a list, and through the buckets behind one that was full.
+struct Search<A> {
+    address: A,
+    /// Lengths that are left, as in [`Lengths`].
+    words: [u64; 3],
+    /// The length that is looked for.
+    length: u32,
+    /// The bucket that was looked into last, in a copy.
+    bucket: u32,
+    copy: u32,
+    mask: u32,
+    /// 1 if the next bucket is to be looked into for the same length.
+    searching: u64,
+    /// Where an entry that was found counts in that bucket; 0 if none was.
+    hits: u64,
+}
+
+/// Callback of `bpf_loop`: looks into the next bucket, or for the longest length that is left.
 extern "C" fn step<L: List>(_: u64, search: *mut Search<L::Address>) -> i64 {
     // SAFETY: the kernel hands the pointer on that `is_listed` gave it.
     let search = unsafe { &mut *search };
-    let [first, second, third] = search.words;
-    let bit = if first != 0 {
-        search.words[0] = first & (first - 1);
-        lowest(first)
-    } else if L::LONGEST > 32 && second != 0 {
-        search.words[1] = second & (second - 1);
-        64 + lowest(second)
-    } else if L::LONGEST > 32 && third != 0 {
-        search.words[2] = 0;
-        128
+    if search.searching == 0 {
+        let [first, second, third] = search.words;
+        let longest = L::Address::LONGEST;
+        let bit = if first != 0 {
+            search.words[0] = first & (first - 1);
+            lowest(first)
+        } else if longest > 32 && second != 0 {
+            search.words[1] = second & (second - 1);
+            64 + lowest(second)
+        } else if longest > 32 && third != 0 {
+            search.words[2] = third & (third - 1);
+            128 + lowest(third)
+        } else {
+            return 1;
+        };
+        search.length = longest - bit;
+    }
+    let network = search.address.network(search.length);
+    let bucket = if search.searching == 0 {
+        network.hash(search.length)
     } else {
+        search.bucket + 1
+    } & search.mask;
+    let Some(there) = Bucket::of(L::prefixes(), search.copy + bucket) else {
         return 1;
     };
-    match L::get(search.address, L::LONGEST - bit) {
-        None => 0,
-        Some(hits) => {
-            count(hits, search.packets, search.bytes);
-            search.found = 1;
-            1
-        }
-    }
+    let found = network.find(search.length, there);
+    search.bucket = bucket;
+    search.searching = found.behind;
+    search.hits = found.hits;
+    i64::from(found.hits != 0)
 }
 
 /// Number of the lowest bit that is set. There is no instruction for it; counting bits is arithmetic alone.
 #[inline(always)]
 fn lowest(bits: u64) -> u32 {
     ((bits & bits.wrapping_neg()) - 1).count_ones()
-}
-
-#[inline(always)]
-fn count(hits: *mut Hits, packets: u64, bytes: u64) {
-    // SAFETY: the kernel keeps the entry while the program runs, and this part of it belongs to this CPU.
-    unsafe {
-        (*hits).packets += packets;
-        (*hits).bytes += bytes;
-    }
 }

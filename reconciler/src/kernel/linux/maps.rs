@@ -9,7 +9,7 @@ use std::{
 use caps::Capability;
 
 use super::bpf::{self, F_MMAPABLE, F_NO_PREALLOC, MapAttributes, MapInfo, MapType};
-use super::{fib_maps, privilege::Raised};
+use super::{fib_maps, prefix_set_maps, privilege::Raised};
 use crate::{
     kernel::Entry,
     resource::{MapKind, MapShape},
@@ -26,25 +26,35 @@ pub fn create(name: &str, shape: MapShape) -> bpf::Result<OwnedFd> {
     let (map_type, flags) = match shape.kind {
         MapKind::Hash => (MapType::Hash, F_NO_PREALLOC),
         MapKind::PreallocatedHash => (MapType::Hash, 0),
-        MapKind::CountedHash => (MapType::PerCpuHash, 0),
         MapKind::LruHash => (MapType::LruHash, 0),
         MapKind::Array => (MapType::Array, 0),
-        MapKind::MappedArray | MapKind::FibV4 | MapKind::FibV6 => (MapType::Array, F_MMAPABLE),
+        MapKind::MappedArray
+        | MapKind::FibV4
+        | MapKind::FibV6
+        | MapKind::PrefixSetV4
+        | MapKind::PrefixSetV6 => (MapType::Array, F_MMAPABLE),
         MapKind::PerCpuArray => (MapType::PerCpuArray, 0),
         MapKind::LpmTrie => (MapType::LpmTrie, F_NO_PREALLOC),
         MapKind::ProgramArray => (MapType::ProgramArray, 0),
         MapKind::RingBuf => (MapType::RingBuf, 0),
     };
-    let (key_size, value_size) = match shape.kind {
+    let (key_size, value_size, max_entries) = match shape.kind {
         // What is in the memory is not what the entries are.
-        MapKind::FibV4 | MapKind::FibV6 => (4, fib_maps::value_bytes(shape.kind) as u32),
-        _ => (shape.key_size, shape.value_size),
+        MapKind::FibV4 | MapKind::FibV6 => {
+            let bytes = fib_maps::value_bytes(shape.kind) as u32;
+            (4, bytes, shape.max_entries)
+        }
+        MapKind::PrefixSetV4 | MapKind::PrefixSetV6 => {
+            let buckets = prefix_set_maps::layout(&shape).buckets();
+            (4, prefix_set_maps::VALUE_BYTES, buckets)
+        }
+        _ => (shape.key_size, shape.value_size, shape.max_entries),
     };
     let attributes = MapAttributes {
         map_type: map_type as u32,
         key_size,
         value_size,
-        max_entries: shape.max_entries,
+        max_entries,
         flags,
     };
     // The kernel notes who made a map: of a maker without this, each index is masked against speculation, and no jump
@@ -58,7 +68,6 @@ pub fn shape(info: &MapInfo) -> Option<MapShape> {
     let kinds = [
         (MapType::Hash, F_NO_PREALLOC, MapKind::Hash),
         (MapType::Hash, 0, MapKind::PreallocatedHash),
-        (MapType::PerCpuHash, 0, MapKind::CountedHash),
         (MapType::LruHash, 0, MapKind::LruHash),
         (MapType::Array, 0, MapKind::Array),
         (MapType::Array, F_MMAPABLE, MapKind::MappedArray),
@@ -76,14 +85,21 @@ pub fn shape(info: &MapInfo) -> Option<MapShape> {
         value_size: info.value_size,
         max_entries: info.max_entries,
     };
-    Some(fib_maps::shape(&bpf::name_of(&info.name), shape).unwrap_or(shape))
+    let name = bpf::name_of(&info.name);
+    let table = fib_maps::shape(&name, shape).or_else(|| prefix_set_maps::shape(&name, shape));
+    Some(table.unwrap_or(shape))
 }
 
 /// A map's shape, if it can be used as it is: not if others wrote into the memory of a table.
 pub fn usable(map: BorrowedFd<'_>, shape: MapShape) -> io::Result<Option<MapShape>> {
-    // What settings do not use is one value.
-    let in_use = matches!(shape.kind, MapKind::FibV4 | MapKind::FibV6) && shape.max_entries > 1;
-    let usable = !in_use || fib_maps::is_sound(map, &shape)?;
+    let usable = match shape.kind {
+        // What settings do not use is one value.
+        MapKind::FibV4 | MapKind::FibV6 => {
+            shape.max_entries == 1 || fib_maps::is_sound(map, &shape)?
+        }
+        MapKind::PrefixSetV4 | MapKind::PrefixSetV6 => prefix_set_maps::is_sound(map, &shape)?,
+        _ => true,
+    };
     Ok(usable.then_some(shape))
 }
 
@@ -92,21 +108,16 @@ pub fn put(map: BorrowedFd<'_>, shape: &MapShape, entries: &Rows) -> io::Result<
     if matches!(shape.kind, MapKind::FibV4 | MapKind::FibV6) {
         return fib_maps::put(map, shape, entries);
     }
+    if shape.kind.is_prefix_set() {
+        return prefix_set_maps::put(map, shape, entries);
+    }
     // One call for a few entries is not worth the copies.
     if entries.len() < 8 {
-        return entries.iter().try_for_each(|(key, value)| {
-            if shape.kind == MapKind::CountedHash {
-                return bpf::update(map, key, &vec![0; user_value_size(shape)]);
-            }
-            bpf::update(map, key, value)
-        });
+        return entries
+            .iter()
+            .try_for_each(|(key, value)| bpf::update(map, key, value));
     }
     for (keys, values, count) in entries.batches(BATCH as usize) {
-        if shape.kind == MapKind::CountedHash {
-            let zeros = vec![0; count * user_value_size(shape)];
-            bpf::update_batch(map, keys, &zeros, count as u32)?;
-            continue;
-        }
         bpf::update_batch(map, keys, values, count as u32)?;
     }
     Ok(())
@@ -116,6 +127,9 @@ pub fn put(map: BorrowedFd<'_>, shape: &MapShape, entries: &Rows) -> io::Result<
 pub fn delete(map: BorrowedFd<'_>, shape: &MapShape, keys: &BTreeSet<Vec<u8>>) -> io::Result<()> {
     if matches!(shape.kind, MapKind::FibV4 | MapKind::FibV6) {
         return fib_maps::delete(map, shape, keys);
+    }
+    if shape.kind.is_prefix_set() {
+        return prefix_set_maps::delete(map, shape, keys);
     }
     let zero = vec![0; user_value_size(shape)];
     keys.iter().try_for_each(|key| {
@@ -160,8 +174,8 @@ fn pairs<'a>(
 pub fn read_rows(map: BorrowedFd<'_>, shape: &MapShape) -> io::Result<Rows> {
     let (keys, mut values) = read_raw(map, shape)?;
     let (key_size, value_size) = (shape.key_size as usize, shape.value_size as usize);
-    if shape.kind == MapKind::CountedHash {
-        values = vec![0; keys.len() / key_size * value_size];
+    if shape.kind.is_prefix_set() {
+        values.fill(0);
     }
     Ok(Rows::new(key_size, value_size, keys, values))
 }
@@ -187,6 +201,9 @@ pub fn read_raw(map: BorrowedFd<'_>, shape: &MapShape) -> io::Result<(Vec<u8>, V
     }
     if matches!(shape.kind, MapKind::FibV4 | MapKind::FibV6) {
         return fib_maps::read(map, shape);
+    }
+    if shape.kind.is_prefix_set() {
+        return prefix_set_maps::read(map, shape);
     }
     let (key_size, value_size) = (shape.key_size as usize, user_value_size(shape));
     let count = batch_of(shape, key_size + value_size);
@@ -224,16 +241,16 @@ fn read_one_by_one(map: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Vec<u8>)> {
     Ok((keys, values))
 }
 
-/// Copies all entries; the target has the same key and value. Where the keys are ours, what was counted is copied, of those that
-/// the target has.
-pub fn copy(from: &OwnedFd, to: &OwnedFd, shape: &MapShape) -> io::Result<()> {
+/// Copies all entries; the target has the same keys and values. Of sets, what the entries that both have has counted.
+pub fn copy(
+    (from, shape): (&OwnedFd, &MapShape),
+    (to, larger): (&OwnedFd, &MapShape),
+) -> io::Result<()> {
+    if shape.kind.is_prefix_set() {
+        return prefix_set_maps::copy((from.as_fd(), shape), (to.as_fd(), larger));
+    }
     let (keys, values) = read_raw(from.as_fd(), shape)?;
-    let target = bpf::Reader::new(to.as_fd())?;
     for (key, value) in pairs(shape, &keys, &values) {
-        let ours = shape.kind == MapKind::CountedHash;
-        if ours && target.value(key)?.is_none() {
-            continue;
-        }
         match bpf::update(to.as_fd(), key, value) {
             // The new map may have less room.
             Err(error) if error.raw_os_error() == Some(libc::E2BIG) => break,
@@ -244,7 +261,7 @@ pub fn copy(from: &OwnedFd, to: &OwnedFd, shape: &MapShape) -> io::Result<()> {
 }
 
 fn is_per_cpu(shape: &MapShape) -> bool {
-    matches!(shape.kind, MapKind::PerCpuArray | MapKind::CountedHash)
+    shape.kind == MapKind::PerCpuArray
 }
 
 /// Bytes of one CPU's part of a value.

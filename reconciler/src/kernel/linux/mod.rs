@@ -9,7 +9,7 @@ pub mod foreign;
 mod interfaces;
 pub mod lock;
 pub mod mapping;
-mod maps;
+pub mod maps;
 pub mod netlink;
 pub mod netns;
 pub mod object;
@@ -17,6 +17,7 @@ mod observe;
 mod open_tables;
 pub mod pause;
 pub mod pins;
+mod prefix_set_maps;
 pub mod privilege;
 pub mod probe;
 mod programs;
@@ -246,8 +247,9 @@ impl Kernel for LinuxKernel {
             }
             Op::CopyEntries { from, to } => {
                 let (old, new) = (self.open(from)?, self.open(to)?);
-                let shape = self.shape(from, &old)?;
-                maps::copy(&old, &new, &shape).map_err(|error| io("copy map", from, &error))
+                let shapes = (self.shape(from, &old)?, self.shape(to, &new)?);
+                maps::copy((&old, &shapes.0), (&new, &shapes.1))
+                    .map_err(|error| io("copy map", from, &error))
             }
             Op::WriteEntries { map, put, delete } => {
                 let fd = self.open(map)?;
