@@ -195,14 +195,14 @@ fn random() -> Vec<Row> {
     };
     let longest = move |address: u32| {
         let contains = |&(network, length): &(u32, u32)| (network ^ address) >> (32 - length) == 0;
-        (0..300)
+        (0..150)
             .map(prefix)
             .filter(contains)
             .max_by_key(|(_, length)| *length)
     };
     let listed = move || {
         let entry = |(address, length): (u32, u32)| entry_v4(LIST_SOURCES, address.into(), length);
-        (0..300).map(prefix).map(entry).collect::<Vec<_>>()
+        (0..150).map(prefix).map(entry).collect::<Vec<_>>()
     };
     let other = Ipv4Addr::new(203, 0, 113, 1);
     (0..40u32)
