@@ -108,13 +108,26 @@ impl Changes {
     }
 }
 
-/// What the file asks for: the difference between the facts applied last and the new ones.
-pub fn wanted(before: &Facts, after: &Facts, steps: &[Step]) -> Vec<Change> {
+/// What the file asks for: the difference between the facts applied last and the new ones. What it costs is said once
+/// the steps are known.
+pub fn wanted(mut before: Facts, mut after: Facts) -> Vec<Change> {
+    let mut changes = differences(&before, &after);
+    for change in &mut changes {
+        if change.action != Action::Update && change.address.is_object() {
+            change.before = whole_object(&mut before, &change.address);
+            change.after = whole_object(&mut after, &change.address);
+        }
+    }
+    changes
+}
+
+/// The same, without the values of objects that come or go.
+fn differences(before: &Facts, after: &Facts) -> Vec<Change> {
     let mut changes = Vec::new();
     // An object that comes or goes takes its entries along.
     let whole = whole_objects(before, after);
     // Items of lists in which order matters are compared by themselves.
-    let (ordered, seen) = order::changes(before, after, &whole, steps);
+    let (ordered, seen) = order::changes(before, after, &whole);
     let addresses = before.keys().chain(after.keys());
     let addresses: BTreeSet<&Address> = addresses
         .filter(|address| address.is_object() || !whole.contains(address.object_text()))
@@ -135,30 +148,36 @@ pub fn wanted(before: &Facts, after: &Facts, steps: &[Step]) -> Vec<Change> {
             (Some(old), Some(new)) if old != new => Action::Update,
             _ => continue,
         };
-        let disruption = disruption(address, action, steps);
         let reason = match action {
             Action::Create => "in the file, not applied yet",
             Action::Delete => "no longer in the file",
             Action::Replace => "another kind in the file",
             Action::Update => "changed in the file",
         };
+        let value = |fact: Option<&Value>| {
+            let own = fact.filter(|_| action == Action::Update || !address.is_object());
+            own.cloned().unwrap_or_default()
+        };
         changes.push(Change {
             address: address.clone(),
             action,
             reason: reason.to_owned(),
-            disruption,
-            before: old.map_or(Value::Null, |fact| {
-                whole_object(before, address, fact, action)
-            }),
-            after: new.map_or(Value::Null, |fact| {
-                whole_object(after, address, fact, action)
-            }),
+            disruption: String::new(),
+            before: value(old),
+            after: value(new),
             mode: None,
         });
     }
     changes.extend(ordered);
     sort(&mut changes);
     changes
+}
+
+/// Says of changes what they cost, now that the steps are known.
+pub fn say_disruption(changes: &mut [Change], steps: &[Step]) {
+    for change in changes {
+        change.disruption = disruption(&change.address, change.action, steps);
+    }
 }
 
 /// Objects that come, go or become another kind.
@@ -172,20 +191,18 @@ fn whole_objects<'a>(before: &'a Facts, after: &'a Facts) -> BTreeSet<&'a str> {
         .collect()
 }
 
-/// An object's fact; for one that comes or goes, with its entries, by field and key.
-fn whole_object(facts: &Facts, address: &Address, fact: &Value, action: Action) -> Value {
-    let mut whole = fact.clone();
-    if action == Action::Update {
-        return whole;
-    }
+/// Takes an object's fact with its entries, by field and key. Null if there is none.
+fn whole_object(facts: &mut Facts, address: &Address) -> Value {
+    let Some(mut whole) = facts.remove(address) else {
+        return Value::Null;
+    };
     // Entries sort behind their object, though not always directly.
     let entries = facts
-        .range(address..)
+        .range_mut(address..)
         .take_while(|(entry, _)| entry.as_str().starts_with(address.as_str()));
-    for (entry, value) in entries.filter(|(entry, _)| *entry != address && address.contains(entry))
-    {
+    for (entry, value) in entries.filter(|(entry, _)| address.contains(entry)) {
         if let Some((field, key)) = entry.field_and_key() {
-            whole[field][key] = value.clone();
+            whole[field][key] = value.take();
         }
     }
     whole

@@ -44,6 +44,18 @@ pub fn execute(
     kernel: &mut dyn Kernel,
     steps: &[Step],
     interrupt: &Interrupt,
+    progress: impl FnMut(usize, &Step),
+) -> Outcome {
+    kernel.prepare(steps);
+    let outcome = run(kernel, steps, interrupt, progress);
+    kernel.prepare(&[]);
+    outcome
+}
+
+fn run(
+    kernel: &mut dyn Kernel,
+    steps: &[Step],
+    interrupt: &Interrupt,
     mut progress: impl FnMut(usize, &Step),
 ) -> Outcome {
     let mut left = Vec::new();
@@ -68,6 +80,7 @@ pub fn execute(
                 if step.op.may_be_half_done() {
                     undo.extend(&step.undo);
                 }
+                kernel.prepare(&[]);
                 let failed = roll_back(kernel, &undo);
                 return if failed.is_empty() {
                     Outcome::RolledBack { step, error }

@@ -32,7 +32,10 @@ pub fn facts(topology: &Topology) -> Facts {
 /// The facts of both, less those of items of lists that both have alike: comparing thousands of
 /// rules or routes costs no more than what differs.
 pub fn facts_of_both(old: Option<&Topology>, new: Option<&Topology>) -> (Facts, Facts) {
-    if old == new {
+    let is_one = old
+        .zip(new)
+        .is_some_and(|(old, new)| std::ptr::eq(old, new));
+    if is_one || old == new {
         return <(Facts, Facts)>::default();
     }
     let beside = |topology: Option<&Topology>, other| {

@@ -15,14 +15,17 @@ use std::{
 
 use nix::unistd::{Uid, User};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{
+    Value,
+    value::{RawValue, to_raw_value},
+};
 use topology_schema::{Name, Topology};
 
 pub use self::{
     events::{Event, Events, Follow, Kind},
     history::{Conclusion, DEFAULT_STATE, History, Summary, Transaction, Who},
 };
-use crate::{change::Changes, digest::Digest, kernel::linux::lock};
+use crate::{change::Changes, digest::Digest, kernel::linux::lock, topology_text};
 
 /// Objects named one by one in events of one operation; more are counted.
 const NAMED: usize = 20;
@@ -121,12 +124,12 @@ impl Journal {
                 process: std::process::id(),
                 pcn_version: env!("CARGO_PKG_VERSION").to_owned(),
                 source: source.map(ToOwned::to_owned),
-                revision: wanted.as_deref().map(revision),
+                revision: wanted.as_ref().map(revision),
                 result: Conclusion::Running,
                 message: String::new(),
                 duration_ms: 0,
                 summary: Summary::default(),
-                changes: Value::Array(Vec::new()),
+                changes: raw(&[(); 0]),
                 drift: Value::Array(Vec::new()),
                 pending: Value::Array(Vec::new()),
                 before: None,
@@ -201,7 +204,7 @@ impl Operation {
     pub fn start(&mut self, changes: &Changes, before: Option<Arc<Topology>>) {
         let transaction = &mut self.transaction;
         transaction.summary = Summary::of(changes);
-        transaction.changes = json(&changes.changes);
+        transaction.changes = raw(&changes.changes);
         transaction.drift = json(&changes.drift);
         transaction.pending = json(&changes.pending);
         transaction.before = before;
@@ -306,10 +309,11 @@ impl Journal {
 }
 
 /// Stands for a topology's document: the same document has the same.
-pub fn revision(topology: &Topology) -> String {
-    let text = serde_json::to_vec(topology).unwrap_or_default();
+pub fn revision(topology: &Arc<Topology>) -> String {
+    let text = topology_text::of(topology);
+    let text = text.as_ref().map_or("", |text| text.get());
     let mut digest = Digest::new();
-    digest.add(&text);
+    digest.add(text.as_bytes());
     digest.text(12)
 }
 
@@ -352,6 +356,11 @@ pub fn who() -> Who {
 /// Values of ours always become JSON.
 fn json(value: &impl Serialize) -> Value {
     serde_json::to_value(value).unwrap_or_default()
+}
+
+/// The same as text.
+fn raw(value: &impl Serialize) -> Box<RawValue> {
+    to_raw_value(value).unwrap_or_default()
 }
 
 /// Addresses and reasons of a list of changes or pending objects.

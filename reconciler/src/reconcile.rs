@@ -3,7 +3,7 @@
 mod look;
 mod unexplained;
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, panic::resume_unwind, sync::Arc, thread};
 
 use topology_schema::{Drift, Locations, Name, Spec, Topology, ValidTopology, validate};
 
@@ -151,7 +151,20 @@ fn plan_where(
     known: Known<'_>,
 ) -> kernel::Result<Plan> {
     let mut lowerings = known.lowerings;
-    let look = look(kernel, wanted, unfinished, &mut lowerings)?;
+    let record = kernel.record()?;
+    record.as_ref().map_or(Ok(()), check_layout)?;
+    let recorded_topology = record.as_ref().map(|record| Arc::clone(&record.topology));
+    // What the file changes depends on two texts only: it is found while the kernel is read.
+    let (look, asked_for) = beside(
+        || {
+            asked_for(
+                recorded_topology.as_deref(),
+                wanted.map(ValidTopology::topology),
+            )
+        },
+        || look(kernel, record, wanted, unfinished, &mut lowerings),
+    );
+    let look = look?;
     let observed = &look.observed;
     let down = match (known.down, wanted) {
         (Some(known), _) => known.clone(),
@@ -178,14 +191,10 @@ fn plan_where(
         });
     let lowered = lowered.unwrap_or_default();
     // Without its record, what runs is compared with what is wanted.
-    let (old, applied) = match &look.record {
-        None if !observed.is_empty() => (wanted.map(ValidTopology::topology), wanted.cloned()),
-        record => {
-            let old = record.as_ref().map(|record| &*record.topology);
-            (old, look.applied.clone())
-        }
+    let (mut asked_for, applied) = match &look.record {
+        None if !observed.is_empty() => (Vec::new(), wanted.cloned()),
+        _ => (asked_for, look.applied.clone()),
     };
-    let (old, new) = facts_of_both(old, wanted.map(ValidTopology::topology));
     let applied =
         applied.map(|topology| Applied::new(&topology, &look.before, observed, &mut lowerings));
     let plan_for = |observed: &Observed| {
@@ -194,15 +203,15 @@ fn plan_where(
     };
     let (steps, drift) = match (&applied, wanted) {
         (Some(applied), Some(wanted)) => {
-            let asked_for = change::wanted(&old, &new, &[]);
             let spec = spec_on_drift(wanted, unfinished, look.record.as_ref(), &commit);
             let policy = Policy::new(&spec, &asked_for);
             drift::followed(applied, observed, policy, plan_for)
         }
         _ => (plan_for(observed), Vec::new()),
     };
+    change::say_disruption(&mut asked_for, &steps);
     let mut changes = Changes {
-        changes: change::wanted(&old, &new, &steps),
+        changes: asked_for,
         drift,
         pending: lowered.desired.pending.clone(),
     };
@@ -218,6 +227,22 @@ fn plan_where(
         down,
         lowerings,
     })
+}
+
+/// Does two things at once. The first one on a thread of its own; its panic is the caller's.
+fn beside<A: Send, B>(one: impl FnOnce() -> A + Send, other: impl FnOnce() -> B) -> (B, A) {
+    thread::scope(|scope| {
+        let one = scope.spawn(one);
+        let other = other();
+        let one = one.join().unwrap_or_else(|panic| resume_unwind(panic));
+        (other, one)
+    })
+}
+
+/// What the file changes; what that costs is not known yet.
+fn asked_for(old: Option<&Topology>, new: Option<&Topology>) -> Vec<Change> {
+    let (old, new) = facts_of_both(old, new);
+    change::wanted(old, new)
 }
 
 /// Says of changes what the comparison cannot know: why all goes, and what steps without a change are.

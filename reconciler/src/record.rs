@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use topology_schema::Topology;
 
-use crate::{allocation::Allocation, commit::PendingCommit, down::Down};
+use crate::{allocation::Allocation, commit::PendingCommit, down::Down, topology_text};
 
 /// The record; copies are cheap. It says what was asked for, never what is there: that is always read from the
 /// kernel.
@@ -20,6 +20,7 @@ pub struct Record {
     #[serde(default)]
     pub build: String,
     /// The topology.
+    #[serde(serialize_with = "topology_text::serialize")]
     pub topology: Arc<Topology>,
     /// The numbers.
     pub allocation: Arc<Allocation>,

@@ -15,7 +15,7 @@ use topology_schema::{InterfaceName, MacAddr, Name};
 
 use crate::{address::Address, digest::Digest};
 
-pub use self::content::{Content, Entries};
+pub use self::content::{Content, Entries, Entry};
 pub use crate::template::{Template, TemplateView, Templates};
 
 /// Path of a pinned object below the topology's directory.
@@ -226,10 +226,18 @@ impl Bank {
 
     /// A key in the kernel's map: of what ends with an index, the last four bytes.
     pub fn key(self, key: &[u8]) -> Vec<u8> {
+        let mut own = Vec::with_capacity(key.len());
+        self.extend_with_key(&mut own, key);
+        own
+    }
+
+    /// The same, behind others.
+    pub fn extend_with_key(self, keys: &mut Vec<u8>, key: &[u8]) {
         let Some((what, index)) = key.split_last_chunk::<4>() else {
-            return key.to_vec();
+            return keys.extend_from_slice(key);
         };
-        [what, &self.place(u32::from_ne_bytes(*index)).to_ne_bytes()].concat()
+        keys.extend_from_slice(what);
+        keys.extend_from_slice(&self.place(u32::from_ne_bytes(*index)).to_ne_bytes());
     }
 
     /// What [`Bank::key`] made a key of.

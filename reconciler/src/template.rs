@@ -103,6 +103,11 @@ impl Templates {
         entries.map(|(key, bytes)| (key, self.view(key, bytes)))
     }
 
+    /// The entries, if no index is missing in them.
+    pub fn rows(&self) -> Option<&Rows> {
+        self.ifindexes.is_empty().then_some(&self.entries)
+    }
+
     fn view<'a>(&'a self, key: &[u8], bytes: &'a [u8]) -> TemplateView<'a> {
         // Mostly there are no indices at all.
         let ifindexes = if self.ifindexes.is_empty() {

@@ -7,11 +7,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde_json::Value;
 
-use super::{Action, Change, disruption};
+use super::{Action, Change};
 use crate::{
     address::Address,
     facts::{Facts, POSITION},
-    plan::Step,
 };
 
 /// An item: its address and its fact.
@@ -22,7 +21,6 @@ pub(super) fn changes<'a>(
     before: &'a Facts,
     after: &'a Facts,
     whole: &BTreeSet<&str>,
-    steps: &[Step],
 ) -> (Vec<Change>, BTreeSet<&'a Address>) {
     let (old, new) = (lists(before, whole), lists(after, whole));
     let items = old.values().chain(new.values()).flatten();
@@ -33,7 +31,7 @@ pub(super) fn changes<'a>(
     for name in names {
         let old = old.get(name).unwrap_or(&none);
         let new = new.get(name).unwrap_or(&none);
-        changes.extend(of_list(old, new, steps));
+        changes.extend(of_list(old, new));
     }
     (changes, seen)
 }
@@ -76,7 +74,7 @@ fn identity(fact: &Value) -> String {
     }
 }
 
-fn of_list(old: &[Item<'_>], new: &[Item<'_>], steps: &[Step]) -> Vec<Change> {
+fn of_list(old: &[Item<'_>], new: &[Item<'_>]) -> Vec<Change> {
     let pairs = pairs(old, new);
     let stays = increasing(&pairs.iter().flatten().copied().collect::<Vec<_>>());
     let kept: BTreeSet<usize> = pairs.iter().flatten().copied().collect();
@@ -90,7 +88,7 @@ fn of_list(old: &[Item<'_>], new: &[Item<'_>], steps: &[Step]) -> Vec<Change> {
         address: address.clone(),
         action,
         reason,
-        disruption: disruption(address, action, steps),
+        disruption: String::new(),
         before,
         after,
         mode: None,
@@ -218,7 +216,7 @@ mod tests {
 
     fn changed(before: &str, after: &str) -> Vec<String> {
         let (before, after) = (facts(before), facts(after));
-        let (changes, seen) = changes(&before, &after, &BTreeSet::new(), &[]);
+        let (changes, seen) = changes(&before, &after, &BTreeSet::new());
         assert_eq!(
             seen.len(),
             before

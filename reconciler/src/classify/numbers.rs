@@ -9,9 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::{Family, Rule, partition::Partition, rule::Compiled};
+use crate::parallel;
 
 /// Slot and label.
-type Numbers = (u32, u32);
+pub(super) type Numbers = (u32, u32);
 
 /// The numbers of one cube's rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +49,7 @@ impl RuleNumbers {
                 );
                 this.rules.insert(rule.key.clone(), (slot, label));
             }
-            let compiled: Vec<_> = list.iter().map(Compiled::new).collect();
+            let compiled = parallel::map(list, parallel::EACH, Compiled::new);
             for (family, number) in Family::ALL.into_iter().zip(at * 2..) {
                 let before = before.and_then(|before| before.partitions.get(number));
                 let rules = rules_for(family, list, &compiled);
@@ -64,9 +65,9 @@ impl RuleNumbers {
         Some(self.rules.get(key)?.0)
     }
 
-    /// The label of a rule.
-    pub(super) fn label(&self, key: &str) -> Option<u32> {
-        Some(self.rules.get(key)?.1)
+    /// The slot and the label of a rule.
+    pub(super) fn numbers(&self, key: &str) -> Option<Numbers> {
+        self.rules.get(key).copied()
     }
 
     /// One more than the highest slot.

@@ -14,6 +14,7 @@ use ebpf_abi::classifier::MAX_TUPLES;
 use serde::{Deserialize, Serialize};
 
 use super::{Family, rule::Compiled, template::Template};
+use crate::parallel;
 
 /// Rules that a bucket may have before something is done about it.
 const CROWDED: usize = 8;
@@ -71,10 +72,9 @@ impl Partition {
             found.find_map(|(at, template)| Some((at, template.digests(rule)?)))
         };
         let nowhere = (usize::MAX, Vec::new());
-        rules
-            .iter()
-            .map(|rule| of(rule).unwrap_or_else(|| nowhere.clone()))
-            .collect()
+        parallel::map(rules, parallel::EACH, |rule| {
+            of(rule).unwrap_or_else(|| nowhere.clone())
+        })
     }
 }
 

@@ -1,15 +1,23 @@
 //! From lists of rules to tables.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytemuck::{NoUninit, Zeroable, bytes_of};
 use ebpf_abi::classifier::{
-    BUCKET_RULES, Bucket, BucketKey, Entry, FilterBit, FilterLine, TUPLE_LISTS, Tuple, TupleList,
-    filter_lines,
+    self, BUCKET_RULES, Bucket, BucketKey, Entry, FilterBit, FilterLine, TUPLE_LISTS, Tuple,
+    TupleList, filter_lines,
 };
 
-use super::{Family, Rule, RuleNumbers, numbers::rules_for, rule::Compiled};
-use crate::cube::{Table, room_for};
+use super::{
+    Family, Rule, RuleNumbers,
+    numbers::{Numbers, rules_for},
+    rule::Compiled,
+};
+use crate::{
+    cube::{Table, room_for},
+    parallel,
+    rows::Rows,
+};
 
 /// Entries of an array that has one for each rule: with room to grow.
 pub fn room(limit: u32) -> u32 {
@@ -23,7 +31,7 @@ pub fn tables(lists: &[Vec<Rule>], numbers: &RuleNumbers) -> Vec<Table> {
     for (list, at) in lists.iter().zip(0..) {
         content.list(at, list, numbers);
     }
-    let buckets = room(content.buckets.len() as u32);
+    let buckets = room(content.bucket_keys.len() as u32 / size_of::<BucketKey>() as u32);
     let lines = filter_lines(buckets);
     content.filter(lines - 1);
     vec![
@@ -31,13 +39,18 @@ pub fn tables(lists: &[Vec<Rule>], numbers: &RuleNumbers) -> Vec<Table> {
             "buckets",
             buckets,
             (size_of::<BucketKey>(), size_of::<Bucket>()),
-            content.buckets,
+            Rows::new(
+                size_of::<BucketKey>(),
+                size_of::<Bucket>(),
+                content.bucket_keys,
+                content.buckets,
+            ),
         ),
-        Table::banked("filter", lines, size_of::<FilterLine>(), content.filter),
-        Table::banked(
+        Table::banked_rows("filter", lines, size_of::<FilterLine>(), content.filter),
+        Table::banked_rows(
             "rules",
             room(numbers.limit()),
-            size_of::<ebpf_abi::classifier::Rule>(),
+            size_of::<classifier::Rule>(),
             content.rules,
         ),
         Table::banked(
@@ -49,33 +62,46 @@ pub fn tables(lists: &[Vec<Rule>], numbers: &RuleNumbers) -> Vec<Table> {
     ]
 }
 
-/// What is in the tables.
+/// What is in the tables: there may be many thousand entries, so they are laid flat from the beginning.
 #[derive(Default)]
 struct Content {
-    buckets: BTreeMap<Vec<u8>, Vec<u8>>,
-    rules: BTreeMap<u32, Vec<u8>>,
+    /// One after the other, in any order.
+    bucket_keys: Vec<u8>,
+    buckets: Vec<u8>,
+    rules: Rows,
     tuples: BTreeMap<u32, TupleList>,
-    filter: BTreeMap<u32, Vec<u8>>,
-    digests: BTreeSet<u64>,
+    filter: Rows,
+    /// Of all keys, in any order; some more than once.
+    digests: Vec<u64>,
 }
 
 impl Content {
     fn list(&mut self, number: u32, list: &[Rule], numbers: &RuleNumbers) {
-        let compiled: Vec<_> = list.iter().map(Compiled::new).collect();
-        for (rule, compiled) in list.iter().zip(&compiled) {
-            if let Some(slot) = numbers.slot(&rule.key) {
-                self.rules.insert(slot, bytes_of(&compiled.record).to_vec());
-            }
-        }
+        let compiled = parallel::map(list, parallel::EACH, Compiled::new);
+        let slots: Vec<Option<Numbers>> =
+            list.iter().map(|rule| numbers.numbers(&rule.key)).collect();
+        let records = slots.iter().zip(&compiled).filter_map(|(numbers, rule)| {
+            let (slot, _) = (*numbers)?;
+            Some((slot.to_ne_bytes(), bytes_of(&rule.record)))
+        });
+        // Those of the other lists are few beside these, or none.
+        let before = std::mem::take(&mut self.rules);
+        self.rules = if before.is_empty() {
+            records.collect()
+        } else {
+            let before = before.iter().map(|(key, value)| (key.to_vec(), value));
+            let records = records.map(|(key, value)| (key.to_vec(), value));
+            before.chain(records).collect()
+        };
         for family in Family::ALL {
             let place = number * Family::ALL.len() as u32 + family as u32;
             let (places, rules): (Vec<usize>, Vec<&Compiled>) =
                 rules_for(family, list, &compiled).into_iter().unzip();
-            let entry = |at: usize| {
-                let key = &list[places[at]].key;
-                Some(Entry::new(numbers.label(key)?, numbers.slot(key)?))
+            let entry = |place: &usize| {
+                let (slot, label) = slots[*place]?;
+                Some(Entry::new(label, slot))
             };
-            let entries: Vec<Entry> = (0..rules.len()).filter_map(entry).collect();
+            let entries: Vec<Entry> = places.iter().filter_map(entry).collect();
             self.family(place, &rules, &entries, numbers);
         }
     }
@@ -99,8 +125,11 @@ impl Content {
                 ..Tuple::default()
             })
             .collect();
-        let mut buckets: BTreeMap<u64, Vec<Entry>> = BTreeMap::new();
-        for ((tuple, digests), entry) in partition.place(rules).into_iter().zip(entries) {
+        let mut keys: Vec<(u64, usize)> = Vec::with_capacity(rules.len());
+        for (at, (tuple, digests)) in partition.place(rules).into_iter().enumerate() {
+            let Some(entry) = entries.get(at) else {
+                break;
+            };
             let Some(tuple) = tuples.get_mut(tuple) else {
                 continue;
             };
@@ -108,17 +137,17 @@ impl Content {
             if tuple.best == 0 {
                 tuple.best = entry.label();
             }
-            for digest in digests {
-                let bucket = buckets.entry(digest).or_default();
-                // Two of its keys may meet in one digest.
-                if bucket.last() != Some(entry) {
-                    bucket.push(*entry);
-                }
-            }
+            keys.extend(digests.into_iter().map(|digest| (digest, at)));
         }
-        self.digests.extend(buckets.keys());
-        for (digest, entries) in buckets {
-            self.bucket(digest, place, &entries);
+        // In a bucket, rules are in the order of the list. Two keys of one may meet in one digest.
+        keys.sort_unstable();
+        keys.dedup();
+        let mut bucket = Vec::new();
+        for same in keys.chunk_by(|(one, _), (other, _)| one == other) {
+            bucket.clear();
+            bucket.extend(same.iter().map(|(_, at)| entries[*at]));
+            self.digests.push(same[0].0);
+            self.bucket(same[0].0, place, &bucket);
         }
         tuples.retain(|tuple| tuple.best != 0);
         tuples.sort_by_key(|tuple| tuple.best);
@@ -132,13 +161,16 @@ impl Content {
 
     /// The filter for all keys, with this many lines less one.
     fn filter(&mut self, mask: u32) {
-        let mut lines: BTreeMap<u32, FilterLine> = BTreeMap::new();
+        let mut lines = vec![FilterLine::default(); mask as usize + 1];
         for digest in &self.digests {
             let at = FilterBit::new(*digest, mask);
-            let line = lines.entry(at.line).or_default();
-            line.bits[at.word as usize] |= 1 << at.bit;
+            lines[at.line as usize].bits[at.word as usize] |= 1 << at.bit;
         }
-        self.filter = lines.into_iter().map(bytes).collect();
+        let used = (0u32..).zip(&lines);
+        let used = used.filter(|(_, line)| line.bits.iter().any(|word| *word != 0));
+        self.filter = used
+            .map(|(at, line)| (at.to_ne_bytes(), bytes_of(line)))
+            .collect();
         for tuple in self.tuples.values_mut().flat_map(|list| &mut list.tuples) {
             tuple.filter = mask;
         }
@@ -158,8 +190,8 @@ impl Content {
                 part,
                 place,
             };
-            self.buckets
-                .insert(bytes_of(&key).to_vec(), bytes_of(&bucket).to_vec());
+            self.bucket_keys.extend_from_slice(bytes_of(&key));
+            self.buckets.extend_from_slice(bytes_of(&bucket));
         }
     }
 }

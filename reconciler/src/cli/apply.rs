@@ -1,6 +1,6 @@
 //! `pcn apply`
 
-use std::{path::PathBuf, time::Duration};
+use std::{mem, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, builder::BoolishValueParser};
 use topology_schema::{Name, ValidTopology};
@@ -87,6 +87,8 @@ struct Target<'a> {
     saved: Option<&'a SavedPlan>,
     /// Above the plan, where there are several.
     title: Option<String>,
+    /// The process ends after it.
+    last: bool,
 }
 
 impl Target<'_> {
@@ -102,12 +104,13 @@ impl Args {
             return self.apply_saved(path);
         }
         let inputs = files::read(&self.files)?;
-        for input in &inputs {
+        for (number, input) in inputs.iter().enumerate() {
             let target = Target {
                 wanted: &input.topology,
                 source: input.source.name.clone(),
                 saved: None,
                 title: (inputs.len() > 1).then(|| input.name().to_string()),
+                last: number + 1 == inputs.len(),
             };
             let code = self
                 .apply(&target)
@@ -116,6 +119,7 @@ impl Args {
                 return Ok(code);
             }
         }
+        mem::forget(inputs);
         Ok(ExitCode::Done)
     }
 
@@ -126,6 +130,7 @@ impl Args {
             source: path.display().to_string(),
             saved: Some(&saved),
             title: None,
+            last: true,
         };
         self.apply(&target).map_err(|failure| {
             let message = format!(
@@ -175,7 +180,7 @@ impl Args {
             self.confirm
                 .ask(&format!("Apply this to {}?", target.name()))?;
         }
-        match self.confirm_timeout {
+        let result = match self.confirm_timeout {
             None => {
                 let interrupt = signals::interrupt();
                 report::execute(&mut kernel, &plan, &interrupt, "Applied", operation)
@@ -190,7 +195,12 @@ impl Args {
                     operation,
                 )
             }
+        };
+        if target.last {
+            // Giving back each piece would take as long as some of the work.
+            mem::forget(plan);
         }
+        result
     }
 
     /// The plan; that which was saved, if one was.

@@ -47,6 +47,8 @@ pub(super) fn execute(
     done: &str,
     mut operation: Operation,
 ) -> CommandResult {
+    // Programs are loaded while the history is written.
+    kernel.prepare(&plan.steps);
     operation.start(&plan.changes, plan.applied());
     let report = run(kernel, plan, interrupt);
     operation.ended(conclude(plan, report, done))

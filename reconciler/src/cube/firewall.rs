@@ -136,7 +136,7 @@ fn of_rules(spec: &Spec, lists: &[Vec<classify::Rule>], numbers: &RuleNumbers) -
     let room = classify::room(numbers.limit());
     let limited = settings::is_limited(spec);
     vec![
-        Table::banked(
+        Table::banked_rows(
             "actions",
             room,
             size_of::<Action>(),

@@ -316,10 +316,13 @@ impl Table {
         value_size: usize,
         entries: BTreeMap<u32, Vec<u8>>,
     ) -> Self {
-        let entries: Rows = entries
-            .into_iter()
-            .map(|(at, value)| (index(at), value))
-            .collect();
+        let entries = entries.into_iter();
+        let entries = entries.map(|(at, value)| (index(at), value)).collect();
+        Self::banked_rows(name, len, value_size, entries)
+    }
+
+    /// The same from entries whose keys are indices in the machine's byte order.
+    pub fn banked_rows(name: &'static str, len: u32, value_size: usize, entries: Rows) -> Self {
         Self {
             name,
             shape: MapShape::banked(MapKind::Array, value_size, len),

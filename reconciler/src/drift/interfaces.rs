@@ -39,7 +39,8 @@ pub(super) fn events(
 /// The index that running tables have for an interface, if they say anything of it.
 fn noted_index(name: &InterfaceName, everywhere: &Desired, observed: &Observed) -> Option<u32> {
     for (path, map) in &everywhere.maps {
-        let Some(entries) = map.content.entries() else {
+        let entries = map.content.entries();
+        let Some(entries) = entries.filter(|entries| entries.has_indices()) else {
             continue;
         };
         let Some(running) = observed.maps.get(path).and_then(|map| map.entries.as_ref()) else {

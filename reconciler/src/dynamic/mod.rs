@@ -25,6 +25,7 @@ use crate::kernel::{
         netlink::{Netlink, TableRoute},
     },
 };
+use crate::record::Record;
 
 /// Where a route leads: address and prefix length.
 pub type Destination = (IpAddr, u8);
@@ -74,6 +75,12 @@ impl Taken {
             self.cube
         ))
     }
+}
+
+/// True if a router of what was applied takes routes.
+pub(crate) fn takes(record: &Record) -> bool {
+    let mut cubes = record.topology.spec.cubes.values();
+    cubes.any(|cube| matches!(&cube.cube, Cube::Router(spec) if !spec.routes_from.is_empty()))
 }
 
 /// Routers of what is applied that take routes from elsewhere.

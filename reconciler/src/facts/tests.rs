@@ -56,7 +56,7 @@ proptest! {
         let old = topology(&rules[0], &routes[0]);
         let new = topology(&rules[1], &routes[1]);
         let (before, after) = facts_of_both(Some(&old), Some(&new));
-        prop_assert_eq!(wanted(&before, &after, &[]), wanted(&facts(&old), &facts(&new), &[]));
+        prop_assert_eq!(wanted(before, after), wanted(facts(&old), facts(&new)));
     }
 }
 
@@ -83,7 +83,7 @@ fn only_drift_differs() {
     let cubes = new.spec.cubes.values_mut();
     cubes.for_each(|cube| cube.drift = Some(Drift::Warn));
     let (before, after) = facts_of_both(Some(&old), Some(&new));
-    let changes = wanted(&before, &after, &[]);
-    assert_eq!(changes, wanted(&facts(&old), &facts(&new), &[]));
+    let changes = wanted(before, after);
+    assert_eq!(changes, wanted(facts(&old), facts(&new)));
     assert_eq!(changes.len(), 2);
 }

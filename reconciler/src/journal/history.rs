@@ -11,13 +11,14 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 use topology_schema::{Name, Topology};
 
 use super::Command;
 use crate::{
     change::{Action, Changes},
     kernel::linux::lock::Scope,
+    topology_text,
 };
 
 /// Where the history is, if nothing else is said.
@@ -173,14 +174,16 @@ pub struct Transaction {
     /// Changes in numbers.
     pub summary: Summary,
     /// Changes that the file asked for.
-    pub changes: Value,
+    pub changes: Box<RawValue>,
     /// Drift that was found.
     pub drift: Value,
     /// Objects that waited.
     pub pending: Value,
     /// What was applied before.
+    #[serde(serialize_with = "topology_text::serialize_optional")]
     pub before: Option<Arc<Topology>>,
     /// What was wanted; `None` where the topology was to be removed.
+    #[serde(serialize_with = "topology_text::serialize_optional")]
     pub wanted: Option<Arc<Topology>>,
 }
 

@@ -8,7 +8,7 @@ use super::{Entry, Error, Kernel, Result};
 use crate::{
     interrupt::Interrupt,
     observed::{Interest, Observed},
-    plan::Op,
+    plan::{Op, Step},
     record::Record,
     resource::PinPath,
 };
@@ -173,6 +173,11 @@ impl<K: Kernel> Kernel for FaultyKernel<K> {
         interrupt: &Interrupt,
     ) -> Vec<std::result::Result<(), String>> {
         self.kernel.check(checks, interrupt)
+    }
+
+    /// No call: nobody sees it, and what a process that is killed made of it goes with the process.
+    fn prepare(&mut self, steps: &[Step]) {
+        self.kernel.prepare(if self.killed { &[] } else { steps });
     }
 
     fn apply(&mut self, op: &Op) -> Result<()> {

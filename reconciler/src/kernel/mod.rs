@@ -11,7 +11,7 @@ use topology_schema::{Check, Name};
 use crate::{
     interrupt::Interrupt,
     observed::{Interest, Observed},
-    plan::Op,
+    plan::{Op, Step},
     record::Record,
     resource::{PinPath, Program},
 };
@@ -137,6 +137,11 @@ pub trait Kernel {
     fn take_routes(&mut self) -> Vec<String> {
         Vec::new()
     }
+
+    /// Hears which steps come next, so that what nobody sees until its step is done can be made beforehand and beside one
+    /// another. With no steps, what was made and not used is let go. Nothing depends on it: each step is still asked for
+    /// with [`apply`](Self::apply), and fails there if it fails.
+    fn prepare(&mut self, _steps: &[Step]) {}
 
     /// Does one thing.
     fn apply(&mut self, op: &Op) -> Result<()>;

@@ -1,12 +1,15 @@
 //! The difference between the content of a map and what it should be.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use topology_schema::InterfaceName;
 
 use super::Op;
 use crate::{
-    resource::{Entries, PinPath, Template},
+    resource::{self, Entries, PinPath, Template, TemplateView},
     rows::Rows,
 };
 
@@ -18,6 +21,12 @@ pub struct EntryDiff {
     /// To delete.
     pub delete: BTreeSet<Vec<u8>>,
     before: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+/// An entry in which nothing is to be filled in.
+fn plain<'a>((key, bytes): (&'a [u8], &'a [u8])) -> resource::Entry<'a> {
+    let ifindexes = &[];
+    (Cow::Borrowed(key), TemplateView { bytes, ifindexes })
 }
 
 impl EntryDiff {
@@ -33,9 +42,17 @@ impl EntryDiff {
             delete: BTreeSet::new(),
             before: BTreeMap::new(),
         };
+        let rows = wanted.rows();
+        if rows.as_deref() == Some(running) {
+            return diff;
+        }
+        let sorted = match &rows {
+            Some(rows) => Box::new(rows.iter().map(plain)),
+            None => wanted.sorted(),
+        };
         // Both are in order: one walk through them side by side. There may be a million of each.
         let mut left = running.iter().peekable();
-        for (key, value) in wanted.sorted() {
+        for (key, value) in sorted {
             let key = &*key;
             while let Some((key, value)) = left.next_if(|(other, _)| *other < key) {
                 diff.unwanted(key, value, array);

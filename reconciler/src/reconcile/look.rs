@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use topology_schema::{Name, ValidTopology};
 
-use super::{check_layout, take_interest, valid};
+use super::{take_interest, valid};
 use crate::{
     allocation::Allocation,
     kernel::{self, Kernel},
@@ -23,16 +23,19 @@ pub(super) struct Look {
     pub(super) observed: Observed,
 }
 
-/// Reads the record, and of the kernel what the topologies, old and new, come to.
+/// Reads of the kernel what the topologies, the recorded one and the new one, come to.
 pub(super) fn look(
     kernel: &mut dyn Kernel,
+    mut record: Option<Record>,
     wanted: Option<&ValidTopology>,
     unfinished: bool,
     lowerings: &mut Lowerings,
 ) -> kernel::Result<Look> {
-    let record = kernel.record()?;
-    record.as_ref().map_or(Ok(()), check_layout)?;
     let applied = record.as_ref().and_then(|record| valid_as(record, wanted));
+    if let (Some(record), Some(applied)) = (&mut record, &applied) {
+        // Where both are the same, they are compared by their place from here on.
+        record.topology = applied.shared();
+    }
     let before = record.as_ref().map(|record| Arc::clone(&record.allocation));
     let before = before.unwrap_or_default();
     // What should be read follows from what was and what will be; which interfaces exist is not
@@ -48,7 +51,12 @@ pub(super) fn look(
         let everywhere = Host::everywhere(topology, &before, &recorded_down);
         take_interest(&mut interest, &lowerings.of(topology, everywhere).desired);
     }
-    let observed = kernel.observe(&interest)?;
+    let mut observed = kernel.observe(&interest)?;
+    if let (Some(seen), Some(record)) = (&mut observed.record, &record)
+        && seen.topology == record.topology
+    {
+        seen.topology = Arc::clone(&record.topology);
+    }
     check_foreign(wanted, &observed)?;
     Ok(Look {
         record,
@@ -61,7 +69,7 @@ pub(super) fn look(
 /// The recorded topology, if this version still takes it; what is wanted is known to be valid.
 fn valid_as(record: &Record, wanted: Option<&ValidTopology>) -> Option<ValidTopology> {
     match wanted {
-        Some(wanted) if *wanted.topology() == *record.topology => Some(wanted.clone()),
+        Some(wanted) if wanted.shared() == record.topology => Some(wanted.clone()),
         _ => valid(record),
     }
 }

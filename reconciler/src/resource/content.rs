@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::{Bank, TemplateView, Templates};
+use crate::rows::Rows;
 
 /// Whose content a map has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +47,32 @@ pub struct Entries<'a> {
 pub type Entry<'a> = (Cow<'a, [u8]>, TemplateView<'a>);
 
 impl<'a> Entries<'a> {
+    /// True if indices of interfaces are to be filled in.
+    pub fn has_indices(self) -> bool {
+        self.entries.rows().is_none()
+    }
+
+    /// As they are written, if nothing is to be filled in.
+    pub fn rows(self) -> Option<Cow<'a, Rows>> {
+        let rows = self.entries.rows()?;
+        if !self.banks {
+            return Some(Cow::Borrowed(rows));
+        }
+        let Some((key, value)) = rows.iter().next() else {
+            return Some(Cow::Owned(Rows::default()));
+        };
+        let sizes = (key.len(), value.len());
+        let room = |size: usize| Vec::with_capacity(Bank::ALL.len() * rows.len() * size);
+        let (mut keys, mut values) = (room(sizes.0), room(sizes.1));
+        for (key, value) in rows.iter() {
+            for bank in Bank::ALL {
+                bank.extend_with_key(&mut keys, key);
+                values.extend_from_slice(value);
+            }
+        }
+        Some(Cow::Owned(Rows::new(sizes.0, sizes.1, keys, values)))
+    }
+
     /// By the keys of the kernel's map, in their order.
     pub fn sorted(self) -> Box<dyn Iterator<Item = Entry<'a>> + 'a> {
         if !self.banks {

@@ -170,7 +170,7 @@ impl File {
         let read = match load(&source) {
             Ok((topology, warnings)) => {
                 files::report(&warnings, &source);
-                let revision = Revision(journal::revision(topology.topology()));
+                let revision = Revision(journal::revision(&topology.shared()));
                 tracing::debug!(%file, %revision, "read");
                 let topology = Arc::new(topology);
                 self.version = Some(Version {

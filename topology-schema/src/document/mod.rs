@@ -3,6 +3,7 @@
 //! `serde-saphyr` decodes straight into types and so stops at the first problem. Here the events of the parser below it
 //! (`granit-parser`) are kept as a tree, so that everything that is wrong can be said at once and with its place.
 
+mod beside;
 mod place;
 mod read;
 

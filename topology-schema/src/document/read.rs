@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use granit_parser::{Event, Parser, ScalarStyle, Span};
 
+use super::beside::{Step, beside, is_long};
 use super::place::{fatal, location, narrow, syntax_error, too_deep};
 use super::{
     Document, Entry, MAX_ALIASES, MAX_BYTES, MAX_DEPTH, MAX_VALUES, Map, Node, NodeId, Scalar,
@@ -26,18 +27,13 @@ pub(crate) fn read(source: &Source) -> Result<(Document, Vec<Diagnostic>), Vec<D
         flow_nesting_limit: MAX_DEPTH,
         block_nesting_limit: MAX_DEPTH,
     };
-    let mut builder = Builder::default();
-    for event in Parser::new_from_str_with_options(&source.text, options) {
-        let step = match event {
-            Ok((event, span)) => builder.event(event, span),
-            Err(error) => Err(syntax_error(&error)),
-        };
-        if let Err(mut diagnostic) = step {
-            diagnostic.path = builder.path();
-            builder.problems.push(diagnostic);
-            return Err(builder.problems);
-        }
-    }
+    let parser = Parser::new_from_str_with_options(&source.text, options);
+    let builder = if is_long(&source.text) {
+        beside(parser, |events| Builder::default().events(events))
+    } else {
+        Builder::default().events(parser)
+    };
+    let mut builder = builder?;
     match builder.root {
         Some(root) => Ok((
             Document {
@@ -90,6 +86,25 @@ enum Content {
 }
 
 impl Builder {
+    /// Takes all events; what hinders reading ends it.
+    fn events<'a>(
+        mut self,
+        events: impl Iterator<Item = Step<'a>>,
+    ) -> Result<Self, Vec<Diagnostic>> {
+        for event in events {
+            let step = match event {
+                Ok((event, span)) => self.event(event, span),
+                Err(error) => Err(syntax_error(&error)),
+            };
+            if let Err(mut diagnostic) = step {
+                diagnostic.path = self.path();
+                self.problems.push(diagnostic);
+                return Err(self.problems);
+            }
+        }
+        Ok(self)
+    }
+
     fn event(&mut self, event: Event<'_>, span: Span) -> Result<(), Diagnostic> {
         match event {
             Event::DocumentStart(..) => {

@@ -90,7 +90,7 @@ pub fn text(transaction: &Transaction) -> String {
 
 /// What changed, drifted and waited. A list that this version cannot read is in the JSON only.
 fn lists(transaction: &Transaction) -> String {
-    let changes: Vec<Change> = read(&transaction.changes);
+    let changes: Vec<Change> = serde_json::from_str(transaction.changes.get()).unwrap_or_default();
     let drift: Vec<Change> = read(&transaction.drift);
     let pending: Vec<Pending> = read(&transaction.pending);
     let mut out = changes_text(&changes);

@@ -8,6 +8,8 @@ pub mod status;
 mod table;
 mod text;
 
+use std::fmt::{self, Write as _};
+
 use serde_json::Value;
 use topology_schema::Name;
 
@@ -68,7 +70,7 @@ fn label(action: Action) -> (&'static str, &'static str) {
 fn values(change: &Change) -> String {
     match (&change.before, &change.after) {
         (Value::Null, value) | (value, Value::Null) if is_nothing(value) => String::new(),
-        (Value::Null, value) | (value, Value::Null) => shortened(value.to_string()),
+        (Value::Null, value) | (value, Value::Null) => shortened(value),
         (Value::Object(before), Value::Object(after)) => {
             let mut fields: Vec<&String> = before.keys().chain(after.keys()).collect();
             fields.sort();
@@ -97,10 +99,33 @@ fn values(change: &Change) -> String {
 /// Longest value in a line; JSON has all of it.
 const VALUE_LENGTH: usize = 160;
 
-fn shortened(text: String) -> String {
-    match text.char_indices().nth(VALUE_LENGTH) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text,
+/// The beginning of a value's text: that of an object that comes may have thousands of rules.
+fn shortened(value: &Value) -> String {
+    let mut beginning = Beginning::default();
+    // It ends with an error where the rest is not wanted.
+    let _full = write!(beginning, "{value}");
+    beginning.0
+}
+
+/// Takes the beginning of a text, and says that there was more.
+#[derive(Default)]
+struct Beginning(String, usize);
+
+impl fmt::Write for Beginning {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let left = VALUE_LENGTH - self.1;
+        match text.char_indices().nth(left) {
+            Some((end, _)) => {
+                self.0.push_str(&text[..end]);
+                self.0.push_str("...");
+                Err(fmt::Error)
+            }
+            None => {
+                self.0.push_str(text);
+                self.1 += text.chars().count();
+                Ok(())
+            }
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! From the rules of the file to what the classifier takes, and what rules do.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::HashMap, net::IpAddr};
 
 use ebpf_abi::{
     address::V6,
@@ -14,6 +14,7 @@ use topology_schema::cube::firewall::{
 use crate::{
     classify::{self, Addresses, Family, RuleNumbers},
     digest::Digest,
+    parallel,
     rows::Rows,
 };
 
@@ -39,13 +40,16 @@ pub(super) fn lists(spec: &Spec, set: &dyn Fn(&str) -> u32) -> Vec<Vec<classify:
 /// Who each rule is, whatever becomes of the others: its name, or what it matches and how many
 /// before it match the same.
 pub(super) fn keys(chain_name: &str, chain: &Chain) -> Vec<String> {
-    let mut seen: BTreeMap<String, u32> = BTreeMap::new();
-    let keys = chain.rules.iter().map(|rule| {
-        if let Some(name) = &rule.name {
+    let digests = parallel::map(&chain.rules, parallel::EACH, |rule| {
+        rule.name.is_none().then(|| what_it_matches(rule))
+    });
+    let mut seen: HashMap<&str, u32> = HashMap::new();
+    let keys = chain.rules.iter().zip(&digests).map(|(rule, digest)| {
+        let Some(digest) = digest else {
+            let name = rule.name.as_ref().map_or("", |name| name.as_str());
             return format!("{chain_name}/{name}");
-        }
-        let digest = what_it_matches(rule);
-        let before = seen.entry(digest.clone()).or_default();
+        };
+        let before = seen.entry(digest).or_default();
         *before += 1;
         format!("{chain_name}/#{digest}.{before}")
     });
@@ -137,18 +141,15 @@ fn ports(ports: Option<&Ports>) -> classify::Ports {
 }
 
 /// What each rule does, by slot.
-pub(super) fn actions(
-    spec: &Spec,
-    lists: &[Vec<classify::Rule>],
-    numbers: &RuleNumbers,
-) -> BTreeMap<u32, Vec<u8>> {
+pub(super) fn actions(spec: &Spec, lists: &[Vec<classify::Rule>], numbers: &RuleNumbers) -> Rows {
     let chains = spec.chains().into_iter().zip(lists);
     let rules = chains.flat_map(|((_, chain), list)| chain.rules.iter().zip(list));
     rules
         .filter_map(|(rule, compiled)| {
             let slot = numbers.slot(&compiled.key)?;
             let action = action(rule, compiled.identity());
-            Some((slot, bytemuck::bytes_of(&action).to_vec()))
+            let action: [u8; size_of::<abi::Action>()] = bytemuck::must_cast(action);
+            Some((slot.to_ne_bytes(), action))
         })
         .collect()
 }

@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, btree_map},
     io as std_io,
     os::fd::{AsFd as _, OwnedFd},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -16,6 +17,7 @@ use super::{
     LinuxKernel, TCX_INGRESS,
     bpf::{self, LinkTarget, MapInfo},
     io,
+    programs::{Material, load},
     tap::{self, Tap},
 };
 use crate::{
@@ -138,8 +140,12 @@ impl LinuxKernel {
                 ("active", active),
             ]),
         };
-        let maps = BTreeMap::from([(first, fd), (second, other), ("active", bank)]);
-        self.load(chain, &program, &maps, Self::ifindex)
+        let maps = [(first, fd), (second, other), ("active", bank)];
+        let material = Material {
+            maps: maps.map(|(name, fd)| (name, Arc::new(fd))).into(),
+            indices: BTreeMap::new(),
+        };
+        load(&self.objects, chain, &program, &material)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The real kernel.
 
+mod ahead;
 pub mod bpf;
 mod checks;
 mod doors;
@@ -34,22 +35,22 @@ use std::{
     collections::BTreeMap,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::atomic::AtomicU64,
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
 use nix::time::{ClockId, clock_gettime};
 use topology_schema::{Check, InterfaceName, Name};
 
-use self::{bpf::MapInfo, object::Template as ObjectTemplate, pins::Pins};
+use self::{ahead::Ahead, bpf::MapInfo, object::Objects, pins::Pins};
 use super::{Entry, Error, Kernel, Result};
 use crate::{
     dynamic::Taken,
     interrupt::Interrupt,
     observed::{Interest, Observed},
-    plan::Op,
+    plan::{Op, Step},
     record::Record,
-    resource::{Map, MapKind, PinPath, Program, TemplateView},
+    resource::{Map, MapKind, MapShape, PinPath, Program, TemplateView},
     rows::Rows,
 };
 
@@ -64,8 +65,9 @@ pub struct LinuxKernel {
     root: PathBuf,
     pins: Pins,
     record: record::LastRead,
-    /// Object files, parsed when they are first needed.
-    templates: BTreeMap<&'static str, ObjectTemplate>,
+    objects: Arc<Objects>,
+    /// What was made before its step came.
+    ahead: Ahead,
     interfaces: interfaces::Interfaces,
     /// Indices of interfaces, while nothing changes them.
     indices: BTreeMap<InterfaceName, u32>,
@@ -88,7 +90,8 @@ impl LinuxKernel {
             root: root.to_owned(),
             pins,
             record: record::LastRead::default(),
-            templates: BTreeMap::new(),
+            objects: Arc::default(),
+            ahead: Ahead::default(),
             interfaces: interfaces::Interfaces::default(),
             indices: BTreeMap::new(),
         })
@@ -134,19 +137,27 @@ impl LinuxKernel {
     }
 
     fn create_map(&mut self, pin: &PinPath, map: &Map) -> Result<()> {
-        let fd = maps::create(pin.name().trim_end_matches('+'), map.shape).map_err(call)?;
+        let fd = match self.ahead.map(pin, map.shape) {
+            Some(fd) => fd,
+            None => Arc::new(new_map(pin, map.shape)?),
+        };
         if let Some(entries) = map.content.entries() {
-            let resolved = entries
-                .iter()
-                .map(|(key, value)| Ok((key, self.resolve(value)?)));
-            let resolved: Rows = resolved.collect::<Result<_>>()?;
-            maps::put(fd.as_fd(), &map.shape, &resolved)
+            let rows = match entries.rows() {
+                Some(rows) => rows,
+                None => {
+                    let resolved = entries
+                        .iter()
+                        .map(|(key, value)| Ok((key, self.resolve(value)?)));
+                    Cow::Owned(resolved.collect::<Result<Rows>>()?)
+                }
+            };
+            maps::put(fd.as_fd(), &map.shape, &rows)
                 .map_err(|error| io("fill map", pin, &error))?;
         }
         self.pin(&fd, pin)
     }
 
-    fn shape(&self, pin: &PinPath, map: &OwnedFd) -> Result<crate::resource::MapShape> {
+    fn shape(&self, pin: &PinPath, map: &OwnedFd) -> Result<MapShape> {
         let info: MapInfo = bpf::info(map.as_fd()).map_err(|error| io("read map", pin, &error))?;
         maps::shape(&info).ok_or_else(|| Error::Call(format!("map {pin}: not a kind pcn makes")))
     }
@@ -222,13 +233,34 @@ impl Kernel for LinuxKernel {
     }
 
     fn take_routes(&mut self) -> Vec<String> {
+        // The record was read just now; who takes the routes reads it for itself.
+        let record = self.record.read(&self.pins);
+        if record.is_ok_and(|record| record.is_none_or(|record| !crate::dynamic::takes(&record))) {
+            return Vec::new();
+        }
         match crate::dynamic::take(&self.root, &self.topology) {
             Ok(taken) => taken.iter().filter_map(Taken::sentence).collect(),
             Err(error) => vec![format!("routes of the kernel were not taken: {error}")],
         }
     }
 
+    fn prepare(&mut self, steps: &[Step]) {
+        self.ahead.expect(steps);
+        self.go_ahead();
+    }
+
     fn apply(&mut self, op: &Op) -> Result<()> {
+        self.apply_one(op)?;
+        if Ahead::waits_for(op) {
+            self.ahead.interface_is_done();
+            self.go_ahead();
+        }
+        Ok(())
+    }
+}
+
+impl LinuxKernel {
+    fn apply_one(&mut self, op: &Op) -> Result<()> {
         match op {
             Op::CreateNamespace(name) => self.interfaces.create_namespace(&self.topology, name),
             Op::DeleteNamespace(name) => self.interfaces.delete_namespace(name),
@@ -290,6 +322,11 @@ impl Kernel for LinuxKernel {
             }
         }
     }
+}
+
+/// A map for this pin, empty, and not pinned yet.
+fn new_map(pin: &PinPath, shape: MapShape) -> Result<OwnedFd> {
+    maps::create(pin.name().trim_end_matches('+'), shape).map_err(call)
 }
 
 /// A map that is not pinned.

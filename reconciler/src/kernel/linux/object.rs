@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use aya_obj::{
@@ -11,6 +12,7 @@ use aya_obj::{
 };
 
 use super::bpf;
+use crate::objects;
 
 /// `BPF_PROG_TYPE_SCHED_CLS`.
 const SCHED_CLS: u32 = 3;
@@ -33,6 +35,32 @@ pub enum Error {
     /// The kernel refused.
     #[error(transparent)]
     Kernel(#[from] bpf::Error),
+}
+
+/// Object files, parsed when they are first needed, by whichever thread that is.
+#[derive(Default)]
+pub struct Objects(Mutex<BTreeMap<&'static str, Arc<Mutex<Option<Arc<Template>>>>>>);
+
+impl Objects {
+    /// The object of this name.
+    pub fn get(&self, name: &'static str) -> Result<Arc<Template>, Error> {
+        // A thread that panicked left nothing half done: what is there is whole.
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = Arc::clone(all.entry(name).or_default());
+        drop(all);
+        // Only who needs the same object waits until it is parsed.
+        let mut own = own.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(template) = &*own {
+            return Ok(Arc::clone(template));
+        }
+        let bytes = objects::find(name).ok_or_else(|| Error::Object {
+            object: name.to_owned(),
+            problem: "there is none of that name".to_owned(),
+        })?;
+        let template = Arc::new(Template::parse(name, bytes)?);
+        *own = Some(Arc::clone(&template));
+        Ok(template)
+    }
 }
 
 /// One kind's object file, ready to be specialised.

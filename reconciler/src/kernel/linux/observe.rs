@@ -2,7 +2,11 @@
 
 use std::{
     collections::BTreeSet,
+    num::NonZero,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    panic::resume_unwind,
+    sync::{Mutex, PoisonError},
+    thread,
 };
 
 use super::{
@@ -24,6 +28,7 @@ const LINK_TCX: u32 = 11;
 
 impl LinuxKernel {
     pub(super) fn observe_pins(&self, interest: &Interest, observed: &mut Observed) -> Result<()> {
+        let mut maps = Vec::new();
         for pin in self.pins.list()? {
             if pin.is_staged() {
                 observed.leftovers.insert(pin);
@@ -52,10 +57,10 @@ impl LinuxKernel {
                 };
                 observed.links.insert(pin, link);
             } else {
-                let map = read_map(fd.as_fd(), &pin, interest).map_err(failed)?;
-                observed.maps.insert(pin, map);
+                maps.push((pin, fd));
             }
         }
+        observed.maps.extend(read_maps(maps, interest)?);
         self.observe_unpinned(interest, observed);
         observed.active = self.active_bank(observed)?;
         self.observe_slots(interest, observed)
@@ -160,6 +165,41 @@ impl LinuxKernel {
         }
         Ok(())
     }
+}
+
+/// Threads that read maps, at most.
+const READERS: usize = 4;
+/// As many maps as one thread reads before another one is worth it.
+const MAPS_EACH: usize = 8;
+
+/// Reads maps, several at once: what is in each, the kernel copies and we sort.
+fn read_maps(
+    maps: Vec<(PinPath, OwnedFd)>,
+    interest: &Interest,
+) -> Result<Vec<(PinPath, observed::Map)>> {
+    let cpus = thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = (maps.len() / MAPS_EACH).min(cpus).clamp(1, READERS);
+    let rest = Mutex::new(maps.into_iter());
+    let next = || {
+        let mut rest = rest.lock().unwrap_or_else(PoisonError::into_inner);
+        rest.next()
+    };
+    let read = || -> Result<Vec<_>> {
+        let mut read = Vec::new();
+        while let Some((pin, fd)) = next() {
+            let map = read_map(fd.as_fd(), &pin, interest);
+            read.push((pin.clone(), map.map_err(|error| io("read", &pin, &error))?));
+        }
+        Ok(read)
+    };
+    thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(read)).collect();
+        let mut all = read()?;
+        for other in others {
+            all.extend(other.join().unwrap_or_else(|panic| resume_unwind(panic))?);
+        }
+        Ok(all)
+    })
 }
 
 fn read_map(

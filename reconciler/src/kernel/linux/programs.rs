@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     os::fd::{AsFd, OwnedFd},
+    sync::Arc,
 };
 
 use caps::Capability;
@@ -11,13 +12,12 @@ use topology_schema::InterfaceName;
 use super::{
     LinuxKernel, TCX_EGRESS, TCX_INGRESS,
     bpf::{self, LinkTarget, MapInfo},
-    call, io, maps,
-    object::{self, Template as ObjectTemplate},
+    call, io, new_map,
+    object::{self, Objects},
     privilege::Raised,
 };
 use crate::{
     kernel::{Error, Result},
-    objects,
     plan::{Op, Step},
     resource::{AttachPoint, Attachment, Bank, PinPath, Program, Slot},
     wiring,
@@ -48,26 +48,38 @@ impl LinuxKernel {
             let mut maps = BTreeMap::new();
             for (name, pin) in &program.maps {
                 let map = match shapes.get(pin) {
-                    Some(shape) => maps::create(pin.name(), *shape).map_err(call)?,
+                    Some(shape) => new_map(pin, *shape)?,
                     None => self.open(pin)?,
                 };
-                maps.insert(*name, map);
+                maps.insert(*name, Arc::new(map));
             }
             // Interfaces that the plan makes have no index yet; any will do for the verifier.
-            self.load(path, program, &maps, |this, name| {
-                Ok(this.ifindex(name).unwrap_or(1))
-            })?;
+            let indices = indices_for(program, |name| Ok(self.ifindex(name).unwrap_or(1)))?;
+            let material = Material { maps, indices };
+            load(&self.objects, path, program, &material)?;
             loaded += 1;
         }
         Ok(loaded)
     }
 
-    pub(super) fn load_program(&mut self, pin: &PinPath, program: &Program) -> Result<()> {
+    /// What a program is loaded onto, as it is pinned.
+    fn material(&mut self, program: &Program) -> Result<Material> {
         let mut maps = BTreeMap::new();
         for (name, path) in &program.maps {
-            maps.insert(*name, self.open(path)?);
+            maps.insert(*name, Arc::new(self.open(path)?));
         }
-        let fd = self.load(pin, program, &maps, Self::ifindex)?;
+        let indices = indices_for(program, |name| self.ifindex(name))?;
+        Ok(Material { maps, indices })
+    }
+
+    pub(super) fn load_program(&mut self, pin: &PinPath, program: &Program) -> Result<()> {
+        let fd = match self.ahead.program(pin, program) {
+            Some(fd) => fd,
+            None => {
+                let material = self.material(program)?;
+                load(&self.objects, pin, program, &material)?
+            }
+        };
         self.pin(&fd, pin)
     }
 
@@ -77,74 +89,13 @@ impl LinuxKernel {
         frame: &[u8],
         times: u32,
     ) -> Result<()> {
-        let mut maps = BTreeMap::new();
-        for (name, path) in &program.maps {
-            maps.insert(*name, self.open(path)?);
-        }
         // It is in no file: what is said of it names its object.
         let pin = PinPath::new(&[program.object]);
-        let fd = self.load(&pin, program, &maps, Self::ifindex)?;
+        let material = self.material(program)?;
+        let fd = load(&self.objects, &pin, program, &material)?;
         bpf::test_run_repeated(fd.as_fd(), frame, times)
             .map_err(|error| io("run", &pin, &error))?;
         Ok(())
-    }
-
-    pub(super) fn load(
-        &mut self,
-        pin: &PinPath,
-        program: &Program,
-        maps: &BTreeMap<&'static str, OwnedFd>,
-        ifindex: impl Fn(&mut Self, &InterfaceName) -> Result<u32>,
-    ) -> Result<OwnedFd> {
-        let mut indices = BTreeMap::new();
-        for (_, name) in program
-            .globals
-            .values()
-            .flat_map(|template| &template.ifindexes)
-        {
-            indices.insert(name.clone(), ifindex(self, name)?);
-        }
-        let mut ids = BTreeMap::new();
-        for (name, fd) in maps {
-            let info: MapInfo =
-                bpf::info(fd.as_fd()).map_err(|error| io("read map of", pin, &error))?;
-            ids.insert(program.maps[name].clone(), info.id);
-        }
-        let of = |name: &InterfaceName| indices.get(name).copied();
-        let fingerprint = program
-            .fingerprint(of, |map| ids.get(map).copied())
-            .ok_or_else(|| Error::Call(format!("load {pin}: an interface went away")))?;
-        let globals = program
-            .globals
-            .iter()
-            .filter_map(|(name, template)| {
-                Some(((*name).to_owned(), template.resolve(of)?.into_owned()))
-            })
-            .collect();
-        let fds = maps
-            .iter()
-            .map(|(name, fd)| ((*name).to_owned(), fd.as_fd()))
-            .collect();
-        let _no_barriers = Raised::new(Capability::CAP_PERFMON);
-        self.template(program.object)?
-            .load(
-                &program.hook.entry_point(program.part),
-                &fingerprint,
-                &globals,
-                &fds,
-            )
-            .map_err(|error| refused(pin, error))
-    }
-
-    fn template(&mut self, object: &'static str) -> Result<&ObjectTemplate> {
-        if !self.templates.contains_key(object) {
-            let bytes = objects::find(object)
-                .ok_or_else(|| Error::Call(format!("there is no object {object}")))?;
-            let template = ObjectTemplate::parse(object, bytes)
-                .map_err(|error| Error::Call(error.to_string()))?;
-            self.templates.insert(object, template);
-        }
-        Ok(&self.templates[object])
     }
 
     pub(super) fn attach(&mut self, pin: &PinPath, attachment: &Attachment) -> Result<()> {
@@ -152,21 +103,13 @@ impl LinuxKernel {
         // The interface may have been made anew since it was last asked for.
         self.indices.remove(&attachment.interface);
         let ifindex = self.ifindex(&attachment.interface)?;
-        let (attach_type, flags) = match attachment.point {
-            AttachPoint::TcIngress => (TCX_INGRESS, 0),
-            AttachPoint::TcEgress => (TCX_EGRESS, 0),
-            AttachPoint::Xdp => (ATTACH_XDP, XDP_DRIVER),
-            AttachPoint::XdpGeneric => (ATTACH_XDP, XDP_GENERIC),
+        let target = link_target(attachment.point, ifindex);
+        let link = match self.ahead.link(pin, target) {
+            // Until now its program let everything pass.
+            Some(link) => bpf::update_link(link.as_fd(), program.as_fd(), None).map(|()| link),
+            None => bpf::create_link(program.as_fd(), target),
         };
-        let link = bpf::create_link(
-            program.as_fd(),
-            LinkTarget {
-                ifindex,
-                attach_type,
-                flags,
-            },
-        )
-        .map_err(|error| attach_failed(attachment, &error))?;
+        let link = link.map_err(|error| attach_failed(attachment, &error))?;
         self.pin(&link, pin)
     }
 
@@ -248,6 +191,78 @@ impl LinuxKernel {
         };
         result.map_err(|error| io("set slot", slot, &error))
     }
+}
+
+/// Where a link attaches.
+pub(super) fn link_target(point: AttachPoint, ifindex: u32) -> LinkTarget {
+    let (attach_type, flags) = match point {
+        AttachPoint::TcIngress => (TCX_INGRESS, 0),
+        AttachPoint::TcEgress => (TCX_EGRESS, 0),
+        AttachPoint::Xdp => (ATTACH_XDP, XDP_DRIVER),
+        AttachPoint::XdpGeneric => (ATTACH_XDP, XDP_GENERIC),
+    };
+    LinkTarget {
+        ifindex,
+        attach_type,
+        flags,
+    }
+}
+
+/// What a program is loaded onto.
+pub(super) struct Material {
+    /// By the name the object has for them.
+    pub(super) maps: BTreeMap<&'static str, Arc<OwnedFd>>,
+    /// Of the interfaces in its constants.
+    pub(super) indices: BTreeMap<InterfaceName, u32>,
+}
+
+/// The indices of the interfaces in a program's constants.
+pub(super) fn indices_for(
+    program: &Program,
+    mut ifindex: impl FnMut(&InterfaceName) -> Result<u32>,
+) -> Result<BTreeMap<InterfaceName, u32>> {
+    let templates = program.globals.values();
+    let names = templates.flat_map(|template| &template.ifindexes);
+    names
+        .map(|(_, name)| Ok((name.clone(), ifindex(name)?)))
+        .collect()
+}
+
+/// Loads a program. It is not pinned yet.
+pub(super) fn load(
+    objects: &Objects,
+    pin: &PinPath,
+    program: &Program,
+    material: &Material,
+) -> Result<OwnedFd> {
+    let mut ids = BTreeMap::new();
+    for (name, fd) in &material.maps {
+        let info: MapInfo =
+            bpf::info(fd.as_fd()).map_err(|error| io("read map of", pin, &error))?;
+        ids.insert(program.maps[name].clone(), info.id);
+    }
+    let of = |name: &InterfaceName| material.indices.get(name).copied();
+    let fingerprint = program
+        .fingerprint(of, |map| ids.get(map).copied())
+        .ok_or_else(|| Error::Call(format!("load {pin}: an interface went away")))?;
+    let globals = program
+        .globals
+        .iter()
+        .filter_map(|(name, template)| {
+            Some(((*name).to_owned(), template.resolve(of)?.into_owned()))
+        })
+        .collect();
+    let fds = material
+        .maps
+        .iter()
+        .map(|(name, fd)| ((*name).to_owned(), fd.as_fd()))
+        .collect();
+    let _no_barriers = Raised::new(Capability::CAP_PERFMON);
+    let entry_point = program.hook.entry_point(program.part);
+    objects
+        .get(program.object)
+        .and_then(|object| object.load(&entry_point, &fingerprint, &globals, &fds))
+        .map_err(|error| refused(pin, error))
 }
 
 fn attach_failed(attachment: &Attachment, error: &std::io::Error) -> Error {
