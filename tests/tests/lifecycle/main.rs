@@ -1,5 +1,6 @@
 //! What happens to a topology over time: changes, drift, failures, other writers.
 
+mod ahead;
 mod changes;
 mod checks;
 mod conditions;
