@@ -89,7 +89,10 @@ fn what_was_made_ahead_is_what_another_plan_would_make() {
         let alone = lab.ids();
         lab.assert_converged(BRIDGE);
         lab.pcn("destroy --yes early").expect(0);
-        // And with all of it made ahead.
+        // And with all of it made ahead, by a process that has not seen what was removed.
+        let root = lab.pin("");
+        let mut kernel =
+            LinuxKernel::new("early".parse().expect("a name"), &root).expect("a kernel");
         kernel.prepare(&plan.steps);
         apply(&mut kernel);
         kernel.prepare(&[]);
