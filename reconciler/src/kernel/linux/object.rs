@@ -39,7 +39,10 @@ pub enum Error {
 
 /// Object files, parsed when they are first needed, by whichever thread that is.
 #[derive(Default)]
-pub struct Objects(Mutex<BTreeMap<&'static str, Arc<Mutex<Option<Arc<Template>>>>>>);
+pub struct Objects(Mutex<BTreeMap<&'static str, Arc<Parsed>>>);
+
+/// An object file, once it was parsed.
+type Parsed = Mutex<Option<Arc<Template>>>;
 
 impl Objects {
     /// The object of this name.
