@@ -57,6 +57,8 @@ enum Output {
 struct Planned {
     input: Input,
     plan: Plan,
+    /// What was read with it is as large as the plan, and ends with it.
+    _kernel: LinuxKernel,
 }
 
 impl Args {
@@ -80,7 +82,11 @@ impl Args {
             }
             commit::mention(&mut kernel).map_err(|failure| about(&input, failure))?;
             mention_unwatched(&mut kernel, &plan.topology, input.topology.topology());
-            planned.push(Planned { input, plan });
+            planned.push(Planned {
+                input,
+                plan,
+                _kernel: kernel,
+            });
         }
         self.print(&planned)?;
         if let (Some(path), Some(planned)) = (&self.out, planned.first()) {
