@@ -1,6 +1,6 @@
 //! A block of an IPv4 table: 256 nodes, of which neighbours that are alike are kept once.
 
-use std::sync::atomic::Ordering;
+use std::{ops::Range, sync::atomic::Ordering};
 
 use ebpf_abi::fib::{BLOCK_NODES, BLOCK_RANKS, LINE, Node, PLACES};
 
@@ -63,6 +63,21 @@ impl Block {
             }
             node
         })
+    }
+
+    /// The nodes, each with the places that it is for.
+    pub fn spans(&self) -> impl Iterator<Item = (Range<usize>, Node)> {
+        let starts = self.begins.iter().enumerate().flat_map(|(word, bits)| {
+            let mut left = *bits;
+            std::iter::from_fn(move || {
+                let place = left.trailing_zeros() as usize;
+                left &= left.checked_sub(1)?;
+                Some(64 * word + place)
+            })
+        });
+        let ends = starts.clone().skip(1).chain([PLACES as usize]);
+        let spans = starts.zip(ends).map(|(start, end)| start..end);
+        spans.zip(self.nodes.iter().copied())
     }
 
     /// Words it takes, whole lines.

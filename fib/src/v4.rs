@@ -1,9 +1,6 @@
 //! IPv4: a trie of blocks.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::atomic::Ordering,
-};
+use std::{collections::BTreeMap, ops::Range, sync::atomic::Ordering};
 
 use ebpf_abi::{
     address::V4,
@@ -38,25 +35,30 @@ pub fn words_for_v4(routes: usize) -> usize {
 /// the size as it is.
 pub fn words_for_prefixes_v4(prefixes: impl Iterator<Item = Prefix>) -> usize {
     let mut routes = 0usize;
-    let mut items: BTreeMap<(u8, u32), u32> = BTreeMap::new();
-    let mut below = BTreeSet::new();
+    // What begins a node and ends one in each block: routes, and blocks below.
+    let mut second = vec![0u32; fib::ROOT as usize];
+    let mut third: BTreeMap<u32, u32> = BTreeMap::new();
     for (address, length) in prefixes {
         routes += 1;
-        let end = end_of(length);
-        if end > 16 {
-            *items.entry((end, address >> (40 - end))).or_default() += 1;
-        }
-        if end == 32 && below.insert(address >> 8) {
-            *items.entry((24, address >> 16)).or_default() += 1;
+        match end_of(length) {
+            16 => {}
+            24 => second[(address >> 16) as usize] += 1,
+            _ => *third.entry(address >> 8).or_default() += 1,
         }
     }
-    // A route or a block begins a node and ends one.
+    for block in third.keys() {
+        second[(block >> 8) as usize] += 1;
+    }
+    let blocks = second.iter().chain(third.values());
     let words = |items: &u32| {
         (BLOCK_NODES + 2 * items + 1)
             .next_multiple_of(LINE)
             .min(LARGEST)
     };
-    let lines: u32 = items.values().map(|items| words(items) / LINE).sum();
+    let lines: u32 = blocks
+        .filter(|items| **items > 0)
+        .map(|items| words(items) / LINE)
+        .sum();
     let round = |count: usize| {
         let more = count + count / 4 + 64;
         more.next_multiple_of((more.next_power_of_two() / 8).max(64))
@@ -314,11 +316,9 @@ pub fn is_sound_v4(words: &Words) -> bool {
     if words.len() <= V4_BLOCKS as usize || !is_once {
         return false;
     }
-    let root = words[..fib::ROOT as usize].iter();
-    let root: Vec<Node> = root
-        .map(|node| Node(node.load(Ordering::Acquire)))
-        .collect();
-    hold(words, &root, 16, &routes)
+    let root = words[..fib::ROOT as usize].iter().enumerate();
+    let root = root.map(|(at, node)| (at..at + 1, Node(node.load(Ordering::Acquire))));
+    hold(words, root, 16, &routes)
 }
 
 /// A route of the list.
@@ -326,9 +326,15 @@ type Listed = (u32, RouteEntry);
 
 /// Whether the nodes of a level that decides the bits before `end`, and those below it, hold these routes
 /// and nothing else. They are sorted by address, then length.
-fn hold(words: &Words, nodes: &[Node], end: u8, mut routes: &[Listed]) -> bool {
-    let place = |address: u32| (address >> (32 - end)) as usize & (nodes.len() - 1);
-    let mut wanted = vec![RouteEntry::NONE; nodes.len()];
+fn hold(
+    words: &Words,
+    nodes: impl Iterator<Item = (Range<usize>, Node)>,
+    end: u8,
+    routes: &[Listed],
+) -> bool {
+    let places = if end == 16 { fib::ROOT } else { fib::PLACES } as usize;
+    let place = |address: u32| (address >> (32 - end)) as usize & (places - 1);
+    let mut wanted = vec![RouteEntry::NONE; places];
     for (address, entry) in routes {
         let Some(more) = u32::from(end).checked_sub(entry.length()) else {
             continue;
@@ -339,26 +345,31 @@ fn hold(words: &Words, nodes: &[Node], end: u8, mut routes: &[Listed]) -> bool {
         };
         span.fill(*entry);
     }
-    for (index, (node, wanted)) in nodes.iter().zip(wanted).enumerate() {
-        let count = routes
-            .iter()
-            .take_while(|(address, _)| place(*address) == index)
-            .count();
-        let (here, rest) = routes.split_at(count);
-        routes = rest;
+    let groups = routes.chunk_by(|(a, _), (b, _)| place(*a) == place(*b));
+    let mut below = groups.filter_map(|group| {
         // Those that end in this level come first.
-        let ends = here
+        let ends = group.partition_point(|(_, entry)| entry.length() <= u32::from(end));
+        let below = &group[ends..];
+        Some((place(below.first()?.0), below))
+    });
+    for (span, node) in nodes {
+        let first = span.start;
+        if wanted[span.clone()]
             .iter()
-            .take_while(|(_, entry)| entry.length() <= u32::from(end));
-        let below = &here[ends.count()..];
-        if node.route() != wanted || (node.block() == 0) != below.is_empty() {
+            .any(|route| *route != node.route())
+        {
             return false;
         }
-        if !below.is_empty() && !holds_below(words, node.block(), end, below) {
-            return false;
+        if node.block() != 0 {
+            let Some((at, routes)) = below.next() else {
+                return false;
+            };
+            if at != first || span.len() > 1 || !holds_below(words, node.block(), end, routes) {
+                return false;
+            }
         }
     }
-    routes.is_empty()
+    below.next().is_none()
 }
 
 /// The same of the block below a node.
@@ -366,5 +377,5 @@ fn holds_below(words: &Words, block: u32, end: u8, routes: &[Listed]) -> bool {
     // A block outside the memory is none of ours.
     end < 32
         && Block::read(words, block)
-            .is_some_and(|block| hold(words, &block.places(), end + 8, routes))
+            .is_some_and(|block| hold(words, block.spans(), end + 8, routes))
 }
