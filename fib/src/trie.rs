@@ -29,7 +29,7 @@ pub fn place(address: u32, end: u8) -> u32 {
 }
 
 /// The places of a prefix in the level it ends in, which begins with `first`.
-fn span(first: usize, length: u8, end: u8) -> std::ops::Range<usize> {
+pub fn span(first: usize, length: u8, end: u8) -> std::ops::Range<usize> {
     first..first + (1 << (end - length))
 }
 

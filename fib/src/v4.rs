@@ -13,7 +13,7 @@ use crate::{
     block::{Block, NOTHING},
     list::List,
     space::LARGEST,
-    trie::{Change, Trie, end_of, place},
+    trie::{Change, Trie, end_of, place, span},
 };
 
 /// An IPv4 prefix: address in the machine's byte order, length.
@@ -115,7 +115,7 @@ pub fn load_v4(words: &Words, routes: &[(u32, RouteEntry)]) -> Result<(), Full> 
             for (address, entry) in group {
                 let length = entry.length() as u8;
                 let end = end_of(length);
-                let span = |first: u32| first as usize..first as usize + (1 << (end - length));
+                let span = |first: u32| span(first as usize, length, end);
                 match end {
                     16 => trie.change(words, (*address, length), Change::Set(*entry))?,
                     24 => {
@@ -157,7 +157,7 @@ fn masked(address: u32, length: u8) -> u32 {
 }
 
 /// Writes one table. What changes a block writes it anew: the old one is *retired* until no lookup is in it.
-/// Whoever meets [`Full`] calls [`make_room`](Self::make_room) and tries once more.
+/// Whoever may meet [`Full`] goes through [`with_room`](Self::with_room).
 #[derive(Debug)]
 pub struct V4Writer {
     trie: Trie,
@@ -282,12 +282,28 @@ impl V4Writer {
         self.trie.space.recycle();
     }
 
-    /// Puts what is free together, if there is anything to put. `wait` returns once no lookup is on its way that was when it was called.
+    /// Does something to the table; if there is no room for it, once more after what is free was put together. `wait` returns
+    /// once no lookup is on its way that was when it was called.
     ///
     /// # Errors
     ///
-    /// Those of `wait`.
-    pub fn make_room<E>(
+    /// Those of `wait`; inside, that there is no room.
+    pub fn with_room<E>(
+        &mut self,
+        words: &Words,
+        wait: impl FnMut() -> Result<(), E>,
+        change: impl Fn(&mut Self) -> Result<bool, Full>,
+    ) -> Result<Result<bool, Full>, E> {
+        let changed = change(self);
+        if changed.is_ok() {
+            return Ok(changed);
+        }
+        self.make_room(words, wait)?;
+        Ok(change(self))
+    }
+
+    /// Puts what is free together, if there is anything to put.
+    pub(crate) fn make_room<E>(
         &mut self,
         words: &Words,
         mut wait: impl FnMut() -> Result<(), E>,

@@ -159,7 +159,8 @@ impl Writer {
         let set = match address {
             IpAddr::V4(address) => {
                 let set = |v4: &mut V4Writer| v4.set(tables.v4(), address.to_bits(), entry);
-                self.with_room(tables, set)?
+                let wait = || tables.wait_for_lookups();
+                self.v4.with_room(tables.v4(), wait, set)?
             }
             IpAddr::V6(address) => self.v6.set(tables.v6(), address.to_bits(), entry),
         };
@@ -195,8 +196,9 @@ impl Writer {
             IpAddr::V4(address) => {
                 let address = address.to_bits();
                 let remove = |v4: &mut V4Writer| v4.remove(tables.v4(), address, length);
-                let room = self.with_room(tables, remove)?;
-                room.map_err(|full| kernel::Error::Call(format!("dynamic routes: {full}")))?;
+                let wait = || tables.wait_for_lookups();
+                let removed = self.v4.with_room(tables.v4(), wait, remove)?;
+                removed.map_err(|full| kernel::Error::Call(format!("dynamic routes: {full}")))?;
             }
             IpAddr::V6(address) => {
                 self.v6.remove(tables.v6(), address.to_bits(), length);
@@ -204,20 +206,5 @@ impl Writer {
         }
         self.next_hops.release(old.next_hop());
         Ok(true)
-    }
-
-    /// Changes the IPv4 table; if there is no room, once more after some was made.
-    fn with_room(
-        &mut self,
-        tables: &DynamicTables,
-        change: impl Fn(&mut V4Writer) -> Result<bool, Full>,
-    ) -> kernel::Result<Result<bool, Full>> {
-        let mut changed = change(&mut self.v4);
-        if changed.is_err() {
-            self.v4
-                .make_room(tables.v4(), || tables.wait_for_lookups())?;
-            changed = change(&mut self.v4);
-        }
-        Ok(changed)
     }
 }

@@ -94,9 +94,10 @@ pub fn put(map: BorrowedFd<'_>, shape: &MapShape, entries: &Rows) -> io::Result<
         }
         let mut writer = V4Writer::open(words).map_err(full)?;
         for (address, entry) in routes {
-            with_room(&mut writer, words, |writer| {
-                writer.set(words, address, entry)
-            })?;
+            let set = |writer: &mut V4Writer| writer.set(words, address, entry);
+            writer
+                .with_room(words, bpf::wait_for_programs, set)?
+                .map_err(full)?;
         }
         leave(&writer)?;
     } else {
@@ -127,9 +128,10 @@ pub fn delete(map: BorrowedFd<'_>, shape: &MapShape, keys: &BTreeSet<Vec<u8>>) -
         let mut writer = V4Writer::open(words).map_err(full)?;
         for key in keys {
             let (address, length) = prefix_v4(key)?;
-            with_room(&mut writer, words, |writer| {
-                writer.remove(words, address, length)
-            })?;
+            let remove = |writer: &mut V4Writer| writer.remove(words, address, length);
+            writer
+                .with_room(words, bpf::wait_for_programs, remove)?
+                .map_err(full)?;
         }
         leave(&writer)?;
     } else {
@@ -138,19 +140,6 @@ pub fn delete(map: BorrowedFd<'_>, shape: &MapShape, keys: &BTreeSet<Vec<u8>>) -
             let (address, length) = prefix_v6(key)?;
             writer.remove(words, address, length);
         }
-    }
-    Ok(())
-}
-
-/// Does something to an IPv4 table; if there is no room, once more after some was made.
-fn with_room(
-    writer: &mut V4Writer,
-    words: &fib::Words,
-    change: impl Fn(&mut V4Writer) -> Result<bool, Full>,
-) -> io::Result<()> {
-    if change(writer).is_err() {
-        writer.make_room(words, bpf::wait_for_programs)?;
-        change(writer).map_err(full)?;
     }
     Ok(())
 }
