@@ -117,6 +117,11 @@ impl Path {
             .expect(0);
     }
 
+    /// Lets the kernel in the middle forget the connections that it tracks.
+    pub fn forget_connections(&self) {
+        self.middle.run("conntrack -F").expect(0);
+    }
+
     /// Writes a setting of the kernel in the middle; one that this kernel has not is left out.
     pub fn set(&self, name: &str, value: &str) {
         let file = format!("/proc/sys/{}", name.replace('.', "/"));

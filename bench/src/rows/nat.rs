@@ -135,9 +135,6 @@ fn new_sessions(scope: &Scope<'_>, hook: Hook) -> Finding {
     let rates = [&peers[0], &peers[1]].map(|path| ready(path, &frames, Hook::Tc));
     let [of_nft, of_iptables] = &rates;
     let of_pcn = ready(&ours, &frames, hook);
-    let forget = |path: &Path| {
-        path.middle.run("conntrack -F").expect(0);
-    };
     Contest::new(Unit::MegaPackets, "pcn", || {
         scope.lab.pcn("flush new nat/sessions").expect(0);
         of_pcn.send(NEW as u32)
@@ -147,7 +144,7 @@ fn new_sessions(scope: &Scope<'_>, hook: Hook) -> Finding {
         Other::Peer("nft masquerade", &package("nftables")),
         Goal::AtLeast(2.0),
         || {
-            forget(&peers[0]);
+            peers[0].forget_connections();
             of_nft.send(NEW as u32)
         },
     )
@@ -155,7 +152,7 @@ fn new_sessions(scope: &Scope<'_>, hook: Hook) -> Finding {
         Other::Peer("iptables-legacy MASQUERADE", &package("iptables")),
         None,
         || {
-            forget(&peers[1]);
+            peers[1].forget_connections();
             of_iptables.send(NEW as u32)
         },
     )

@@ -157,6 +157,23 @@ fn ready(path: &Path, frames: &Frames, sink: Hook) -> Rate {
     rate
 }
 
+/// These filters, each in a way of its own.
+fn filtering(
+    filters: &[Filter],
+    family: Family,
+    count: usize,
+    tracked: bool,
+) -> Vec<(Filter, Path)> {
+    let way = |filter: &Filter| (*filter, filtered(*filter, family, count, tracked));
+    filters.iter().map(way).collect()
+}
+
+/// What passes each of them.
+fn rates(peers: &[(Filter, Path)], frames: &Frames) -> Vec<(Filter, Rate)> {
+    let rate = |(filter, path): &(Filter, Path)| (*filter, ready(path, frames, Hook::Tc));
+    peers.iter().map(rate).collect()
+}
+
 fn rules(scope: &Scope<'_>, hook: Hook, family: Family, count: usize) -> Finding {
     let frames = packets(count).of(family);
     let (ours, empty, bare) = (
@@ -171,14 +188,8 @@ fn rules(scope: &Scope<'_>, hook: Hook, family: Family, count: usize) -> Finding
     );
     let _empty = apply(scope.lab, "empty", &spec_of(&empty, hook, family, 0, false));
     let _redirect = redirecting(&bare, hook);
-    let peers: Vec<(Filter, Path)> = Filter::all(family)
-        .iter()
-        .map(|filter| (*filter, filtered(*filter, family, count, false)))
-        .collect();
-    let rates: Vec<(Filter, Rate)> = peers
-        .iter()
-        .map(|(filter, path)| (*filter, ready(path, &frames, Hook::Tc)))
-        .collect();
+    let peers = filtering(Filter::all(family), family, count, false);
+    let rates = rates(&peers, &frames);
     let of_pcn = ready(&ours, &frames, hook);
     let of_empty = ready(&empty, &frames, hook);
     let of_redirect = bare.rate(&frames, hook);
@@ -234,17 +245,11 @@ fn established(scope: &Scope<'_>, hook: Hook, family: Family, count: usize) -> F
     );
     let _empty = apply(scope.lab, "empty", &spec_of(&empty, hook, family, 0, true));
     let _redirect = redirecting(&bare, hook);
-    let peers: Vec<(Filter, Path)> = Filter::tracking(family)
-        .iter()
-        .map(|filter| (*filter, filtered(*filter, family, count, true)))
-        .collect();
+    let peers = filtering(Filter::tracking(family), family, count, true);
     for path in peers.iter().map(|(_, path)| path).chain([&ours, &empty]) {
         establish(path, &frames);
     }
-    let rates: Vec<(Filter, Rate)> = peers
-        .iter()
-        .map(|(filter, path)| (*filter, ready(path, &frames, Hook::Tc)))
-        .collect();
+    let rates = rates(&peers, &frames);
     let of_pcn = ready(&ours, &frames, hook);
     let of_empty = ready(&empty, &frames, hook);
     let of_redirect = bare.rate(&frames, hook);
@@ -281,9 +286,6 @@ fn new_connections(scope: &Scope<'_>, hook: Hook) -> Finding {
     let [of_nft, of_iptables] = &rates;
     let of_pcn = ready(&ours, &frames, hook);
     // Each time as if nothing had been seen.
-    let forget = |path: &Path| {
-        path.middle.run("conntrack -F").expect(0);
-    };
     Contest::new(Unit::MegaPackets, "pcn", || {
         scope.lab.pcn("flush new fw/sessions").expect(0);
         of_pcn.send(NEW as u32)
@@ -292,7 +294,7 @@ fn new_connections(scope: &Scope<'_>, hook: Hook) -> Finding {
         Other::Peer("nft ct state, one set", &Filter::NftSet.version()),
         None,
         || {
-            forget(&peers[0]);
+            peers[0].forget_connections();
             of_nft.send(NEW as u32)
         },
     )
@@ -300,7 +302,7 @@ fn new_connections(scope: &Scope<'_>, hook: Hook) -> Finding {
         Other::Peer("iptables-legacy conntrack", &Filter::Iptables.version()),
         None,
         || {
-            forget(&peers[1]);
+            peers[1].forget_connections();
             of_iptables.send(NEW as u32)
         },
     )
