@@ -30,6 +30,20 @@ pub struct Hosts<'a> {
 const CLIENT: &str = "10.0.1.2/24";
 const SERVER: &str = "10.0.1.3/24";
 
+/// Cubes and links of a topology: so many `hello` one behind the other between two ends.
+pub fn hello_chain(length: usize, first: &str, last: &str) -> String {
+    let cubes: String = (0..length)
+        .map(|number| format!("    h{number}: {{ hello: {{}} }}\n"))
+        .collect();
+    let links: String = (1..length)
+        .map(|number| format!("    - [h{}:b, h{number}:a]\n", number - 1))
+        .collect();
+    format!(
+        "  cubes:\n{cubes}  links:\n    - [h0:a, {first}]\n{links}    - [h{}:b, {last}]\n",
+        length - 1
+    )
+}
+
 impl<'a> Hosts<'a> {
     fn made(tag: &str, own: &[&str], address: &'static str, lines: &str) -> Self {
         let names: Vec<String> = own.iter().map(|name| format!("{tag}-{name}")).collect();
@@ -167,7 +181,22 @@ impl<'a> Hosts<'a> {
              server: {{ interfaces: {{ eth0: {{ addresses: [{SERVER}] }} }} }}\n  \
              cubes: {{ br: {{ bridge: {{}} }} }}\n  links: [[br:a, client/eth0], [br:b, server/eth0]]\n"
         );
-        Self::applied(lab, "10.0.1.3", &spec)
+        Self::applied(lab, "", "10.0.1.3", &spec)
+    }
+
+    /// `pcn` with so many `hello` cubes in a row.
+    pub fn by_hello(lab: &'a Lab, length: usize) -> Self {
+        let tag = format!("chain{length}-");
+        let rows: String = hello_chain(
+            length,
+            &format!("{tag}client/eth0"),
+            &format!("{tag}server/eth0"),
+        );
+        let spec = format!(
+            "  namespaces:\n    {tag}client: {{ interfaces: {{ eth0: {{ addresses: [{CLIENT}] }} }} }}\n    \
+             {tag}server: {{ interfaces: {{ eth0: {{ addresses: [{SERVER}] }} }} }}\n{rows}"
+        );
+        Self::applied(lab, &tag, "10.0.1.3", &spec)
     }
 
     /// `pcn` with a router.
@@ -178,14 +207,15 @@ impl<'a> Hosts<'a> {
   cubes: { r: { router: { ports: { a: { addresses: [10.0.1.1/24] }, b: { addresses: [10.0.2.1/24] } } } } }
   links: [[r:a, client/eth0], [r:b, server/eth0]]
 ";
-        Self::applied(lab, "10.0.2.3", spec)
+        Self::applied(lab, "", "10.0.2.3", spec)
     }
 
-    fn applied(lab: &'a Lab, address: &'static str, spec: &str) -> Self {
-        let applied = apply(lab, "sockets", spec);
+    /// Topology and namespaces have names that begin with `tag`.
+    fn applied(lab: &'a Lab, tag: &str, address: &'static str, spec: &str) -> Self {
+        let applied = apply(lab, &format!("{tag}sockets"), spec);
         Self {
-            client: lab.space("client"),
-            server: lab.space("server"),
+            client: lab.space(&format!("{tag}client")),
+            server: lab.space(&format!("{tag}server")),
             address,
             own: Vec::new(),
             _applied: Some(applied),

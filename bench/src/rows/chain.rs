@@ -1,18 +1,25 @@
 //! What cubes cost behind one another.
 
-use integration_tests::test_run::{Hook, Verdict};
+use integration_tests::{
+    command::run_with,
+    test_run::{Hook, Verdict},
+};
 
 use super::{
-    Row, Scope,
+    KERNEL, Row, Scope,
+    bridge::redirecting,
+    nat,
     program::{acquaint, meter, translated},
-    topology::{flow, on, one, router, router_and},
+    topology::{REMOTE, SOURCE, Sides, flow, on, one, router, router_and, sides},
     word,
 };
 use crate::{
     contest::{Contest, Other},
     finding::{Finding, Goal, Instrument, Role, Unit},
+    machine::first_line,
     rig::{
-        frames::Frames,
+        frames::{Family, Frames, NEAR, RECEIVER, SENDER, by_port, mac},
+        hosts::hello_chain,
         meter::Meter,
         path::{Path, apply},
     },
@@ -21,9 +28,11 @@ use crate::{
 /// Lengths of chains.
 const LENGTHS: [usize; 5] = [1, 2, 4, 8, LONGEST];
 /// The longest of them.
-const LONGEST: usize = 16;
+pub const LONGEST: usize = 16;
 /// Links between two cubes: with 16 or more of them, some have slots that are not constants.
 const LINKS: usize = 20;
+/// Sessions that pass the realistic chain at the same time.
+const SESSIONS: usize = 256;
 
 /// The rows.
 pub fn rows() -> Vec<Row> {
@@ -63,6 +72,13 @@ pub fn rows() -> Vec<Row> {
         rows.push(Row::new(id, Instrument::Program, job, move |scope| {
             Ok(realistic(scope, hook))
         }));
+        let id = format!("chain.realistic-path.{}", word(hook));
+        let job = format!(
+            "packets of {SESSIONS} sessions through bridge, router, firewall and NAT; beside the kernel's own"
+        );
+        rows.push(Row::new(id, Instrument::Path, job, move |scope| {
+            Ok(realistic_path(scope, hook))
+        }));
     }
     rows
 }
@@ -96,16 +112,7 @@ fn transparent(path: &Path, hook: Hook, length: usize) -> String {
 
 /// So many `hello` behind one another.
 fn standard(path: &Path, hook: Hook, length: usize) -> String {
-    let cubes: String = (0..length)
-        .map(|number| format!("    h{number}: {{ hello: {{}} }}\n"))
-        .collect();
-    let links: String = (1..length)
-        .map(|number| format!("    - [h{}:b, h{number}:a]\n", number - 1))
-        .collect();
-    let rest = format!(
-        "  cubes:\n{cubes}  links:\n    - [h0:a, INPUT]\n{links}    - [h{}:b, OUTPUT]\n",
-        length - 1
-    );
+    let rest = hello_chain(length, "INPUT", "OUTPUT");
     on(path, hook, &rest)
 }
 
@@ -209,17 +216,22 @@ fn slots(scope: &Scope<'_>, hook: Hook) -> Finding {
 const FIREWALL: &str = "fw: { firewall: { ingress: { default: drop } } }";
 const NAT: &str = "nat: { nat: { masquerade: true } }";
 
-fn realistic(scope: &Scope<'_>, hook: Hook) -> Finding {
-    let frames = Frames::routed(vec![flow()]);
-    let tags = ["a", "b", "c", "d", "e"].map(Path::through_lab);
-    let [all, bridge, plain, fw, nat] = &tags;
-    let chain = format!(
+/// A bridge, behind it a router, on whose outer port are a firewall and address translation.
+fn whole(path: &Path, hook: Hook) -> String {
+    let rest = format!(
         "  cubes:\n    br: {{ bridge: {{}} }}\n    c: {{ {} }}\n    {FIREWALL}\n    {NAT}\n  \
          links: [[br:a, INPUT], [br:b, c:a], [c:b, OUTPUT]]\n",
         router("", "fw, nat")
     );
+    on(path, hook, &rest)
+}
+
+fn realistic(scope: &Scope<'_>, hook: Hook) -> Finding {
+    let frames = Frames::routed(vec![flow()]);
+    let tags = ["a", "b", "c", "d", "e"].map(Path::through_lab);
+    let [all, bridge, plain, fw, nat] = &tags;
     let applied = [
-        apply(scope.lab, "all", &on(all, hook, &chain)),
+        apply(scope.lab, "all", &whole(all, hook)),
         apply(scope.lab, "bridge", &one(bridge, hook, "bridge: {}")),
         apply(scope.lab, "router", &one(plain, hook, &router("", ""))),
         apply(
@@ -262,5 +274,66 @@ fn realistic(scope: &Scope<'_>, hook: Hook) -> Finding {
             Goal::AtMost(0.7),
             sum,
         )
+        .run(scope.effort)
+}
+
+/// The kernel's own bridge, filter, masquerading and forwarding in the middle of a way: what [`whole`] does.
+fn kernel_chain() -> Path {
+    let path = Path::apart("linux");
+    let (input, output) = (path.input(), path.output());
+    path.set("net.bridge.bridge-nf-call-iptables", "0");
+    path.set("net.ipv4.ip_forward", "1");
+    path.set("net.ipv4.conf.all.rp_filter", "0");
+    let Sides { near, far, behind } = sides(Family::V4);
+    path.ip(&format!(
+        "link add br0 address {} type bridge mcast_snooping 0\nlink set {input} master br0\nlink set br0 up\n\
+         address add {} dev br0\naddress add {} dev {output}\n\
+         neighbor replace {} lladdr {} dev br0 nud permanent\n\
+         neighbor replace {} lladdr {} dev {output} nud permanent\n\
+         route add {behind} via {}\n",
+        mac(NEAR),
+        near[0],
+        far[0],
+        near[1],
+        mac(SENDER),
+        far[1],
+        mac(RECEIVER),
+        far[1],
+    ));
+    let rules = format!(
+        "table inet t {{\nchain f {{ type filter hook forward priority 0; policy drop;\n\
+         ct state established,related accept\niifname \"br0\" accept\n}}\n}}\n\
+         table ip n {{\nchain p {{ type nat hook postrouting priority 100;\noifname \"{output}\" masquerade\n}}\n}}\n"
+    );
+    path.middle.enter(|| run_with("nft -f -", &rules)).expect(0);
+    path
+}
+
+/// The same chain as a way, beside the kernel's.
+fn realistic_path(scope: &Scope<'_>, hook: Hook) -> Finding {
+    let frames = Frames::routed(by_port(SESSIONS, SOURCE, REMOTE));
+    let (ours, bare) = (Path::through_lab("a"), Path::apart("bare"));
+    let _applied = apply(scope.lab, "all", &whole(&ours, hook));
+    let linux = kernel_chain();
+    let _redirect = redirecting(&bare, hook);
+    for path in [&ours, &linux] {
+        nat::answered(path, &frames);
+    }
+    let of_pcn = nat::ready(&ours, &frames, hook);
+    let of_linux = nat::ready(&linux, &frames, Hook::Tc);
+    let of_redirect = bare.rate(&frames, hook);
+    let goal = (hook == Hook::Xdp).then_some(Goal::AtLeast(4.0));
+    Contest::new(Unit::MegaPackets, "pcn", || of_pcn.sample())
+        .against(
+            Other::Peer(
+                "Linux bridge, nft filter and masquerade, ip forwarding",
+                &first_line(KERNEL),
+            ),
+            goal,
+            || of_linux.sample(),
+        )
+        .against(Other::Bound("redirect, nothing else"), None, || {
+            of_redirect.sample()
+        })
         .run(scope.effort)
 }

@@ -73,7 +73,7 @@ fn translating(tag: &str, load: fn(&Path)) -> Path {
 }
 
 /// Insists on the external address, on a right checksum and on a router's work.
-fn ready(path: &Path, frames: &Frames, sink: Hook) -> Rate {
+pub fn ready(path: &Path, frames: &Frames, sink: Hook) -> Rate {
     let rate = path.rate(frames, sink);
     rate.check_by(|frame| {
         assert_eq!(problems(frame), [""; 0]);
@@ -84,7 +84,7 @@ fn ready(path: &Path, frames: &Frames, sink: Hook) -> Rate {
 }
 
 /// Lets sessions begin and be answered: at the external address, and at the ports they had, which both keep where they can.
-fn answered(path: &Path, frames: &Frames) {
+pub fn answered(path: &Path, frames: &Frames) {
     let mut outside = frames.clone();
     for flow in &mut outside.flows {
         flow.source = OUTSIDE;

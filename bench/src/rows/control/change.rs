@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use integration_tests::test_run::Hook;
 
-use super::{Scope, apart, effort, timed, timed_in};
+use super::{Findings, Scope, apart, effort, timed, timed_in};
 use crate::{
     contest::{Contest, Other},
     finding::{Finding, Goal, Unit},
@@ -82,26 +82,28 @@ pub(super) fn one_rule(scope: &Scope<'_>, count: usize) -> Finding {
     finding
 }
 
-pub(super) fn one_cube(scope: &Scope<'_>, count: usize) -> Finding {
+/// A cube that comes is not what a cube that goes is, so each of them is a finding.
+pub(super) fn one_cube(scope: &Scope<'_>, count: usize) -> Findings {
     let ours = Path::through_lab("a");
-    let before = text("plan", &spec(&ours, Hook::Tc, count, false));
-    let after = before
+    let without = text("plan", &spec(&ours, Hook::Tc, count, false));
+    let with = without
         .replace("through: [fw]", "through: [fw, t]")
         .replace("  cubes: { ", "  cubes: { t: { helloTransparent: {} }, ");
-    let files = [
-        scope.lab.file("before.yaml", &before),
-        scope.lab.file("after.yaml", &after),
-    ];
-    scope
-        .lab
-        .pcn(&format!("apply --yes -f {}", files[0]))
-        .expect(0);
-    let turn = Cell::new(0);
-    let finding = Contest::new(Unit::Milliseconds, "pcn apply", || {
-        in_turn(scope, &files, &turn)
+    let without = scope.lab.file("without.yaml", &without);
+    let with = scope.lab.file("with.yaml", &with);
+    let apply = |file: &str| timed(scope.lab.command(&format!("apply --yes -f {file}")));
+    apply(&without);
+    let goes = Cell::new(0.0);
+    let (came, mut went) = Contest::new(Unit::Milliseconds, "pcn apply", || {
+        let came = apply(&with);
+        goes.set(apply(&without));
+        came
     })
+    .beside(&goes)
     .goal(Goal::Below(40.0))
-    .run(effort(scope, count));
+    .run_both(effort(scope, count));
     scope.lab.pcn("destroy --yes plan").expect(0);
-    finding
+    // What is asked is asked of a new cube.
+    went.goal = None;
+    vec![(".comes", came), (".goes", went)]
 }

@@ -17,7 +17,7 @@ use self::{
     growth::{growth, memory},
 };
 use super::{
-    Row, Scope,
+    Findings, Row, Scope,
     firewall::{nft, spec},
     router::{kernel_router, listed, networks, prefixes},
     topology::{one, router_with},
@@ -111,14 +111,6 @@ pub fn rows() -> Vec<Row> {
             one_rule,
         );
     }
-    for (name, count) in [("10", 10), ("10k", 10_000)] {
-        add(
-            format!("control.structure.rules-{name}"),
-            format!("`pcn apply` where a cube comes into a chain or goes, beside {count} rules"),
-            count,
-            one_cube,
-        );
-    }
     add(
         "control.memory.rules-10k".to_owned(),
         "memory of `pcn plan` for each further rule, from 10 to 10000".to_owned(),
@@ -132,6 +124,17 @@ pub fn rows() -> Vec<Row> {
         10_000,
         growth,
     );
+    for (name, count) in [("10", 10), ("10k", 10_000)] {
+        let row = Row::several(
+            format!("control.structure.rules-{name}"),
+            Instrument::Control,
+            format!(
+                "`pcn apply` where a cube comes into a chain, and where it goes, beside {count} rules"
+            ),
+            move |scope| Ok(one_cube(scope, count)),
+        );
+        rows.push(if count > 1000 { row.long() } else { row });
+    }
     rows
 }
 

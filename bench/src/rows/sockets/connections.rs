@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Cube, Scope, against, all, hosts};
+use super::{Cube, Goals, Scope, against, all, hosts};
 use crate::{
     contest::Contest,
     finding::{Finding, Goal, Unit},
@@ -43,7 +43,11 @@ pub fn connections(scope: &Scope<'_>, cube: Cube) -> Finding {
         made.0
     };
     let contest = Contest::new(Unit::PerSecond, "pcn", || sample(0));
-    let goals = [Some(Goal::AtLeast(1.1)), Some(Goal::AtLeast(0.93))];
+    let goals = Goals {
+        kernel: Goal::AtLeast(1.1),
+        single: Goal::AtLeast(0.77),
+        pair: Goal::AtLeast(0.93),
+    };
     let mut finding = against(contest, &peers, goals, &sample).run(scope.effort);
     for (server, hosts) in servers.iter_mut().zip(&hosts) {
         server.end(hosts);

@@ -11,7 +11,7 @@ use std::{
 
 use integration_tests::command::{Running, start_command};
 
-use super::{Cube, Findings, Scope, against, all, hosts, wait_for_server};
+use super::{Cube, Findings, Goals, Scope, against, all, hosts, wait_for_server};
 use crate::{
     contest::Contest,
     finding::{Goal, Unit},
@@ -84,7 +84,11 @@ pub fn round_trips(scope: &Scope<'_>, cube: Cube, protocol: Protocol) -> Finding
             });
             clients.borrow_mut().extend(begun);
         });
-    let goals = [Some(Goal::AtMost(0.85)), Some(Goal::AtMost(1.05))];
+    let goals = Goals {
+        kernel: Goal::AtMost(0.85),
+        single: Goal::AtMost(1.3),
+        pair: Goal::AtMost(1.05),
+    };
     let effort = scope.effort.divided(FEWER);
     let (half, mut late) = against(contest, &peers, goals, &sample).run_both(effort);
     drop(servers);
