@@ -48,6 +48,10 @@ pub enum Unit {
     PerSecond,
     /// Bytes for each element.
     BytesEach,
+    /// Of a hundred.
+    Percent,
+    /// MiB.
+    Mebibytes,
     /// A number without a unit.
     Number,
 }
@@ -63,6 +67,8 @@ impl Unit {
             Self::Gigabits => "Gbit/s",
             Self::PerSecond => "/s",
             Self::BytesEach => "B/element",
+            Self::Percent => "%",
+            Self::Mebibytes => "MiB",
             Self::Number => "",
         }
     }
@@ -157,6 +163,30 @@ pub struct Comparison<'a> {
 }
 
 impl Finding {
+    /// Of a subject that nobody is beside.
+    pub fn alone(unit: Unit, name: &str, samples: Vec<f64>, goal: Option<Goal>) -> Self {
+        Self {
+            unit,
+            arms: vec![Arm {
+                name: name.to_owned(),
+                version: String::new(),
+                role: Role::Subject,
+                goal: None,
+                samples,
+            }],
+            goal,
+            steal: Vec::new(),
+            discarded: 0,
+            notes: Vec::new(),
+        }
+    }
+
+    /// With something that is to be known.
+    pub fn note(mut self, note: impl Into<String>) -> Self {
+        self.notes.push(note.into());
+        self
+    }
+
     /// The subject.
     pub fn subject(&self) -> &Arm {
         &self.arms[0]

@@ -4,7 +4,9 @@ pub mod frames;
 pub mod hosts;
 pub mod meter;
 pub mod path;
+pub mod probe;
 pub mod traffic;
+pub mod watch;
 
 use nix::{
     sched::{CpuSet, sched_setaffinity},

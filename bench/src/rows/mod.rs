@@ -3,6 +3,7 @@
 mod bridge;
 mod chain;
 mod control;
+mod daemon;
 mod ddos;
 mod firewall;
 mod nat;
@@ -100,6 +101,7 @@ pub fn all() -> Vec<Row> {
         nat::rows(),
         ddos::rows(),
         control::rows(),
+        daemon::rows(),
         sockets::rows(),
     ];
     families.into_iter().flatten().collect()

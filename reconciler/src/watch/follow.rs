@@ -23,7 +23,8 @@ use nix::{
 
 use super::{resolve::resolve, settle::Settle, state::Time};
 
-/// After an event that leaves a file whole: it was closed, or moved to its place.
+/// After an event that leaves a file whole: it was closed, or moved to its place. Who closes a file may open it again at once to
+/// write the rest; what is moved to its place was whole before, and is read at once unless more happens.
 const WHOLE: Duration = Duration::from_millis(10);
 /// After an event that something else is likely to follow: an editor moves a file away first.
 const MORE: Duration = Duration::from_millis(50);
@@ -52,6 +53,8 @@ pub struct Follow {
     inotify: Inotify,
     watches: HashMap<WatchDescriptor, Watched>,
     settle: Settle,
+    /// The last look.
+    looked: Option<Time>,
     /// Files that are open for writing, and when they were written to last.
     writing: BTreeMap<PathBuf, Time>,
 }
@@ -97,6 +100,7 @@ impl Follow {
             inotify: Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?,
             watches: HashMap::new(),
             settle: Settle::new(LONGEST),
+            looked: None,
             writing: BTreeMap::new(),
         })
     }
@@ -122,6 +126,7 @@ impl Follow {
     /// Where paths lead now. From here on every change to that is an event.
     pub fn look(&mut self, now: Time) -> Look {
         self.settle.done();
+        self.looked = Some(now);
         let mut survey = self.survey();
         // What changes between a survey and listening to what it found would not be noticed.
         for _ in 0..4 {
@@ -187,6 +192,12 @@ impl Follow {
         self.watches = watches;
     }
 
+    /// Nothing else has happened for a while.
+    fn is_quiet(&self, now: Time) -> bool {
+        let rested = self.looked.is_none_or(|looked| now >= looked + MORE);
+        rested && self.settle.due().is_none()
+    }
+
     fn note(&mut self, now: Time, event: &InotifyEvent) {
         let has = |flag| event.mask.contains(flag);
         if has(AddWatchFlags::IN_Q_OVERFLOW) {
@@ -220,6 +231,8 @@ impl Follow {
             let gone = AddWatchFlags::IN_MOVED_FROM | AddWatchFlags::IN_DELETE;
             let quiet = if event.mask.intersects(gone) {
                 MORE
+            } else if has(AddWatchFlags::IN_MOVED_TO) && self.is_quiet(now) {
+                Duration::ZERO
             } else {
                 WHOLE
             };

@@ -8,6 +8,7 @@ pub mod advertise;
 pub mod backoff;
 pub mod complete;
 pub mod concern;
+mod detached;
 pub mod follow;
 mod keeper;
 mod listen;
@@ -26,7 +27,7 @@ mod trees;
 use std::{
     collections::BTreeMap,
     hash::{BuildHasher, RandomState},
-    io,
+    io, mem,
     os::fd::AsFd as _,
     panic::{self, AssertUnwindSafe},
     path::PathBuf,
@@ -47,6 +48,7 @@ use topology_schema::Name;
 pub use self::round::{Host, Outcome, RoundReport, round};
 use self::{
     backoff::Backoff,
+    detached::Detached,
     follow::Follow,
     keeper::Keeper,
     listen::Listener,
@@ -55,7 +57,7 @@ use self::{
     state::{Machine, Next, Policy, Revision, Time},
     systemd::Systemd,
 };
-use crate::{dynamic::follow::Follower, journal::Kind};
+use crate::{dynamic::follow::Follower, journal::Kind, kernel::linux::links};
 
 /// Between a failure and the next attempt.
 const BACKOFF: Backoff = Backoff {
@@ -113,6 +115,7 @@ struct Watch<F> {
     sources: Sources,
     look_due: Time,
     listener: Listener,
+    detached: Detached,
     machine: Machine,
     versions: BTreeMap<Name, Vec<Version>>,
     ends: (Sender<RoundReport>, Receiver<RoundReport>),
@@ -142,6 +145,7 @@ impl<F: FnMut(&RoundReport)> Watch<F> {
             sources: Sources::default(),
             look_due: Time::ZERO,
             listener: Listener::new(),
+            detached: Detached::default(),
             machine: Machine::new(policy, RandomState::new().hash_one(0)),
             versions: BTreeMap::new(),
             ends: mpsc::channel(),
@@ -167,6 +171,9 @@ impl<F: FnMut(&RoundReport)> Watch<F> {
             if self.listener.due().is_some_and(|due| due <= now) {
                 self.announce(now);
             }
+            if self.detached.due().is_some_and(|due| due <= now) {
+                self.look_at_links(now);
+            }
             let next = self.start_rounds(now);
             self.tell_systemd(now);
             self.wait(now, next)?;
@@ -186,6 +193,7 @@ impl<F: FnMut(&RoundReport)> Watch<F> {
             Some(self.look_due),
             self.follow.due(),
             self.listener.due(),
+            self.detached.due(),
             next,
         ]
         .into_iter()
@@ -269,6 +277,15 @@ impl<F: FnMut(&RoundReport)> Watch<F> {
         }
     }
 
+    /// Has topologies repaired whose programs somebody detached.
+    fn look_at_links(&mut self, now: Time) {
+        for name in self.detached.look(now, links::is_attached) {
+            tracing::debug!(topology = %name, "something was detached");
+            let surroundings = self.listener.concerns.surroundings(&name);
+            self.machine.announced(now, &name, surroundings);
+        }
+    }
+
     /// Starts what is due. Returns when to ask again.
     fn start_rounds(&mut self, now: Time) -> Option<Time> {
         loop {
@@ -280,6 +297,7 @@ impl<F: FnMut(&RoundReport)> Watch<F> {
     }
 
     fn start_round(&mut self, name: &Name, revision: &Revision) {
+        self.detached.leave(name);
         let versions = self.versions.entry(name.clone()).or_default();
         let Some(version) = versions
             .iter()
@@ -308,9 +326,11 @@ impl<F: FnMut(&RoundReport)> Watch<F> {
     }
 
     fn take_ends(&mut self) {
-        while let Ok(report) = self.ends.1.try_recv() {
+        while let Ok(mut report) = self.ends.1.try_recv() {
             let now = self.now();
+            let links = mem::take(&mut report.links);
             let name = &report.topology;
+            self.detached.follow(name, links);
             self.machine.ended(now, name, report.outcome.ended());
             self.listener
                 .concerns

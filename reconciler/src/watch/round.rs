@@ -23,7 +23,7 @@ use crate::{
     kernel::{
         self, Kernel,
         linux::{
-            LinuxKernel,
+            LinuxKernel, links,
             lock::{Lock, LockError},
             netlink::Netlink,
             netns,
@@ -75,6 +75,8 @@ pub struct RoundReport {
     pub took: Duration,
     /// The kernel's numbers of the topology's namespaces.
     pub namespaces: BTreeSet<i32>,
+    /// Pins of the topology's links that are attached now.
+    pub links: Vec<PathBuf>,
 }
 
 impl RoundReport {
@@ -86,6 +88,7 @@ impl RoundReport {
             outcome: Outcome::Failed("the round panicked: please report it".to_owned()),
             took: Duration::ZERO,
             namespaces: BTreeSet::new(),
+            links: Vec::new(),
         }
     }
 }
@@ -154,6 +157,7 @@ impl Host {
         RoundReport {
             outcome,
             namespaces: namespace_ids(&version.topology),
+            links: links::attached(&self.bpffs, version.name()),
             topology: version.name().clone(),
             revision: version.revision.clone(),
             took: start.elapsed(),

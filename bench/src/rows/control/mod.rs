@@ -139,7 +139,7 @@ pub fn rows() -> Vec<Row> {
 }
 
 /// Milliseconds that a command takes; it must succeed.
-fn timed(mut command: Command) -> f64 {
+pub fn timed(mut command: Command) -> f64 {
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let start = Instant::now();
     let output = command

@@ -8,6 +8,7 @@ pub mod dynamic;
 mod fib_maps;
 pub mod foreign;
 mod interfaces;
+pub mod links;
 pub mod lock;
 pub mod mapping;
 pub mod maps;

@@ -1,13 +1,18 @@
 //! What the kernel announces: drift, and interfaces that come and go.
 
-use std::time::{Duration, Instant};
+use std::{
+    os::fd::AsFd as _,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use integration_tests::{
     command::run,
-    lab::{Station, run_test},
+    lab::{Lab, Station, run_test},
     traffic::ping,
     wait,
 };
+use reconciler::kernel::linux::bpf;
 
 use super::{APPLIED, Watch};
 use crate::{BASE, ip};
@@ -95,13 +100,50 @@ fn drift_that_nobody_announces() {
         let mut watch = Watch { lab, running };
         watch.wait_for(0, APPLIED);
         let from = watch.log_length();
-        let link = lab
+        let program = lab
             .ids()
             .into_keys()
-            .find(|path| path.contains("/link-"))
-            .expect("interfaces are attached to");
-        std::fs::remove_file(lab.pin(&link)).expect("root can remove");
+            .find(|path| path.contains("/cubes/") && path.contains("/program-"))
+            .expect("cubes have programs");
+        std::fs::remove_file(lab.pin(&program)).expect("root can remove");
         watch.wait_for(from, "changes=1");
+        lab.assert_converged(BASE);
+        watch.stop();
+    });
+}
+
+/// The kernel announces none of it, and the interval is an hour.
+#[test]
+fn what_is_detached_is_attached_again() {
+    run_test(|lab| {
+        let file = lab.file("base.yaml", BASE);
+        let mut watch = Watch::start(lab, &format!("-f {file}"));
+        watch.wait_for(0, APPLIED);
+        let h1 = lab.space("h1");
+        let find = |lab: &Lab| {
+            let links = lab.ids().into_keys();
+            links
+                .filter(|path| path.contains("/link-"))
+                .collect::<Vec<_>>()
+        };
+        let detach: [fn(&Path); 2] = [
+            |pin| {
+                let link = bpf::open(pin).expect("it is pinned");
+                bpf::detach_link(link.as_fd()).expect("root can detach");
+            },
+            |pin| std::fs::remove_file(pin).expect("root can remove"),
+        ];
+        for detach in detach {
+            for link in find(lab) {
+                let from = watch.log_length();
+                let start = Instant::now();
+                detach(&lab.pin(&link));
+                watch.wait_for(from, APPLIED);
+                let took = start.elapsed();
+                assert!(took < Duration::from_secs(2), "{link}: {took:?}");
+                assert_eq!(ping(&h1, ip("10.2.0.1")), 63, "{link}");
+            }
+        }
         lab.assert_converged(BASE);
         watch.stop();
     });
