@@ -34,6 +34,9 @@ const LINKS: usize = 20;
 /// Sessions that pass the realistic chain at the same time.
 const SESSIONS: usize = 256;
 
+/// A chain with so many cubes.
+type Spec = fn(&Path, Hook, usize) -> String;
+
 /// The rows.
 pub fn rows() -> Vec<Row> {
     let mut rows = Vec::new();
@@ -57,11 +60,20 @@ pub fn rows() -> Vec<Row> {
             });
             rows.push(if between(length) { row.long() } else { row });
         }
-        let id = format!("chain.path-{LONGEST}.{}", word(hook));
-        let job = "frames of 64 bytes through 16 cubes hello; beside one of them";
-        rows.push(Row::new(id, Instrument::Path, job, move |scope| {
-            Ok(path(scope, hook))
-        }));
+        for (kind, what, spec) in [
+            ("", "16 cubes hello", standard as Spec),
+            (
+                "transparent-",
+                "16 transparent cubes and hello",
+                transparent,
+            ),
+        ] {
+            let id = format!("chain.path-{kind}{LONGEST}.{}", word(hook));
+            let job = format!("frames of 64 bytes through {what}; beside one of them");
+            rows.push(Row::new(id, Instrument::Path, job, move |scope| {
+                Ok(path(scope, hook, spec))
+            }));
+        }
         let id = format!("chain.slots.{}", word(hook));
         let job = "a jump out of a port with a constant slot, beside one with a variable slot";
         rows.push(Row::new(id, Instrument::Program, job, move |scope| {
@@ -121,12 +133,7 @@ fn unchanged(meter: &Meter) {
     meter.check(Verdict::Redirect, &frames.packet(&frames.flows[0]).bytes());
 }
 
-fn chain(
-    scope: &Scope<'_>,
-    hook: Hook,
-    length: usize,
-    spec: fn(&Path, Hook, usize) -> String,
-) -> Finding {
+fn chain(scope: &Scope<'_>, hook: Hook, length: usize, spec: Spec) -> Finding {
     let frames = frames();
     let (long, short) = (Path::through_lab("a"), Path::through_lab("b"));
     let chain = apply(scope.lab, "chain", &spec(&long, hook, length));
@@ -166,11 +173,11 @@ fn chain(
 }
 
 /// The same chain as a way from one network to another.
-fn path(scope: &Scope<'_>, hook: Hook) -> Finding {
+fn path(scope: &Scope<'_>, hook: Hook, spec: Spec) -> Finding {
     let frames = frames();
     let (long, short) = (Path::through_lab("a"), Path::through_lab("b"));
-    let _chain = apply(scope.lab, "chain", &standard(&long, hook, LONGEST));
-    let _single = apply(scope.lab, "single", &standard(&short, hook, 1));
+    let _chain = apply(scope.lab, "chain", &spec(&long, hook, LONGEST));
+    let _single = apply(scope.lab, "single", &spec(&short, hook, 1));
     let rates = [&long, &short].map(|path| {
         let rate = path.rate(&frames, hook);
         rate.check(&frames.packet(&frames.flows[0]));
