@@ -112,13 +112,29 @@ impl<'a> Hosts<'a> {
         hosts.on_one_network()
     }
 
+    /// The kernel's forwarding, with masquerading by nftables.
+    pub fn by_kernel_nat() -> Self {
+        Self::kernel_router(
+            "table ip t {\nchain c { type nat hook postrouting priority 100;\noifname \"b\" masquerade\n}\n}\n",
+        )
+        .masqueraded()
+    }
+
     /// The kernel's forwarding.
     pub fn by_kernel_router() -> Self {
+        Self::kernel_router("")
+    }
+
+    /// With rules of nftables.
+    fn kernel_router(rules: &str) -> Self {
         let (hosts, middle) = Self::with_middle("router", "10.0.2.3");
         middle.enter(|| {
             std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").expect("IPv4 is there");
             let lines = "address add 10.0.1.1/24 dev a\naddress add 10.0.2.1/24 dev b\n";
             run_with("ip -batch -", lines).expect(0);
+            if !rules.is_empty() {
+                run_with("nft -f -", rules).expect(0);
+            }
         });
         let hosts = hosts.addressed(CLIENT, "10.0.2.3/24");
         hosts
@@ -201,13 +217,39 @@ impl<'a> Hosts<'a> {
 
     /// `pcn` with a router.
     pub fn by_router(lab: &'a Lab) -> Self {
-        let spec = "  namespaces:
-    client: { interfaces: { eth0: { addresses: [10.0.1.2/24], routes: [{ to: default, via: 10.0.1.1 }] } } }
-    server: { interfaces: { eth0: { addresses: [10.0.2.3/24], routes: [{ to: default, via: 10.0.2.1 }] } } }
-  cubes: { r: { router: { ports: { a: { addresses: [10.0.1.1/24] }, b: { addresses: [10.0.2.1/24] } } } } }
+        Self::routed(lab, "", "")
+    }
+
+    /// `pcn` with a router that masquerades.
+    pub fn by_nat(lab: &'a Lab) -> Self {
+        Self::routed(lab, "nat", ", nat: { nat: { masquerade: true } }").masqueraded()
+    }
+
+    /// With cubes on the router's port towards the server, and what these are.
+    fn routed(lab: &'a Lab, through: &str, cubes: &str) -> Self {
+        let spec = format!(
+            "  namespaces:
+    client: {{ interfaces: {{ eth0: {{ addresses: [10.0.1.2/24], routes: [{{ to: default, via: 10.0.1.1 }}] }} }} }}
+    server: {{ interfaces: {{ eth0: {{ addresses: [10.0.2.3/24], routes: [{{ to: default, via: 10.0.2.1 }}] }} }} }}
+  cubes:
+    {{ r: {{ router: {{ ports: {{ a: {{ addresses: [10.0.1.1/24] }},
+      b: {{ addresses: [10.0.2.1/24], through: [{through}] }} }} }} }}{cubes} }}
   links: [[r:a, client/eth0], [r:b, server/eth0]]
-";
-        Self::applied(lab, "", "10.0.2.3", spec)
+"
+        );
+        Self::applied(lab, "", "10.0.2.3", &spec)
+    }
+
+    /// Insists that the server sees the router's address instead of the client's.
+    fn masqueraded(self) -> Self {
+        let listener = self
+            .server
+            .listen(self.address.parse().expect("an address"));
+        let address = listener.local_addr().expect("a socket has an address");
+        let _stream = self.client.connect(address);
+        let (_, client) = listener.accept().expect("the client has connected");
+        assert_eq!(client.ip().to_string(), "10.0.2.1", "who the server sees");
+        self
     }
 
     /// Topology and namespaces have names that begin with `tag`.

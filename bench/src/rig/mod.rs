@@ -20,9 +20,14 @@ pub fn quiet_cpu() -> usize {
 
 /// Keeps the calling thread on one CPU.
 pub fn stay_on_one_cpu() {
+    stay_on_one_cpu_of(quiet_cpu());
+}
+
+/// The same with a choice.
+pub fn stay_on_one_cpu_of(cpu: usize) {
     let mut one = CpuSet::new();
     // A machine that forbids it measures with more noise.
-    if one.set(quiet_cpu()).is_ok() {
+    if one.set(cpu).is_ok() {
         let _refused = sched_setaffinity(Pid::from_raw(0), &one);
     }
 }

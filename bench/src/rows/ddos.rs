@@ -51,14 +51,14 @@ fn source(number: usize) -> [u8; 4] {
     [30, a, b, c]
 }
 
-fn addresses(count: usize) -> impl Iterator<Item = String> {
+pub fn addresses(count: usize) -> impl Iterator<Item = String> {
     (0..count).map(|number| {
         let [a, b, c, d] = source(number);
         format!("{a}.{b}.{c}.{d}")
     })
 }
 
-fn frames(count: usize) -> Frames {
+pub fn frames(count: usize) -> Frames {
     let flow = |number| Flow::new(source(number), REMOTE);
     let mut flows = shuffled((0..count).map(flow).collect());
     flows.truncate(SEEN);
@@ -134,7 +134,7 @@ fn rate(path: &Path, frames: &Frames) -> Rate {
     rate
 }
 
-fn load_nft(path: &Path, count: usize) {
+pub fn load_nft(path: &Path, count: usize) {
     let mut text = String::from("table netdev t {\nset s {\ntype ipv4_addr\nelements = {\n");
     for address in addresses(count) {
         let _ = writeln!(text, "{address},");
@@ -147,7 +147,7 @@ fn load_nft(path: &Path, count: usize) {
     path.middle.enter(|| run_with("nft -f -", &text)).expect(0);
 }
 
-fn load_ipset(path: &Path, count: usize) {
+pub fn load_ipset(path: &Path, count: usize) {
     let mut text = format!(
         "create s hash:ip hashsize 65536 maxelem {}\n",
         count.max(65_536)

@@ -6,9 +6,12 @@ mod control;
 mod daemon;
 mod ddos;
 mod firewall;
+mod goodput;
+mod lookup;
 mod nat;
 mod program;
 mod router;
+mod size;
 mod sockets;
 mod topology;
 
@@ -94,12 +97,15 @@ impl Row {
 pub fn all() -> Vec<Row> {
     let families = [
         program::rows(),
+        size::rows(),
         chain::rows(),
         bridge::rows(),
         router::rows(),
+        lookup::rows(),
         firewall::rows(),
         nat::rows(),
         ddos::rows(),
+        goodput::rows(),
         control::rows(),
         daemon::rows(),
         sockets::rows(),

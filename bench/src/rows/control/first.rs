@@ -20,6 +20,9 @@ use crate::{
     },
 };
 
+/// Rounds with a thousand cubes are this many times fewer.
+const FEWER: usize = 4;
+
 /// Time of an apply from nothing; what it made is removed again.
 fn first(scope: &Scope<'_>, file: &str) -> f64 {
     let took = timed(scope.lab.command(&format!("apply --yes -f {file}")));
@@ -132,4 +135,30 @@ pub(super) fn first_routes(scope: &Scope<'_>, count: usize) -> Finding {
         },
     );
     with_goal(contest, first_goal(count)).run(effort(scope, count))
+}
+
+/// Cubes of one kind in a row, without an interface: what programs of one shape cost.
+pub(super) fn first_cubes(scope: &Scope<'_>, count: usize) -> Finding {
+    let cubes: String = (0..count)
+        .map(|number| format!("    h{number}: {{ hello: {{}} }}\n"))
+        .collect();
+    let links: String = (1..count)
+        .map(|number| format!("    - [h{}:b, h{number}:a]\n", number - 1))
+        .collect();
+    let spec = format!("  cubes:\n{cubes}  links:\n{links}");
+    let file = scope.lab.file("cubes.yaml", &text("plan", &spec));
+    let goal = match count {
+        10 => Some(30.0),
+        1000 => Some(500.0),
+        _ => None,
+    };
+    let effort = if count >= 1000 {
+        scope.effort.divided(FEWER)
+    } else {
+        scope.effort
+    };
+    let contest = Contest::new(Unit::Milliseconds, "pcn apply", || first(scope, &file));
+    let finding = with_goal(contest, goal).run(effort);
+    let each = finding.value().median * 1e3 / count as f64;
+    finding.note(format!("{each:.0} µs for each cube"))
 }

@@ -13,7 +13,7 @@ use integration_tests::{lab::Space, test_run::Hook};
 
 use self::{
     change::{one_cube, one_rule},
-    first::{first_prefixes, first_routes, first_rules},
+    first::{first_cubes, first_prefixes, first_routes, first_rules},
     growth::{growth, memory},
 };
 use super::{
@@ -36,6 +36,7 @@ use crate::{
 const RULES: [(&str, usize); 4] = [("10", 10), ("100", 100), ("1k", 1000), ("10k", 10_000)];
 const PREFIXES: [(&str, usize); 3] = [("1k", 1000), ("10k", 10_000), ("100k", 100_000)];
 const ROUTES: [(&str, usize); 3] = [("10", 10), ("1k", 1000), ("10k", 10_000)];
+const CUBES: [(&str, usize); 3] = [("10", 10), ("100", 100), ("1k", 1000)];
 /// From here on fewer rounds do.
 const MANY: usize = 100_000;
 /// Rounds then.
@@ -43,87 +44,113 @@ const FEW: usize = 10;
 
 /// The rows.
 pub fn rows() -> Vec<Row> {
+    let all = [no_op_rows(), first_rows(), change_rows()];
+    all.into_iter().flatten().collect()
+}
+
+/// A row with so many elements.
+fn row(id: String, job: String, count: usize, measure: fn(&Scope<'_>, usize) -> Finding) -> Row {
+    let row = Row::new(id, Instrument::Control, job, move |scope| {
+        Ok(measure(scope, count))
+    });
+    if count > 1000 { row.long() } else { row }
+}
+
+fn no_op_rows() -> Vec<Row> {
     let mut rows = Vec::new();
-    let mut add =
-        |id: String, job: String, count: usize, measure: fn(&Scope<'_>, usize) -> Finding| {
-            let row = Row::new(id, Instrument::Control, job, move |scope| {
-                Ok(measure(scope, count))
-            });
-            rows.push(if count > 1000 { row.long() } else { row });
-        };
     for (name, count) in RULES {
-        add(
+        rows.push(row(
             format!("control.no-op.rules-{name}"),
             format!(
                 "`pcn plan` of a topology that runs already, {count} rules; beside listing as many"
             ),
             count,
             no_op_rules,
-        );
+        ));
     }
     for (name, count) in PREFIXES {
-        add(
+        rows.push(row(
             format!("control.no-op.prefixes-{name}"),
             format!("`pcn plan` of a topology that runs already, {count} listed networks"),
             count,
             no_op_prefixes,
-        );
+        ));
     }
     for (name, count) in [("10k", 10_000), ("100k", 100_000)] {
-        add(
+        rows.push(row(
             format!("control.no-op.routes-{name}"),
             format!(
                 "`pcn plan` of a router that runs already, {count} routes; beside listing as many"
             ),
             count,
             no_op_routes,
-        );
+        ));
     }
+    rows
+}
+
+fn first_rows() -> Vec<Row> {
+    let mut rows = Vec::new();
     for (name, count) in RULES {
-        add(
+        rows.push(row(
             format!("control.first.rules-{name}"),
             format!("`pcn apply` of a router with a firewall with {count} rules, from nothing"),
             count,
             first_rules,
-        );
+        ));
     }
     for (name, count) in PREFIXES {
-        add(
+        rows.push(row(
             format!("control.first.prefixes-{name}"),
             format!("`pcn apply` of a filter with {count} listed networks, from nothing"),
             count,
             first_prefixes,
-        );
+        ));
     }
     for (name, count) in ROUTES {
-        add(
+        rows.push(row(
             format!("control.first.routes-{name}"),
             format!("`pcn apply` of a router with {count} routes, from nothing"),
             count,
             first_routes,
-        );
+        ));
     }
+    for (name, count) in CUBES {
+        rows.push(row(
+            format!("control.first.cubes-{name}"),
+            format!(
+                "`pcn apply` of {count} cubes hello in a row, without interfaces, from nothing"
+            ),
+            count,
+            first_cubes,
+        ));
+    }
+    rows
+}
+
+fn change_rows() -> Vec<Row> {
+    let mut rows = Vec::new();
     for (name, count) in RULES {
-        add(
+        rows.push(row(
             format!("control.change.rules-{name}"),
             format!("`pcn apply` where one of {count} rules is another one"),
             count,
             one_rule,
-        );
+        ));
     }
-    add(
+    rows.push(row(
         "control.memory.rules-10k".to_owned(),
         "memory of `pcn plan` for each further rule, from 10 to 10000".to_owned(),
         10_000,
         memory,
-    );
-    add(
+    ));
+    rows.push(row(
         "control.growth.rules".to_owned(),
         "exponent with which the time of a plan without changes grows, 1000 to 10000 rules"
             .to_owned(),
         10_000,
         growth,
-    );
+    ));
     for (name, count) in [("10", 10), ("10k", 10_000)] {
         let row = Row::several(
             format!("control.structure.rules-{name}"),
