@@ -108,6 +108,11 @@ impl<'a> Answering<'a> {
 
     /// Round trips a second.
     fn sample(&self) -> f64 {
+        self.exchange().0
+    }
+
+    /// The same, and how many questions were asked.
+    fn exchange(&self) -> (f64, u64) {
         let enough = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {
@@ -137,10 +142,11 @@ impl<'a> Answering<'a> {
         }
     }
 
-    fn ask(&self) -> f64 {
-        let (start, mut answered) = (Instant::now(), 0_u64);
+    fn ask(&self) -> (f64, u64) {
+        let (start, mut asked, mut answered) = (Instant::now(), 0, 0_u64);
         let mut datagram = [0; 64];
         while start.elapsed() < SAMPLE {
+            asked += 1;
             self.client
                 .send_to(&answered.to_ne_bytes(), self.to)
                 .expect("there is a route");
@@ -152,14 +158,14 @@ impl<'a> Answering<'a> {
                 }
             }
         }
-        answered as f64 / start.elapsed().as_secs_f64()
+        (answered as f64 / start.elapsed().as_secs_f64(), asked)
     }
 
     /// The same while a flood comes in; says how many million packets a second it was in `rate`. Nothing of it comes out.
     fn sample_flooded(&self, flood: &Frames, rate: &Cell<f64>) -> f64 {
         let (enough, sent) = (AtomicBool::new(false), AtomicU64::new(0));
         let before = received(&self.path.target);
-        let answered = thread::scope(|scope| {
+        let (answered, asked) = thread::scope(|scope| {
             scope.spawn(|| {
                 let sender = Sender::new(&self.path.source, "eth0", flood);
                 while !enough.load(Ordering::Relaxed) {
@@ -172,15 +178,14 @@ impl<'a> Answering<'a> {
                 thread::yield_now();
             }
             let (already, start) = (sent.load(Ordering::Relaxed), Instant::now());
-            let answered = self.sample();
+            let exchanged = self.exchange();
             let more = sent.load(Ordering::Relaxed) - already;
             rate.set(more as f64 / start.elapsed().as_secs_f64() / 1e6);
             enough.store(true, Ordering::Relaxed);
-            answered
+            exchanged
         });
         let sent = sent.into_inner() as f64;
-        let asked = answered * SAMPLE.as_secs_f64();
-        let through = (received(&self.path.target) - before) as f64 - asked;
+        let through = (received(&self.path.target) - before) as f64 - asked as f64;
         assert!(
             through < sent * THROUGH,
             "of a flood of {sent} packets {through} came through"
