@@ -8,9 +8,9 @@
 /// ```
 #[macro_export]
 macro_rules! constant {
-    ($global:ident: $type:ty, $field:ident) => {{
+    ($global:ident: $type:ty, $($field:ident).+) => {{
         let global: *const aya_ebpf::Global<$type> = &raw const $global;
         // SAFETY: the type is transparent, and the global is there and never written.
-        unsafe { (&raw const (*global.cast::<$type>()).$field).read_volatile() }
+        unsafe { (&raw const (*global.cast::<$type>()).$($field).+).read_volatile() }
     }};
 }

@@ -119,11 +119,12 @@ impl Packet for Tc {
         // SAFETY: see above.
         let (segments, size, length) =
             unsafe { ((*self.skb).gso_segs, (*self.skb).gso_size, (*self.skb).len) };
-        match (segments, size) {
-            (0, 0) => 1,
+        match (size, segments) {
+            // Most are one. Asked first, it is all there is to read.
+            (0, _) => 1,
             // The kernel will count them.
-            (0, size) => u64::from((length + size - 1) / size),
-            (segments, _) => segments.into(),
+            (size, 0) => u64::from((length + size - 1) / size),
+            (_, segments) => segments.into(),
         }
     }
 

@@ -91,24 +91,28 @@ pub fn answers_come_by() -> bool {
 #[inline(always)]
 pub fn run<C: TransparentCube, P: Packet>(packet: P) -> i32 {
     let size = Size::of(&packet);
-    let attachment = ATTACHMENT.load();
     // It is always there.
-    let Some(entry) = Entry::of(attachment.counter) else {
+    let Some(entry) = entry() else {
         return P::DROP;
     };
     entry.received(size);
-    handle::<C, P>(packet, size, &attachment, entry)
+    handle::<C, P>(packet, size, entry)
 }
 
 /// Runs the second program of a transparent cube, with a packet that was counted already.
 #[inline(always)]
 pub fn run_part<C: TransparentCube, P: Packet>(packet: P) -> i32 {
     let size = Size::of(&packet);
-    let attachment = ATTACHMENT.load();
-    let Some(entry) = Entry::of(attachment.counter) else {
+    let Some(entry) = entry() else {
         return P::DROP;
     };
-    handle::<C, P>(packet, size, &attachment, entry)
+    handle::<C, P>(packet, size, entry)
+}
+
+/// Where the attachment counts.
+#[inline(always)]
+fn entry() -> Option<Entry> {
+    Entry::of(constant!(ATTACHMENT: Attachment, counter))
 }
 
 /// Leaves the packet to the cube's second program, for rare work. What is known of it must be in a table of
@@ -120,14 +124,9 @@ pub fn part<P: Packet>(packet: &P) -> DropReason {
 }
 
 #[inline(always)]
-fn handle<C: TransparentCube, P: Packet>(
-    mut packet: P,
-    size: Size,
-    attachment: &Attachment,
-    entry: Entry,
-) -> i32 {
+fn handle<C: TransparentCube, P: Packet>(mut packet: P, size: Size, entry: Entry) -> i32 {
     let packet = &mut packet;
-    let direction = match attachment.direction {
+    let direction = match constant!(ATTACHMENT: Attachment, direction) {
         0 => Direction::Ingress,
         _ => Direction::Egress,
     };
@@ -137,7 +136,7 @@ fn handle<C: TransparentCube, P: Packet>(
             if constant!(TURN: Turn, on) != 0 && turns::<C, P>(packet) {
                 turn_round(packet, size, entry)
             } else {
-                pass_on(packet, attachment, size, entry)
+                pass_on(packet, size, entry)
             }
         }
         Err(reason) => Err(reason),
@@ -156,7 +155,6 @@ fn handle<C: TransparentCube, P: Packet>(
 #[inline(always)]
 pub fn back<P: Packet>(packet: &mut P) -> i32 {
     let back = BACK.load();
-    let attachment = ATTACHMENT.load();
     match back.hop.kind {
         HOP_PROGRAM => {
             packet.set_port(back.hop.port);
@@ -166,7 +164,10 @@ pub fn back<P: Packet>(packet: &mut P) -> i32 {
         HOP_PEER => packet.redirect_peer(back.hop.ifindex),
         HOP_INTERFACE => packet.redirect(back.hop.ifindex),
         // A stack of the host itself: only through the interface.
-        HOP_PASS => packet.turn_round(attachment.direction == Direction::Egress as u32),
+        HOP_PASS => {
+            let direction = constant!(ATTACHMENT: Attachment, direction);
+            packet.turn_round(direction == Direction::Egress as u32)
+        }
         _ => P::DROP,
     }
 }
@@ -202,25 +203,20 @@ fn turn_round<P: Packet>(packet: &mut P, size: Size, entry: Entry) -> Result<i32
 }
 
 #[inline(always)]
-fn pass_on<P: Packet>(
-    packet: &P,
-    attachment: &Attachment,
-    size: Size,
-    entry: Entry,
-) -> Result<i32> {
-    let kind = attachment.hop.kind;
+fn pass_on<P: Packet>(packet: &P, size: Size, entry: Entry) -> Result<i32> {
+    let kind = constant!(ATTACHMENT: Attachment, hop.kind);
     if !matches!(kind, HOP_PROGRAM | HOP_PEER | HOP_INTERFACE | HOP_PASS) {
         return Err(DropReason::NotLinked);
     }
     entry.sent(size);
     match kind {
         HOP_PROGRAM => {
-            packet.jump(attachment.slot);
+            packet.jump(constant!(ATTACHMENT: Attachment, slot));
             entry.not_sent(size);
             Err(DropReason::ChainBroken)
         }
-        HOP_PEER => Ok(packet.redirect_peer(attachment.hop.ifindex)),
-        HOP_INTERFACE => Ok(packet.redirect(attachment.hop.ifindex)),
+        HOP_PEER => Ok(packet.redirect_peer(constant!(ATTACHMENT: Attachment, hop.ifindex))),
+        HOP_INTERFACE => Ok(packet.redirect(constant!(ATTACHMENT: Attachment, hop.ifindex))),
         _ => Ok(P::PASS),
     }
 }
