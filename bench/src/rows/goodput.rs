@@ -2,7 +2,7 @@
 //! the generator can, into the same port.
 
 use std::{
-    cell::Cell,
+    cell::RefCell,
     fs,
     io::ErrorKind,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
@@ -29,6 +29,7 @@ use crate::{
         stay_on_one_cpu_of,
         traffic::Sender,
     },
+    statistics::median,
 };
 
 /// Sources that are listed, all of which send.
@@ -161,8 +162,8 @@ impl<'a> Answering<'a> {
         (answered as f64 / start.elapsed().as_secs_f64(), asked)
     }
 
-    /// The same while a flood comes in; says how many million packets a second it was in `rate`. Nothing of it comes out.
-    fn sample_flooded(&self, flood: &Frames, rate: &Cell<f64>) -> f64 {
+    /// The same while a flood comes in; says how many million packets a second it was in `rates`. Nothing of it comes out.
+    fn sample_flooded(&self, flood: &Frames, rates: &RefCell<Vec<f64>>) -> f64 {
         let (enough, sent) = (AtomicBool::new(false), AtomicU64::new(0));
         let before = received(&self.path.target);
         let (answered, asked) = thread::scope(|scope| {
@@ -180,7 +181,8 @@ impl<'a> Answering<'a> {
             let (already, start) = (sent.load(Ordering::Relaxed), Instant::now());
             let exchanged = self.exchange();
             let more = sent.load(Ordering::Relaxed) - already;
-            rate.set(more as f64 / start.elapsed().as_secs_f64() / 1e6);
+            let rate = more as f64 / start.elapsed().as_secs_f64() / 1e6;
+            rates.borrow_mut().push(rate);
             enough.store(true, Ordering::Relaxed);
             exchanged
         });
@@ -231,7 +233,7 @@ fn goodput(scope: &Scope<'_>) -> Finding {
     load_nft(nft, LISTED);
     load_ipset(ipset, LISTED);
     let hosts = paths.each_ref().map(Answering::new);
-    let rates = [const { Cell::new(0.0) }; 3];
+    let rates = [const { RefCell::new(Vec::new()) }; 3];
     let flooded = |place: usize| hosts[place].sample_flooded(&flood, &rates[place]);
     let finding = Contest::new(Unit::PerSecond, "pcn, flooded", || flooded(0))
         .against(Other::Own("pcn, no flood"), Goal::AtLeast(0.9), || {
@@ -248,7 +250,7 @@ fn goodput(scope: &Scope<'_>) -> Finding {
             || flooded(2),
         )
         .run(scope.effort.with_rounds(ROUNDS));
-    let [ours, nft, ipset] = rates.map(Cell::into_inner);
+    let [ours, nft, ipset] = rates.map(|rates| median(&rates.into_inner()));
     finding.note(format!(
         "the flood, with its end on the generator's CPU: {ours:.1} Mpps into pcn, {nft:.1} into nft, {ipset:.1} into ipset"
     ))

@@ -300,3 +300,52 @@ fn is_topology_file(name: &OsStr) -> bool {
 fn is_being_written(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|file| file.is_file() && file.nlink() == 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(number: u64) -> Time {
+        Duration::from_millis(number)
+    }
+
+    /// When a file is looked at after what happened to it.
+    #[test]
+    fn what_is_moved_to_its_place_is_looked_at_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, new) = (folder.path().join("t.yaml"), folder.path().join("new"));
+        let replace = || {
+            fs::write(&new, "").unwrap();
+            fs::rename(&new, &path).unwrap();
+        };
+        fs::write(&path, "").unwrap();
+        let mut follow = Follow::new(vec![path.clone()]).unwrap();
+        follow.look(ms(0));
+        replace();
+        follow.read_events(ms(1000)).unwrap();
+        assert_eq!(follow.due(), Some(ms(1000)));
+        follow.look(ms(1000));
+        assert_eq!(follow.due(), None);
+        // One after the other: they are merged.
+        replace();
+        follow.read_events(ms(1020)).unwrap();
+        assert_eq!(follow.due(), Some(ms(1020) + WHOLE));
+        follow.look(ms(1030));
+        // Whoever closes a file may open it again.
+        fs::write(&path, "more").unwrap();
+        follow.read_events(ms(2000)).unwrap();
+        assert_eq!(follow.due(), Some(ms(2000) + WHOLE));
+        // More happens: a replacement in between changes nothing.
+        replace();
+        follow.read_events(ms(2004)).unwrap();
+        assert_eq!(follow.due(), Some(ms(2004) + WHOLE));
+        follow.look(ms(2100));
+        // Moved away first, as editors do.
+        fs::rename(&path, &new).unwrap();
+        follow.read_events(ms(3000)).unwrap();
+        assert_eq!(follow.due(), Some(ms(3000) + MORE));
+        fs::rename(&new, &path).unwrap();
+        follow.read_events(ms(3001)).unwrap();
+        assert_eq!(follow.due(), Some(ms(3001) + WHOLE));
+    }
+}

@@ -35,7 +35,7 @@ use crate::{
 /// How many elements there are, and how a row calls that.
 const RULES: [(&str, usize); 4] = [("10", 10), ("100", 100), ("1k", 1000), ("10k", 10_000)];
 const PREFIXES: [(&str, usize); 3] = [("1k", 1000), ("10k", 10_000), ("100k", 100_000)];
-const ROUTES: [(&str, usize); 3] = [("10", 10), ("1k", 1000), ("10k", 10_000)];
+const ROUTES: [(&str, usize); 4] = [("10", 10), ("1k", 1000), ("10k", 10_000), ("100k", 100_000)];
 const CUBES: [(&str, usize); 3] = [("10", 10), ("100", 100), ("1k", 1000)];
 /// From here on fewer rounds do.
 const MANY: usize = 100_000;
