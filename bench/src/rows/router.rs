@@ -16,7 +16,7 @@ use crate::{
     finding::{Finding, Goal, Instrument, Unit},
     machine::first_line,
     rig::{
-        frames::{Family, Flow, Frames, RECEIVER, mac, shuffled, v6},
+        frames::{Family, Flow, Frames, RECEIVER, SENDER, mac, shuffled, v6},
         path::{Path, Rate, apply},
         traffic::{attach, bound, ifindex},
     },
@@ -106,10 +106,12 @@ pub fn kernel_router(path: &Path, family: Family, routes: &[String]) {
         }
     }
     let Sides { near, far, .. } = sides(family);
-    let ([near, _], [far, next_hop]) = (near, far);
+    let ([near, sender], [far, next_hop]) = (near, far);
     let mut lines = format!(
         "address add {near} dev {input}\naddress add {far} dev {output}\n\
+         neighbor replace {sender} lladdr {} dev {input} nud permanent\n\
          neighbor replace {next_hop} lladdr {} dev {output} nud permanent\n",
+        mac(SENDER),
         mac(RECEIVER)
     );
     for route in routes {

@@ -1,5 +1,5 @@
 //! Topologies that several rows measure, as the `spec` of each. All of them have one sender's network and one receiver's:
-//! 10.0.1.0/24 and 10.0.2.0/24, and 20.0.0.0/8 behind the receiver; with IPv6 fd00:1::/64, fd00:2::/64 and 2001:1400::/24.
+//! 10.0.1.0/24 and 10.0.2.0/24, and 20.0.0.0/8 behind the receiver; with IPv6 2001:a00:102::/64, fd00:2::/64 and 2001:1400::/24.
 
 use ebpf_abi::bench::FRAME;
 use integration_tests::{
@@ -59,7 +59,8 @@ pub fn sides(family: Family) -> Sides {
             behind: "20.0.0.0/8",
         },
         Family::V6 => Sides {
-            near: ["fd00:1::1/64", "fd00:1::2"],
+            // The neighbor is who sends: what stands for `SOURCE`.
+            near: ["2001:a00:102::ff/64", "2001:a00:102::1"],
             far: ["fd00:2::1/64", "fd00:2::2"],
             behind: "2001:1400::/24",
         },

@@ -4,7 +4,7 @@ mod peers;
 
 use std::{fmt::Write as _, net::Ipv4Addr};
 
-use integration_tests::test_run::Hook;
+use integration_tests::{test_run::Hook, wait};
 
 use self::peers::{Filter, filtered};
 pub use self::peers::{iptables, nft};
@@ -21,7 +21,7 @@ use crate::{
     rig::{
         frames::{Family, Flow, Frames, by_port, shuffled, v6},
         path::{Path, Rate, apply},
-        traffic::Sender,
+        traffic::{Sender, Sink},
     },
 };
 
@@ -222,12 +222,18 @@ fn rules(scope: &Scope<'_>, hook: Hook, family: Family, count: usize) -> Finding
         .run(effort(scope, family))
 }
 
-/// Begins connections, answers, and goes on: from then on they are established.
-pub fn establish(path: &Path, frames: &Frames) {
+/// Begins connections, answers, and goes on: from then on they are established. `hook` is where frames arrive from the middle.
+fn establish(path: &Path, frames: &Frames, hook: Hook) {
     let count = frames.flows.len() as u32;
     let sender = Sender::new(&path.source, "eth0", frames);
+    let answers = Sink::new(&path.source, "eth0", hook);
     sender.send(count);
     path.answer(frames);
+    let mut arrived = 0;
+    wait::until("all answers to arrive", || {
+        arrived += answers.arrived();
+        (arrived >= u64::from(count)).then_some(())
+    });
     sender.send(count);
 }
 
@@ -246,8 +252,11 @@ fn established(scope: &Scope<'_>, hook: Hook, family: Family, count: usize) -> F
     let _empty = apply(scope.lab, "empty", &spec_of(&empty, hook, family, 0, true));
     let _redirect = redirecting(&bare, hook);
     let peers = filtering(Filter::tracking(family), family, count, true);
-    for path in peers.iter().map(|(_, path)| path).chain([&ours, &empty]) {
-        establish(path, &frames);
+    for (_, path) in &peers {
+        establish(path, &frames, Hook::Tc);
+    }
+    for path in [&ours, &empty] {
+        establish(path, &frames, hook);
     }
     let rates = rates(&peers, &frames);
     let of_pcn = ready(&ours, &frames, hook);
