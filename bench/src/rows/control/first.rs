@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use integration_tests::test_run::Hook;
 
-use super::{Scope, apart, effort, filter, timed, timed_in, with_goal};
+use super::{MANY, Scope, apart, effort, filter, timed, timed_in, with_goal};
 use crate::{
-    contest::{Contest, Other},
+    contest::{Contest, Effort, Other},
     finding::{Finding, Goal, Unit},
     machine::package,
     rig::{
@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// Rounds with a thousand cubes are this many times fewer.
+/// Rounds with a thousand cubes or a hundred thousand routes are this many times fewer.
 const FEWER: usize = 4;
 
 /// Time of an apply from nothing; what it made is removed again.
@@ -134,7 +134,16 @@ pub(super) fn first_routes(scope: &Scope<'_>, count: usize) -> Finding {
             timed_in(&peer.middle, &format!("ip -batch {batch}"))
         },
     );
-    with_goal(contest, first_goal(count)).run(effort(scope, count))
+    with_goal(contest, first_goal(count)).run(fewer(scope, count >= MANY))
+}
+
+/// Less is done where there are many.
+fn fewer(scope: &Scope<'_>, many: bool) -> Effort {
+    if many {
+        scope.effort.divided(FEWER)
+    } else {
+        scope.effort
+    }
 }
 
 /// Cubes of one kind in a row, without an interface: what programs of one shape cost.
@@ -152,13 +161,8 @@ pub(super) fn first_cubes(scope: &Scope<'_>, count: usize) -> Finding {
         1000 => Some(500.0),
         _ => None,
     };
-    let effort = if count >= 1000 {
-        scope.effort.divided(FEWER)
-    } else {
-        scope.effort
-    };
     let contest = Contest::new(Unit::Milliseconds, "pcn apply", || first(scope, &file));
-    let finding = with_goal(contest, goal).run(effort);
+    let finding = with_goal(contest, goal).run(fewer(scope, count >= 1000));
     let each = finding.value().median * 1e3 / count as f64;
     finding.note(format!("{each:.0} µs for each cube"))
 }
