@@ -149,19 +149,19 @@ impl Lab {
         binary()
     }
 
-    /// Another build of it, which differs from the one that is tested in each object: the name of
-    /// the compiler in their debug information is another one. So it replaces all programs, and
-    /// they do the same.
+    /// Another build of it, which differs from the one that is tested in each object: its licence has
+    /// another name, which the kernel knows as well (include/linux/license.h). So it replaces all programs,
+    /// and they do the same.
     pub fn other_build(&self) -> PathBuf {
         let path = PathBuf::from(format!("{FILES}/pcn-other"));
         let mut bytes = fs::read(binary()).expect("the tested pcn can be read");
-        let (from, to) = (b"clang LLVM (rustc", b"CLANG LLVM (rustc");
+        let (from, to) = (b"Dual MIT/GPL", b"Dual BSD/GPL");
         let places: Vec<usize> = bytes
             .windows(from.len())
             .enumerate()
             .filter_map(|(at, window)| (window == from).then_some(at))
             .collect();
-        assert!(!places.is_empty(), "objects name their compiler");
+        assert!(!places.is_empty(), "objects name their licence");
         for at in places {
             bytes[at..at + to.len()].copy_from_slice(to);
         }
@@ -287,6 +287,13 @@ impl Lab {
     /// The kernel's ids of everything pinned, by path below the directory of all topologies.
     pub fn ids(&self) -> objects::Ids {
         objects::ids(Path::new(BPFFS))
+    }
+
+    /// Those of programs.
+    pub fn programs(&self) -> objects::Ids {
+        let mut ids = self.ids();
+        ids.retain(|path, _| path.contains("/program-"));
+        ids
     }
 
     /// The path of a pin: `TOPOLOGY/cubes/CUBE/TABLE` and the like.

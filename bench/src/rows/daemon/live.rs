@@ -210,6 +210,7 @@ pub(super) fn replace(scope: &Scope<'_>) -> Findings {
     let (mut bad, mut sent) = (Vec::new(), 0);
     for round in 0..rounds {
         let load = Load::start(scope.lab);
+        let before = scope.lab.programs();
         for turn in 0..replaces {
             state.next(round * replaces + turn);
             let file = scope.lab.file("live.yaml", &state.text());
@@ -219,6 +220,9 @@ pub(super) fn replace(scope: &Scope<'_>) -> Findings {
                 .run_build(build, &format!("apply --yes -f {file}"))
                 .expect(0);
         }
+        let after = scope.lab.programs();
+        let stayed = before.iter().any(|(path, id)| after.get(path) == Some(id));
+        assert!(!before.is_empty() && !stayed, "all programs are replaced");
         let tally = load.end();
         sent += tally.0;
         bad.push(tally.1 as f64);

@@ -1,7 +1,7 @@
 //! Changes of all kinds, one after the other, each by a run of `pcn`: two hundred, or a thousand with
 //! `PCN_TEST_CHANGES=1000`.
 
-use integration_tests::lab::{Lab, run_test};
+use integration_tests::lab::{Lab, objects::Ids, run_test};
 use serde_json::Value;
 
 use super::{Load, Pair, apply_with, changes, spaces, stations};
@@ -170,6 +170,18 @@ spec:
     }
 }
 
+/// No program is the one that it was.
+fn assert_replaced(before: &Ids, after: &Ids) {
+    let same: Vec<_> = before
+        .iter()
+        .filter(|(path, id)| after.get(*path) == Some(id))
+        .collect();
+    assert!(
+        !before.is_empty() && same.is_empty(),
+        "not replaced: {same:?}"
+    );
+}
+
 #[test]
 fn a_thousand_changes() {
     run_test(|lab| {
@@ -221,9 +233,13 @@ fn a_thousand_changes() {
         let mut last = learned(lab);
         let changes = changes(CHANGES);
         for turn in 0..changes {
+            let before = (state.build, lab.programs());
             state.change(turn);
             load.mark(format!("change {turn}, kind {}", turn % KINDS));
             apply_with(lab, &builds[usize::from(state.build)], &state.text());
+            if state.build != before.0 {
+                assert_replaced(&before.1, &lab.programs());
+            }
             if turn % 100 == 99 {
                 let now = learned(lab);
                 assert_kept(&last, &now);
