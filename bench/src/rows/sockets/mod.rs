@@ -65,7 +65,11 @@ fn rows_through(name: &str, what: &str, cube: Cube) -> Vec<Row> {
         let row = Row::new(id, Instrument::Sockets, job, move |scope| {
             Ok(streams_through(scope, cube, streams))
         });
-        rows.push(if streams > 1 { row.long() } else { row });
+        rows.push(if streams > 1 || cube == Cube::Nat {
+            row.long()
+        } else {
+            row
+        });
     }
     if cube == Cube::Nat {
         // Beyond the first packet of a connection these are those of the router.
@@ -88,9 +92,10 @@ fn rows_through(name: &str, what: &str, cube: Cube) -> Vec<Row> {
     }
     let id = format!("sockets.connections.{name}");
     let job = format!("connect, one byte there and back, close: through {what}, all on one CPU");
-    rows.push(Row::new(id, Instrument::Sockets, job, move |scope| {
+    let row = Row::new(id, Instrument::Sockets, job, move |scope| {
         Ok(connections(scope, cube))
-    }));
+    });
+    rows.push(if cube == Cube::Chain { row.long() } else { row });
     rows
 }
 
