@@ -12,6 +12,7 @@ use std::{
 };
 
 use object::build::elf::{Builder, SectionData};
+use sha2::{Digest, Sha256};
 
 const TARGET: &str = "bpfel-unknown-none";
 const PROGRAMS: &str = "../ebpf/programs";
@@ -224,16 +225,17 @@ fn set_instruments_aside(objects: &Path, folder: &Path) {
     println!("cargo::metadata=instruments={}", folder.display());
 }
 
-/// Writes a table of all objects of the product: name and bytes.
+/// Writes a table of all objects of the product: name, bytes, and their hash, which no run has to make then.
 fn embed(objects: &Path, out: &Path) {
     let mut table = String::from(
-        "/// Name and bytes of each object.\npub(crate) const OBJECTS: &[(&str, &[u8])] = &[\n",
+        "/// Name, bytes and SHA-256 of each object.\npub(crate) const OBJECTS: &[(&str, &[u8], [u8; 32])] = &[\n",
     );
     for name in programs(PROGRAMS) {
         let path = out.join(&name).with_extension("o");
-        fs::write(&path, without_debug_information(&objects.join(&name)))
-            .expect("OUT_DIR can be written");
-        table += &format!("    ({name:?}, aya::include_bytes_aligned!({path:?})),\n");
+        let object = without_debug_information(&objects.join(&name));
+        fs::write(&path, &object).expect("OUT_DIR can be written");
+        let hash: [u8; 32] = Sha256::digest(&object).into();
+        table += &format!("    ({name:?}, aya::include_bytes_aligned!({path:?}), {hash:?}),\n");
     }
     table += "];\n";
     fs::write(out.join("objects.rs"), table).expect("OUT_DIR can be written");

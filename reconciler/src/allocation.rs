@@ -9,7 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use topology_schema::{Endpoint, Name};
 
-use crate::{classify::RuleNumbers, cube::driver_for, graph::TopologyGraph};
+use crate::{
+    classify::RuleNumbers,
+    cube::{RuleLists, driver_for, rule_lists},
+    graph::TopologyGraph,
+};
 
 /// The numbers of one topology.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +50,11 @@ impl Allocation {
     /// The numbers for a topology: those of `before` where they still apply, else the lowest
     /// free ones in the order of names.
     pub fn new(graph: &TopologyGraph<'_>, before: &Self) -> Self {
+        Self::with(graph, before, &rule_lists(graph))
+    }
+
+    /// The same with the cubes' lists of rules.
+    pub(crate) fn with(graph: &TopologyGraph<'_>, before: &Self, lists: &RuleLists) -> Self {
         let mut wanted = Self::default();
         for (name, cube) in &graph.topology().topology().spec.cubes {
             let driver = driver_for(cube.kind());
@@ -55,10 +64,9 @@ impl Allocation {
                 let runs = runs.into_iter().map(unnumbered).collect();
                 wanted.runs.insert(name.to_string(), runs);
             }
-            let lists = driver.rule_lists(&cube.cube);
-            if !lists.is_empty() {
+            if let Some(lists) = lists.get(name) {
                 let before = before.rules.get(name.as_str());
-                let numbers = RuleNumbers::new(&lists, before);
+                let numbers = RuleNumbers::new(lists, before);
                 wanted.rules.insert(name.to_string(), numbers);
             }
             if cube.kind().is_transparent() {

@@ -38,6 +38,7 @@ fn due(kernel: &mut dyn Kernel, plan: &Plan, wanted: &ValidTopology) -> Vec<(Nam
             cube,
             graph: &graph,
             allocation: &record.allocation,
+            rules: None,
             down: &record.down,
         };
         for (port, index) in context.linked_ports() {

@@ -1,17 +1,19 @@
 //! A plan as people and scripts see it: what changes, why, and what it costs.
 
+mod fact;
 mod order;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use topology_schema::Drift;
+use topology_schema::{Drift, Instance, Topology};
 
+pub use self::fact::Fact;
 use crate::{
     address::Address,
     desired::Pending,
-    facts::Facts,
+    facts::{self, Facts, facts_of_both},
     plan::{Disruption, Step},
 };
 
@@ -41,9 +43,9 @@ pub struct Change {
     /// `none`, `state lost (TABLES)` or `packets lost`.
     pub disruption: String,
     /// As it was.
-    pub before: Value,
+    pub before: Fact,
     /// As it will be.
-    pub after: Value,
+    pub after: Fact,
     /// Of drift: what is done about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Drift>,
@@ -108,14 +110,42 @@ impl Changes {
     }
 }
 
+/// What changes from one version of a topology to another; what that costs is not known yet.
+pub fn between(old: Option<&Topology>, new: Option<&Topology>) -> Vec<Change> {
+    let (before, after) = facts_of_both(old, new);
+    let mut changes = wanted(before, after);
+    let (old, new) = (cubes(old), cubes(new));
+    for change in &mut changes {
+        if change.action != Action::Update {
+            let whole = |cubes: &BTreeMap<Address, &Instance>| {
+                let cube = cubes.get(&change.address)?;
+                Some(Fact::Text(facts::whole(cube)))
+            };
+            let (before, after) = (whole(&old), whole(&new));
+            change.before = before.unwrap_or_else(|| std::mem::take(&mut change.before));
+            change.after = after.unwrap_or_else(|| std::mem::take(&mut change.after));
+        }
+    }
+    changes
+}
+
+fn cubes(topology: Option<&Topology>) -> BTreeMap<Address, &Instance> {
+    let cubes = topology
+        .into_iter()
+        .flat_map(|topology| &topology.spec.cubes);
+    cubes
+        .map(|(name, cube)| (Address::cube(name), cube))
+        .collect()
+}
+
 /// What the file asks for: the difference between the facts applied last and the new ones. What it costs is said once
 /// the steps are known.
 pub fn wanted(mut before: Facts, mut after: Facts) -> Vec<Change> {
     let mut changes = differences(&before, &after);
     for change in &mut changes {
         if change.action != Action::Update && change.address.is_object() {
-            change.before = whole_object(&mut before, &change.address);
-            change.after = whole_object(&mut after, &change.address);
+            change.before = whole_object(&mut before, &change.address).into();
+            change.after = whole_object(&mut after, &change.address).into();
         }
     }
     changes
@@ -163,8 +193,8 @@ fn differences(before: &Facts, after: &Facts) -> Vec<Change> {
             action,
             reason: reason.to_owned(),
             disruption: String::new(),
-            before: value(old),
-            after: value(new),
+            before: value(old).into(),
+            after: value(new).into(),
             mode: None,
         });
     }

@@ -1,5 +1,7 @@
 //! A topology as a flat list of addressed facts: what a plan's changes are about.
 
+mod whole;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -13,6 +15,7 @@ use serde::{
 use serde_json::{Map, Value, json, value::RawValue};
 use topology_schema::{Drift, Instance, RouteTarget, Topology};
 
+pub(crate) use self::whole::whole;
 use crate::{address::Address, cube::driver_for};
 
 /// Facts by address. An object's own fact comes before those of its entries.
@@ -26,11 +29,21 @@ pub const POSITION: &str = "position";
 
 /// Takes a topology apart.
 pub fn facts(topology: &Topology) -> Facts {
-    facts_beside(topology, None)
+    facts_beside(topology, Other::Unknown)
+}
+
+/// What the facts of a topology are made beside.
+#[derive(Clone, Copy)]
+enum Other<'a> {
+    /// Nothing: all of them are wanted.
+    Unknown,
+    /// Another version: only what differs is wanted, and of cubes that the other has not only the kind ([`whole`]).
+    Is(Option<&'a Topology>),
 }
 
 /// The facts of both, less those of items of lists that both have alike: comparing thousands of
-/// rules or routes costs no more than what differs.
+/// rules or routes costs no more than what differs. Of a cube that only one has, or that changes its kind, there is
+/// nothing but the kind: [`whole`] says the rest.
 pub fn facts_of_both(old: Option<&Topology>, new: Option<&Topology>) -> (Facts, Facts) {
     let is_one = old
         .zip(new)
@@ -40,13 +53,13 @@ pub fn facts_of_both(old: Option<&Topology>, new: Option<&Topology>) -> (Facts, 
     }
     let beside = |topology: Option<&Topology>, other| {
         topology
-            .map(|topology| facts_beside(topology, other))
+            .map(|topology| facts_beside(topology, Other::Is(other)))
             .unwrap_or_default()
     };
     (beside(old, new), beside(new, old))
 }
 
-fn facts_beside(topology: &Topology, other: Option<&Topology>) -> Facts {
+fn facts_beside(topology: &Topology, other: Other<'_>) -> Facts {
     let mut facts = namespaces(topology);
     let spec = &topology.spec;
     if spec.drift != Drift::default() {
@@ -62,8 +75,20 @@ fn facts_beside(topology: &Topology, other: Option<&Topology>) -> Facts {
         facts.insert(Address::check(check, index), json(check));
     }
     for (name, cube) in &spec.cubes {
-        let other = other.and_then(|other| other.spec.cubes.get(name));
-        cube_facts(&Address::cube(name), cube, other, &mut facts);
+        let address = Address::cube(name);
+        let same_kind = |other: &&Instance| other.kind() == cube.kind();
+        match other {
+            Other::Unknown => cube_facts(&address, cube, None, &mut facts),
+            Other::Is(other) => {
+                let other = other.and_then(|other| other.spec.cubes.get(name));
+                match other.filter(same_kind) {
+                    None => {
+                        facts.insert(address, json!({ "kind": cube.kind().name() }));
+                    }
+                    other => cube_facts(&address, cube, other, &mut facts),
+                }
+            }
+        }
     }
     facts
 }
@@ -83,7 +108,6 @@ fn cube_facts(address: &Address, cube: &Instance, other: Option<&Instance>, fact
     if let Some(drift) = cube.drift {
         own.insert("drift".to_owned(), json(&drift));
     }
-    let other = other.filter(|other| other.kind() == kind);
     if other != Some(cube) {
         let text = text(&cube.cube);
         let other = other

@@ -124,7 +124,7 @@ impl Journal {
                 process: std::process::id(),
                 pcn_version: env!("CARGO_PKG_VERSION").to_owned(),
                 source: source.map(ToOwned::to_owned),
-                revision: wanted.as_ref().map(revision),
+                revision: None,
                 result: Conclusion::Running,
                 message: String::new(),
                 duration_ms: 0,
@@ -208,6 +208,7 @@ impl Operation {
         transaction.drift = json(&changes.drift);
         transaction.pending = json(&changes.pending);
         transaction.before = before;
+        transaction.revise();
         self.started = true;
         let text = self.transaction.summary.to_string();
         self.emit(Kind::Started, None, &text);
@@ -253,6 +254,7 @@ impl Operation {
         transaction.result = result;
         transaction.message = message.to_owned();
         transaction.duration_ms = self.begun.elapsed().as_millis() as u64;
+        transaction.revise();
         if self.transaction.number == 0 {
             self.journal.create(&mut self.transaction);
         } else {

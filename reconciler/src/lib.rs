@@ -37,6 +37,7 @@ pub mod resource;
 mod restore;
 pub mod rows;
 pub mod saved_plan;
+mod sketch;
 pub mod status;
 pub mod stp;
 mod template;

@@ -9,7 +9,8 @@ use topology_schema::{InterfaceName, ValidTopology};
 
 use crate::{
     allocation::Allocation,
-    desired::{Desired, desired},
+    cube::rule_lists,
+    desired::{Desired, desired_with},
     down::Down,
     graph::TopologyGraph,
 };
@@ -65,15 +66,16 @@ impl Lowerings {
             return known;
         }
         let graph = TopologyGraph::new(topology);
+        let lists = rule_lists(&graph);
         let allocation = self.allocation(topology, &host).unwrap_or_else(|| {
-            let allocation = Allocation::new(&graph, &host.before);
+            let allocation = Allocation::with(&graph, &host.before, &lists);
             if allocation == *host.before {
                 Arc::clone(&host.before)
             } else {
                 Arc::new(allocation)
             }
         });
-        let desired = desired(&graph, &allocation, &host.present, &host.down);
+        let desired = desired_with(&graph, &allocation, &lists, &host.present, &host.down);
         let lowered = Arc::new(Lowered {
             desired,
             allocation,

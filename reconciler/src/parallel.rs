@@ -29,6 +29,19 @@ pub(crate) fn map<T: Sync, R: Send>(
     })
 }
 
+/// Does two things at once. The first one on a thread of its own; its panic is the caller's.
+pub(crate) fn beside<A: Send, B>(
+    one: impl FnOnce() -> A + Send,
+    other: impl FnOnce() -> B,
+) -> (A, B) {
+    thread::scope(|scope| {
+        let one = scope.spawn(one);
+        let other = other();
+        let one = one.join().unwrap_or_else(|panic| resume_unwind(panic));
+        (one, other)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,7 @@
 mod look;
 mod unexplained;
 
-use std::{borrow::Cow, panic::resume_unwind, sync::Arc, thread};
+use std::{borrow::Cow, sync::Arc};
 
 use topology_schema::{Drift, Locations, Name, Spec, Topology, ValidTopology, validate};
 
@@ -17,16 +17,17 @@ use crate::{
     down::{Down, down},
     drift::{self, Applied, Policy},
     execute::{Outcome, execute},
-    facts::facts_of_both,
     graph::TopologyGraph,
     interrupt::Interrupt,
     kernel::{self, Kernel},
     lowered::{Host, Lowerings},
     observed::{Interest, Observed},
+    parallel,
     plan::{self, Step},
     record::Record,
     resource::Content,
     restore::restore,
+    topology_text,
 };
 
 /// What is to be done, and what it means.
@@ -109,6 +110,19 @@ pub fn plan(kernel: &mut dyn Kernel, wanted: &ValidTopology) -> kernel::Result<P
     make_plan(kernel, Some(wanted), Commit::Keep)
 }
 
+/// The same for a plan that is carried out unless something is wrong with it: what it will surely ask for is begun
+/// meanwhile.
+pub(crate) fn plan_to_apply(
+    kernel: &mut dyn Kernel,
+    wanted: &ValidTopology,
+) -> kernel::Result<Plan> {
+    let known = Known {
+        is_applied: true,
+        ..Known::default()
+    };
+    plan_where(kernel, Some(wanted), Commit::Keep, false, known)
+}
+
 /// Plans the removal of the topology.
 pub fn plan_removal(kernel: &mut dyn Kernel) -> kernel::Result<Plan> {
     make_plan(kernel, None, Commit::Keep)
@@ -140,6 +154,8 @@ struct Known<'a> {
     /// Links that count as down, whatever has become of them.
     down: Option<&'a Down>,
     lowerings: Lowerings,
+    /// The plan is carried out unless something is wrong with it.
+    is_applied: bool,
 }
 
 /// The same with more known: for looking whether a plan was carried out.
@@ -148,25 +164,32 @@ fn plan_where(
     wanted: Option<&ValidTopology>,
     commit: Commit,
     unfinished: bool,
-    known: Known<'_>,
+    mut known: Known<'_>,
 ) -> kernel::Result<Plan> {
-    let mut lowerings = known.lowerings;
     let record = kernel.record()?;
     record.as_ref().map_or(Ok(()), check_layout)?;
     let recorded_topology = record.as_ref().map(|record| Arc::clone(&record.topology));
     // What the file changes depends on two texts only: it is found while the kernel is read.
-    let (look, asked_for) = beside(
+    let (asked_for, look) = parallel::beside(
         || {
-            asked_for(
-                recorded_topology.as_deref(),
-                wanted.map(ValidTopology::topology),
-            )
+            let (old, new) = (recorded_topology.as_deref(), wanted);
+            let changes = change::between(old, new.map(ValidTopology::topology));
+            // What is said of the topology elsewhere is made where there is time for it.
+            if !changes.is_empty() {
+                let _kept = new.map(|topology| topology_text::of(&topology.shared()));
+            }
+            changes
         },
-        || look(kernel, record, wanted, unfinished, &mut lowerings),
+        || look(kernel, record, wanted, unfinished, &mut known),
     );
     let look = look?;
+    let Known {
+        down: known_down,
+        mut lowerings,
+        ..
+    } = known;
     let observed = &look.observed;
-    let down = match (known.down, wanted) {
+    let down = match (known_down, wanted) {
         (Some(known), _) => known.clone(),
         (None, Some(topology)) => down(&TopologyGraph::new(topology), observed),
         (None, None) => Down::new(),
@@ -227,22 +250,6 @@ fn plan_where(
         down,
         lowerings,
     })
-}
-
-/// Does two things at once. The first one on a thread of its own; its panic is the caller's.
-fn beside<A: Send, B>(one: impl FnOnce() -> A + Send, other: impl FnOnce() -> B) -> (B, A) {
-    thread::scope(|scope| {
-        let one = scope.spawn(one);
-        let other = other();
-        let one = one.join().unwrap_or_else(|panic| resume_unwind(panic));
-        (other, one)
-    })
-}
-
-/// What the file changes; what that costs is not known yet.
-fn asked_for(old: Option<&Topology>, new: Option<&Topology>) -> Vec<Change> {
-    let (old, new) = facts_of_both(old, new);
-    change::wanted(old, new)
 }
 
 /// Says of changes what the comparison cannot know: why all goes, and what steps without a change are.
@@ -320,6 +327,7 @@ pub(crate) fn carry_out(
             let known = Known {
                 down: Some(&plan.down),
                 lowerings: plan.lowerings.clone(),
+                is_applied: false,
             };
             let again = plan_where(kernel, wanted, Commit::Keep, false, known)?;
             let unfinished = again

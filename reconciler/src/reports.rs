@@ -121,6 +121,7 @@ impl Reports {
                 cube,
                 graph: &graph,
                 allocation: &record.allocation,
+                rules: None,
                 down: &record.down,
             };
             let Some(report) = driver_for(cube.kind()).report(&context, bytes) else {

@@ -1,6 +1,6 @@
 //! Content of maps and programs in which interface indices are still to be filled in.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use topology_schema::InterfaceName;
 
@@ -78,10 +78,10 @@ impl<'a> TemplateView<'a> {
     }
 }
 
-/// Entries of a map, in some of whose values interface indices are still to be filled in.
+/// Entries of a map, in some of whose values interface indices are still to be filled in. Copies share them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Templates {
-    entries: Rows,
+    entries: Arc<Rows>,
     /// By key.
     ifindexes: BTreeMap<Vec<u8>, Vec<Hole>>,
 }
@@ -125,7 +125,7 @@ impl Templates {
 impl From<Rows> for Templates {
     fn from(entries: Rows) -> Self {
         Self {
-            entries,
+            entries: Arc::new(entries),
             ifindexes: BTreeMap::new(),
         }
     }
@@ -140,7 +140,7 @@ impl FromIterator<(Vec<u8>, Template)> for Templates {
             }
             (key, template.bytes)
         });
-        let entries = entries.collect();
+        let entries = Arc::new(entries.collect());
         Self { entries, ifindexes }
     }
 }

@@ -59,6 +59,7 @@ mod parse;
 mod path;
 mod port;
 mod quantity;
+mod sketch;
 mod suggest;
 mod text;
 mod topology;
@@ -80,6 +81,7 @@ pub use parse::{Locations, parse, parse_located};
 pub use path::{Path, Segment};
 pub use port::PortRange;
 pub use quantity::{Bounded, Mtu, PacketRate, Seconds};
+pub use sketch::{Sketch, sketch};
 pub use text::{ValueCode, ValueError};
 pub use topology::{
     ApiVersion, Drift, Hook, Interface, Kind, Link, Metadata, Namespace, NamespaceInterface,

@@ -17,11 +17,11 @@ use crate::topology::{ApiVersion, Kind, Metadata, Namespace, Spec, Topology};
 
 /// Where the parts of a parsed topology are in its text.
 #[derive(Debug, Default)]
-pub struct Locations {
-    document: Option<Document>,
+pub struct Locations<'t> {
+    document: Option<Document<'t>>,
 }
 
-impl Locations {
+impl Locations<'_> {
     /// No places: for a topology that did not come from a text.
     #[must_use]
     pub fn none() -> Self {
@@ -47,7 +47,7 @@ pub fn parse(source: &Source) -> Result<Topology, Diagnostics> {
 ///
 /// # Errors
 /// As [`parse`].
-pub fn parse_located(source: &Source) -> Result<(Topology, Locations), Diagnostics> {
+pub fn parse_located(source: &Source) -> Result<(Topology, Locations<'_>), Diagnostics> {
     let Parsed {
         topology,
         locations,
@@ -61,15 +61,15 @@ pub fn parse_located(source: &Source) -> Result<(Topology, Locations), Diagnosti
 }
 
 /// As much of a topology as could be decoded.
-pub(crate) struct Parsed {
+pub(crate) struct Parsed<'t> {
     pub(crate) topology: Option<Topology>,
-    pub(crate) locations: Locations,
+    pub(crate) locations: Locations<'t>,
     pub(crate) problems: Vec<Diagnostic>,
     /// What was left out of the topology because it is wrong.
     pub(crate) damaged: Vec<Path>,
 }
 
-pub(crate) fn parse_partially(source: &Source) -> Parsed {
+pub(crate) fn parse_partially(source: &Source) -> Parsed<'_> {
     let (document, mut problems) = match document::read(source) {
         Ok(read) => read,
         Err(problems) => {
@@ -122,7 +122,7 @@ const NAMESPACE_FIELDS: [&str; 1] = ["interfaces"];
 
 /// The outer levels are walked by hand, so that each element below is decoded on its own.
 struct Parts<'a, 'd> {
-    document: &'d Document,
+    document: &'d Document<'d>,
     decoder: &'a mut Decoder<'d>,
 }
 
@@ -274,7 +274,7 @@ impl Parts<'_, '_> {
             if self.decoder.exhausted() {
                 break;
             }
-            match expected.iter().find(|known| **known == entry.key) {
+            match expected.iter().find(|known| entry.key == **known) {
                 Some(known) => {
                     fields.insert(*known, entry.value);
                 }

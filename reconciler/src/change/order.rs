@@ -84,13 +84,13 @@ fn of_list(old: &[Item<'_>], new: &[Item<'_>]) -> Vec<Change> {
         .filter(|(at, _)| !kept.contains(at))
         .map(|(_, (address, fact))| (*address, *fact))
         .collect();
-    let change = |action, address: &Address, reason: String, before, after| Change {
+    let change = |action, address: &Address, reason: String, before: Value, after: Value| Change {
         address: address.clone(),
         action,
         reason,
         disruption: String::new(),
-        before,
-        after,
+        before: before.into(),
+        after: after.into(),
         mode: None,
     };
     let mut changes = Vec::new();

@@ -35,6 +35,7 @@ impl RuleNumbers {
             .map(|(slot, _)| *slot)
             .collect();
         let mut free = 0;
+        let mut numbered = Vec::new();
         for (at, list) in lists.iter().enumerate() {
             let labels = labels(list.iter().map(|rule| Some(old(rule)?.1)).collect());
             for (rule, label) in list.iter().zip(labels) {
@@ -47,7 +48,7 @@ impl RuleNumbers {
                     },
                     |(slot, _)| slot,
                 );
-                this.rules.insert(rule.key.clone(), (slot, label));
+                numbered.push((rule.key.clone(), (slot, label)));
             }
             let compiled = parallel::map(list, parallel::EACH, Compiled::new);
             for (family, number) in Family::ALL.into_iter().zip(at * 2..) {
@@ -57,6 +58,7 @@ impl RuleNumbers {
                 this.partitions.push(Partition::new(&rules, family, before));
             }
         }
+        this.rules = numbered.into_iter().collect();
         this
     }
 

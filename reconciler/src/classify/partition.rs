@@ -97,8 +97,9 @@ impl<'a> Division<'a> {
             places: vec![Place::default(); rules.len()],
             sizes: HashMap::new(),
         };
-        for at in 0..rules.len() {
-            this.place(at);
+        let places = parallel::map(rules, parallel::EACH, |rule| this.place_of(rule));
+        for (at, place) in places.into_iter().enumerate() {
+            this.move_to(at, place);
         }
         this
     }
@@ -108,12 +109,11 @@ impl<'a> Division<'a> {
         Reverse((template.bits(self.family), template))
     }
 
-    /// Puts a rule where it belongs.
-    fn place(&mut self, at: usize) {
+    /// Where a rule belongs.
+    fn place_of(&self, rule: &Compiled) -> Place {
         let mut templates = self.templates.iter();
-        let rule = self.rules[at];
         let found = templates.find_map(|template| Some((*template, template.digests(rule)?)));
-        self.move_to(at, found.unwrap_or_default());
+        found.unwrap_or_default()
     }
 
     fn move_to(&mut self, at: usize, place: Place) {
@@ -134,11 +134,13 @@ impl<'a> Division<'a> {
             .templates
             .partition_point(|other| self.rank(*other) < rank);
         self.templates.insert(at, template);
-        for at in 0..self.rules.len() {
-            if self.rank(self.places[at].0) <= rank {
-                continue;
-            }
-            if let Some(digests) = template.digests(self.rules[at]) {
+        let all: Vec<(&Compiled, &Place)> = self.rules.iter().copied().zip(&self.places).collect();
+        let found = parallel::map(&all, parallel::EACH, |(rule, place)| {
+            let moves = self.rank(place.0) > rank;
+            moves.then(|| template.digests(rule)).flatten()
+        });
+        for (at, digests) in found.into_iter().enumerate() {
+            if let Some(digests) = digests {
                 self.move_to(at, (template, digests));
             }
         }
@@ -148,7 +150,7 @@ impl<'a> Division<'a> {
         self.templates.retain(|other| *other != template);
         for at in 0..self.rules.len() {
             if self.places[at].0 == template {
-                self.place(at);
+                self.move_to(at, self.place_of(self.rules[at]));
             }
         }
     }

@@ -6,7 +6,9 @@ use clap::{ArgAction, builder::BoolishValueParser};
 use topology_schema::{Name, ValidTopology};
 
 use super::{
-    CommandResult, ExitCode, Failure, commit, files,
+    CommandResult, ExitCode, Failure, commit,
+    early::Early,
+    files,
     host::{self, HostArgs, LockArgs},
     output, plan, report, saved, signals,
 };
@@ -103,7 +105,14 @@ impl Args {
         if let Some(path) = &self.plan {
             return self.apply_saved(path);
         }
-        let inputs = files::read(&self.files)?;
+        let mut early = Early::default();
+        // Of several files each has to wait for the one before, and whoever is asked may take his time.
+        let begins = self.confirm.yes && self.files.len() == 1;
+        let inputs = files::read_seeing(&self.files, |source| {
+            if begins {
+                early = Early::begin(&self.host, source);
+            }
+        })?;
         for (number, input) in inputs.iter().enumerate() {
             let target = Target {
                 wanted: &input.topology,
@@ -113,7 +122,7 @@ impl Args {
                 last: number + 1 == inputs.len(),
             };
             let code = self
-                .apply(&target)
+                .apply(&target, mem::take(&mut early))
                 .map_err(|failure| plan::about(input, failure))?;
             if code != ExitCode::Done {
                 return Ok(code);
@@ -132,7 +141,7 @@ impl Args {
             title: None,
             last: true,
         };
-        self.apply(&target).map_err(|failure| {
+        self.apply(&target, Early::default()).map_err(|failure| {
             let message = format!(
                 "{}: topology {}: {}",
                 path.display(),
@@ -143,11 +152,14 @@ impl Args {
         })
     }
 
-    fn apply(&self, target: &Target<'_>) -> CommandResult {
+    fn apply(&self, target: &Target<'_>, early: Early) -> CommandResult {
         // What is shown is what is done: nobody else changes the topology in between.
         let _lock = self.host.lock(target.name(), &self.lock)?;
         let journal = self.host.journal(&self.lock.history);
         let mut kernel = self.host.open(target.name())?;
+        if let Some(begun) = early.kernel(target.name()) {
+            kernel = begun;
+        }
         let waiting = commit::settle(&mut kernel, &journal)?;
         if let (Some(pending), None) = (&waiting, self.confirm_timeout) {
             return Err(commit::refuse(&mut kernel, pending));
@@ -205,7 +217,12 @@ impl Args {
 
     /// The plan; that which was saved, if one was.
     fn plan(&self, kernel: &mut LinuxKernel, target: &Target<'_>) -> Result<Plan, Failure> {
-        let plan = reconcile::plan(kernel, target.wanted)?;
+        // Whoever is asked may take his time.
+        let plan = if self.confirm.yes {
+            reconcile::plan_to_apply(kernel, target.wanted)?
+        } else {
+            reconcile::plan(kernel, target.wanted)?
+        };
         if let Some(saved) = target.saved {
             saved::check(saved, &plan)?;
         }

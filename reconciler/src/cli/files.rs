@@ -59,9 +59,17 @@ pub(super) struct Checked {
 
 /// Reads and checks all files; tells people on stderr what is wrong with any of them.
 pub(super) fn read(paths: &[PathBuf]) -> Result<Vec<Input>, Failure> {
+    read_seeing(paths, |_| ())
+}
+
+/// The same; `see` sees each text before it is checked.
+pub(super) fn read_seeing(
+    paths: &[PathBuf],
+    see: impl FnMut(&Source),
+) -> Result<Vec<Input>, Failure> {
     let mut inputs = Vec::new();
     let mut invalid = Vec::new();
-    for Checked { source, result } in check(paths)? {
+    for Checked { source, result } in check_seeing(paths, see)? {
         let problems = match &result {
             Ok((_, warnings)) => warnings,
             Err(problems) => problems,
@@ -91,9 +99,14 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Vec<Input>, Failure> {
 
 /// Reads all files and checks each.
 pub(super) fn check(paths: &[PathBuf]) -> Result<Vec<Checked>, Failure> {
+    check_seeing(paths, |_| ())
+}
+
+fn check_seeing(paths: &[PathBuf], mut see: impl FnMut(&Source)) -> Result<Vec<Checked>, Failure> {
     let mut checked = Vec::new();
     for path in expand(paths)? {
         let source = read_source(&path)?;
+        see(&source);
         let result = load(&source);
         checked.push(Checked { source, result });
     }

@@ -7,6 +7,7 @@ mod confirm;
 mod destroy;
 mod diff;
 mod doctor;
+mod early;
 mod events;
 mod exit;
 pub(crate) mod files;

@@ -6,11 +6,11 @@ mod sessions;
 mod settings;
 mod show;
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use ebpf_abi::{
-    chain::Direction,
-    classifier::Header,
+    chain::{Direction, in_bank},
+    classifier::{Header, filter_lines},
     firewall::{
         Action, Connection, FRAGMENTS, LOG_BYTES, NO_LOG_BYTES, RuleCounter, SetKey, State, Work,
         rule_counter,
@@ -27,6 +27,7 @@ use topology_schema::{
 use super::{Context, CubeDriver, Lowered, Table, Tables};
 use crate::{
     classify::{self, RuleNumbers},
+    parallel,
     reports::Report,
     resource::{MapKind, Template},
 };
@@ -79,9 +80,17 @@ impl CubeDriver for Driver {
                 .number(context.name, &number)
                 .unwrap_or(0)
         };
-        let lists = rules::lists(spec, &set);
-        let mut tables = classify::tables(&lists, numbers);
-        tables.extend(of_rules(spec, &lists, numbers));
+        // Without sets, it makes no difference which numbers they have.
+        let known = context.rules.filter(|_| spec.sets.is_empty());
+        let lists = match known {
+            Some(lists) => Cow::Borrowed(lists),
+            None => Cow::Owned(rules::lists(spec, &set)),
+        };
+        let (of_rules, mut tables) = parallel::beside(
+            || of_rules(spec, &lists, numbers),
+            || classify::tables(&lists, numbers),
+        );
+        tables.extend(of_rules);
         tables.push(Table::config(
             "sets",
             MapKind::LpmTrie,
@@ -97,6 +106,34 @@ impl CubeDriver for Driver {
             tables,
             globals: BTreeMap::from([("SETTINGS", Template::plain(bytes))]),
         }
+    }
+
+    /// As many buckets for each rule as now.
+    fn grown(
+        &self,
+        cube: &Cube,
+        (kept, more): (usize, usize),
+        entries: &dyn Fn(&str) -> usize,
+    ) -> Option<Vec<(&'static str, u32)>> {
+        let Cube::Firewall(spec) = cube else {
+            return None;
+        };
+        let chains = spec.chains().map(|(_, chain)| chain.rules.len());
+        if chains.iter().filter(|rules| **rules >= kept).count() != 1 {
+            return None;
+        }
+        let now = chains.into_iter().sum::<usize>();
+        let rules = classify::room((now + more) as u32);
+        let buckets = classify::room((entries("buckets") * (now + more) / now) as u32);
+        let limits = if settings::is_limited(spec) { rules } else { 1 };
+        Some(vec![
+            ("actions", in_bank(rules, 0)),
+            ("buckets", in_bank(buckets, 0)),
+            ("filter", in_bank(filter_lines(buckets), 0)),
+            ("limits", limits),
+            ("rule_counters", rule_counter(rules)),
+            ("rules", in_bank(rules, 0)),
+        ])
     }
 
     fn lists(&self) -> &'static [(&'static str, &'static str)] {

@@ -111,6 +111,18 @@ pub trait CubeDriver: Sync {
         Vec::new()
     }
 
+    /// How many entries tables will have room for if a list in these settings that has at least `kept` items gets `more` of
+    /// the same kind; `entries` says how many a table has in it with those that there are. `None` if there is no such
+    /// list, or more than one, or nobody knows. It is a guess.
+    fn grown(
+        &self,
+        _cube: &Cube,
+        (_kept, _more): (usize, usize),
+        _entries: &dyn Fn(&str) -> usize,
+    ) -> Option<Vec<(&'static str, u32)>> {
+        None
+    }
+
     /// How a person names a table's entry: `routes/10.0.0.0/8`. `None` for entries that follow
     /// from links.
     fn describe(&self, _table: &str, _key: &[u8]) -> Option<String> {
@@ -225,8 +237,23 @@ pub struct Context<'a> {
     pub graph: &'a TopologyGraph<'a>,
     /// Numbers of ports.
     pub allocation: &'a Allocation,
+    /// Its lists of rules, if they were made already ([`CubeDriver::rule_lists`]).
+    pub rules: Option<&'a [Vec<classify::Rule>]>,
     /// Ends of links that nothing passes now.
     pub down: &'a Down,
+}
+
+/// Lists of rules by cube, of those that have any ([`CubeDriver::rule_lists`]).
+pub(crate) type RuleLists = BTreeMap<Name, Vec<Vec<classify::Rule>>>;
+
+/// The lists of rules of all cubes.
+pub(crate) fn rule_lists(graph: &TopologyGraph<'_>) -> RuleLists {
+    let cubes = graph.topology().topology().spec.cubes.iter();
+    let lists = cubes.map(|(name, cube)| {
+        let lists = driver_for(cube.kind()).rule_lists(&cube.cube);
+        (name.clone(), lists)
+    });
+    lists.filter(|(_, lists)| !lists.is_empty()).collect()
 }
 
 impl Context<'_> {

@@ -23,6 +23,7 @@ impl<'a> Builder<'a, '_> {
                 cube,
                 graph,
                 allocation: self.allocation,
+                rules: self.rules.get(name).map(Vec::as_slice),
                 down: self.down,
             };
             let driver = driver_for(cube.kind());

@@ -11,7 +11,7 @@ use topology_schema::{InterfaceName, Name};
 use crate::{
     address::Address,
     allocation::Allocation,
-    cube::CubeDriver,
+    cube::{CubeDriver, RuleLists, rule_lists},
     down::Down,
     graph::TopologyGraph,
     resource::{
@@ -91,9 +91,21 @@ pub fn desired(
     present: &BTreeSet<InterfaceName>,
     down: &Down,
 ) -> Desired {
+    desired_with(graph, allocation, &rule_lists(graph), present, down)
+}
+
+/// The same with the cubes' lists of rules.
+pub(crate) fn desired_with(
+    graph: &TopologyGraph<'_>,
+    allocation: &Allocation,
+    rules: &RuleLists,
+    present: &BTreeSet<InterfaceName>,
+    down: &Down,
+) -> Desired {
     let mut builder = Builder {
         graph,
         allocation,
+        rules,
         present,
         down,
         xdp: graph.xdp_cubes(),
@@ -112,6 +124,7 @@ pub fn desired(
 pub(crate) struct Builder<'a, 'g> {
     pub(crate) graph: &'a TopologyGraph<'g>,
     pub(crate) allocation: &'a Allocation,
+    rules: &'a RuleLists,
     pub(crate) present: &'a BTreeSet<InterfaceName>,
     pub(crate) down: &'a Down,
     /// Cubes that packets reach on XDP.

@@ -219,8 +219,8 @@ fn merge(address: Address, findings: Vec<Finding>, steps: &[Step]) -> Change {
         address,
         action,
         reason,
-        before,
-        after,
+        before: before.into(),
+        after: after.into(),
         mode: Some(topology_schema::Drift::Repair),
     }
 }

@@ -4,7 +4,7 @@ use proptest::{collection::vec, prelude::*};
 use topology_schema::{Source, load};
 
 use super::*;
-use crate::change::wanted;
+use crate::change::{between, wanted};
 
 /// Some rules and routes out of a few. Routes may share their network.
 fn topology(rules: &[usize], routes: &[usize]) -> Topology {
@@ -57,6 +57,26 @@ proptest! {
         let new = topology(&rules[1], &routes[1]);
         let (before, after) = facts_of_both(Some(&old), Some(&new));
         prop_assert_eq!(wanted(before, after), wanted(facts(&old), facts(&new)));
+    }
+}
+
+proptest! {
+    /// A cube that comes, goes or becomes another kind is shown with all that its facts say, in their order.
+    #[test]
+    fn a_whole_cube_says_all_its_facts(rules in vec(0_usize..60, 0..30), routes in vec(0_usize..40, 0..20)) {
+        let mut new = topology(&rules, &routes);
+        new.spec.cubes.values_mut().for_each(|cube| cube.drift = Some(Drift::Warn));
+        let mut other = new.clone();
+        let mut cubes = other.spec.cubes.values_mut();
+        if let (Some(one), Some(another)) = (cubes.next(), cubes.next()) {
+            std::mem::swap(one, another);
+        }
+        for (old, new) in [(None, Some(&new)), (Some(&new), None), (Some(&new), Some(&other))] {
+            let all = |topology: Option<&Topology>| topology.map(facts).unwrap_or_default();
+            let (short, long) = (between(old, new), wanted(all(old), all(new)));
+            prop_assert_eq!(&short, &long);
+            prop_assert_eq!(text(&short), text(&long));
+        }
     }
 }
 

@@ -188,6 +188,13 @@ pub struct Transaction {
 }
 
 impl Transaction {
+    /// Says which revision was wanted. Taking the topology's hash takes a while, so it is done when it is to be written.
+    pub(super) fn revise(&mut self) {
+        if self.revision.is_none() {
+            self.revision = self.wanted.as_ref().map(super::revision);
+        }
+    }
+
     /// When it was over: RFC 3339, UTC; `None` while it runs.
     pub fn ended(&self) -> Option<String> {
         let time = self.ended_at()?;

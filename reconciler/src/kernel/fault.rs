@@ -180,6 +180,13 @@ impl<K: Kernel> Kernel for FaultyKernel<K> {
         self.kernel.prepare(if self.killed { &[] } else { steps });
     }
 
+    /// Likewise.
+    fn foresee(&mut self, steps: &[Step]) {
+        if !self.killed {
+            self.kernel.foresee(steps);
+        }
+    }
+
     fn apply(&mut self, op: &Op) -> Result<()> {
         self.call(
             |kernel| kernel.apply(op),

@@ -143,6 +143,10 @@ pub trait Kernel {
     /// with [`apply`](Self::apply), and fails there if it fails.
     fn prepare(&mut self, _steps: &[Step]) {}
 
+    /// Hears which steps will come as far as that can be known before the kernel was read, while the plan is made. What
+    /// comes with them otherwise is as if this had never been called.
+    fn foresee(&mut self, _steps: &[Step]) {}
+
     /// Does one thing.
     fn apply(&mut self, op: &Op) -> Result<()>;
 }

@@ -9,6 +9,7 @@ mod tables;
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
+    rc::Rc,
 };
 
 use topology_schema::{InterfaceName, Name};
@@ -19,6 +20,7 @@ use crate::{
     address::Address,
     desired::Desired,
     observed::Observed,
+    parallel,
     record::Record,
     resource::{Attachment, Bank, Map, PinPath, Program, Slot, Template, Veth},
 };
@@ -203,7 +205,7 @@ pub fn steps(
         replaced: BTreeSet::new(),
         remade: BTreeSet::new(),
         steps: Vec::new(),
-        diffs: RefCell::default(),
+        diffs: RefCell::new(large_differences(desired, observed)),
     };
     planner.leftovers();
     planner.namespaces();
@@ -219,6 +221,25 @@ pub fn steps(
     // Stable: within a phase, steps stay in the order in which they depend on one another.
     steps.sort_by_key(|(phase, order, _)| (*phase, *order));
     steps.into_iter().map(|(_, _, step)| step).collect()
+}
+
+/// Entries from which a map is compared beside others.
+const MANY: usize = 1024;
+
+/// How large maps differ from what is desired, all that are there. In none of them are indices to be filled in.
+fn large_differences(desired: &Desired, observed: &Observed) -> BTreeMap<PinPath, Rc<EntryDiff>> {
+    let maps = desired.maps.iter().filter_map(|(path, map)| {
+        let wanted = map.content.entries()?;
+        let running = observed.maps.get(path)?.entries.as_ref()?;
+        let large = wanted.len() >= MANY && !wanted.has_indices();
+        large.then_some((path, wanted, running, map.shape.is_array()))
+    });
+    let maps: Vec<_> = maps.collect();
+    let differences = parallel::map(&maps, 1, |(_, wanted, running, array)| {
+        EntryDiff::new(*wanted, running, *array, |_| None)
+    });
+    let paths = maps.into_iter().map(|(path, ..)| path.clone());
+    paths.zip(differences.into_iter().map(Rc::new)).collect()
 }
 
 /// Whose an object is that only its path tells.

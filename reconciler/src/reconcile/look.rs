@@ -4,12 +4,13 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use topology_schema::{Name, ValidTopology};
 
-use super::{take_interest, valid};
+use super::{Known, take_interest, valid};
 use crate::{
     allocation::Allocation,
     kernel::{self, Kernel},
-    lowered::{Host, Lowerings},
+    lowered::Host,
     observed::{Interest, Observed},
+    plan,
     record::Record,
 };
 
@@ -29,7 +30,7 @@ pub(super) fn look(
     mut record: Option<Record>,
     wanted: Option<&ValidTopology>,
     unfinished: bool,
-    lowerings: &mut Lowerings,
+    known: &mut Known<'_>,
 ) -> kernel::Result<Look> {
     let applied = record.as_ref().and_then(|record| valid_as(record, wanted));
     if let (Some(record), Some(applied)) = (&mut record, &applied) {
@@ -49,7 +50,12 @@ pub(super) fn look(
     let other = applied.as_ref().filter(|applied| Some(*applied) != wanted);
     for topology in other.into_iter().chain(wanted) {
         let everywhere = Host::everywhere(topology, &before, &recorded_down);
-        take_interest(&mut interest, &lowerings.of(topology, everywhere).desired);
+        let lowered = known.lowerings.of(topology, everywhere);
+        take_interest(&mut interest, &lowered.desired);
+        if known.is_applied && record.is_none() {
+            let nothing = Observed::default();
+            kernel.foresee(&plan::steps(&lowered.desired, &nothing, None, None));
+        }
     }
     let mut observed = kernel.observe(&interest)?;
     if let (Some(seen), Some(record)) = (&mut observed.record, &record)

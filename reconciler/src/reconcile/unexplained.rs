@@ -36,8 +36,8 @@ pub(super) fn unexplained(observed: &Observed, wanted: Option<&Record>) -> chang
         action,
         reason: reason.to_owned(),
         disruption: "none".to_owned(),
-        before: serde_json::Value::Null,
-        after: serde_json::Value::Null,
+        before: change::Fact::default(),
+        after: change::Fact::default(),
         mode: None,
     }
 }

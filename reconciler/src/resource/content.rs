@@ -52,6 +52,16 @@ impl<'a> Entries<'a> {
         self.entries.rows().is_none()
     }
 
+    /// How many there are, in one bank.
+    pub fn len(self) -> usize {
+        self.entries.len()
+    }
+
+    /// True if there are none.
+    pub fn is_empty(self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// As they are written, if nothing is to be filled in.
     pub fn rows(self) -> Option<Cow<'a, Rows>> {
         let rows = self.entries.rows()?;

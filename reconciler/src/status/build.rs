@@ -182,6 +182,7 @@ impl Builder<'_> {
                 cube: spec,
                 graph: self.graph,
                 allocation: &self.record.allocation,
+                rules: None,
                 down: &self.record.down,
             };
             let mut lists = driver.show(&tables, &names);

@@ -136,6 +136,7 @@ impl Trees {
                 cube,
                 graph: &graph,
                 allocation,
+                rules: None,
                 down: &applied.record.down,
             };
             let interfaces = spanning_tree::interfaces(&context);

@@ -12,6 +12,7 @@ use reconciler::{
         Kernel as _,
         linux::{LinuxKernel, bpf},
     },
+    plan::Op,
     reconcile::{self, Report},
 };
 use topology_schema::{Source, ValidTopology, load};
@@ -98,5 +99,40 @@ fn what_was_made_ahead_is_what_another_plan_would_make() {
         kernel.prepare(&[]);
         assert!(lab.ids().keys().eq(alone.keys()));
         lab.assert_converged(BRIDGE);
+    });
+}
+
+#[test]
+fn what_was_foreseen_is_used_only_if_it_comes() {
+    run_test(|lab| {
+        let (host, mut kernel) = begin(lab);
+        let plan = reconcile::plan(&mut kernel, &bridge()).expect("a plan");
+        // Programs are begun on tables that turn out to have more room, or on those that come.
+        let mut other = plan.steps.clone();
+        for step in &mut other {
+            if let Op::CreateMap(_, map) = &mut step.op {
+                map.shape.max_entries *= 2;
+            }
+        }
+        let root = lab.pin("");
+        // Each time by a process that has not seen what was removed.
+        let kernel =
+            || LinuxKernel::new("early".parse().expect("a name"), &root).expect("a kernel");
+        for foreseen in [&other, &plan.steps] {
+            let mut kernel = kernel();
+            kernel.foresee(foreseen);
+            assert_eq!(attached(), Vec::<u32>::new());
+            assert_eq!(lab.ids().len(), 0);
+            assert_eq!(ping(&host, ip("10.5.0.1")), 64);
+            let report = reconcile::apply(&mut kernel, &plan, &Interrupt::default(), |_, _| ());
+            assert!(matches!(report, Ok(Report::Applied { .. })), "{report:?}");
+            lab.assert_converged(BRIDGE);
+            lab.pcn("destroy --yes early").expect(0);
+        }
+        // What is foreseen and never decided is gone with the plan.
+        let mut kernel = kernel();
+        kernel.foresee(&plan.steps);
+        drop(kernel);
+        assert_eq!((attached(), lab.ids().len()), (Vec::new(), 0));
     });
 }

@@ -17,7 +17,7 @@ pub(super) struct NodeDeserializer<'c> {
 }
 
 impl<'c> NodeDeserializer<'c> {
-    fn value(self) -> &'c Value {
+    fn value(self) -> &'c Value<'c> {
         self.context.visits.set(self.context.visits.get() + 1);
         &self.context.document.node(self.node).value
     }
@@ -40,7 +40,7 @@ impl<'c> NodeDeserializer<'c> {
     }
 
     fn visit_scalar<'de, V: Visitor<'de>>(
-        scalar: &Scalar,
+        scalar: &Scalar<'_>,
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
         match scalar.meaning() {
@@ -189,7 +189,7 @@ impl<'de, 'c> Deserializer<'de> for NodeDeserializer<'c> {
 }
 
 /// A kind that has settings, given as a bare word.
-fn needs_settings(error: DecodeError, scalar: &Scalar) -> DecodeError {
+fn needs_settings(error: DecodeError, scalar: &Scalar<'_>) -> DecodeError {
     match error.problem {
         Problem::WrongType {
             found, expected, ..
@@ -261,7 +261,7 @@ impl<'de> de::SeqAccess<'de> for Items<'_> {
 }
 
 struct Entries<'c> {
-    entries: &'c [Entry],
+    entries: &'c [Entry<'c>],
     remaining: Remaining<'c>,
 }
 
@@ -277,7 +277,7 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
         };
         let Entry { key, value, .. } = &self.entries[position];
         self.remaining.value = Some((position, *value));
-        let deserializer: StrDeserializer<'_, DecodeError> = key.as_str().into_deserializer();
+        let deserializer: StrDeserializer<'_, DecodeError> = key.as_ref().into_deserializer();
         seed.deserialize(deserializer)
             .map(Some)
             .map_err(|error| error.within(self.remaining.node, position).at_key())
@@ -308,7 +308,7 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
 
 /// The single entry of a mapping whose key says what the value is.
 struct Tagged<'c> {
-    entry: &'c Entry,
+    entry: &'c Entry<'c>,
     position: usize,
     deserializer: NodeDeserializer<'c>,
 }
@@ -335,7 +335,7 @@ impl<'de, 'c> de::EnumAccess<'de> for Tagged<'c> {
         seed: V,
     ) -> Result<(V::Value, Self), DecodeError> {
         let deserializer: StrDeserializer<'_, DecodeError> =
-            self.entry.key.as_str().into_deserializer();
+            self.entry.key.as_ref().into_deserializer();
         match seed.deserialize(deserializer) {
             Ok(variant) => Ok((variant, self)),
             Err(error) => Err(self.within(error).at_key()),

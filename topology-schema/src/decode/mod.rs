@@ -37,7 +37,7 @@ pub(crate) struct Decoder<'d> {
 
 /// What all deserializers of a document share.
 struct Context<'d> {
-    document: &'d Document,
+    document: &'d Document<'d>,
     /// Entries and items that are left out, by collection and position.
     pruned: HashSet<(NodeId, usize)>,
     /// Entries that somebody else reads.
@@ -62,7 +62,7 @@ impl Context<'_> {
 }
 
 impl<'d> Decoder<'d> {
-    pub(crate) fn new(document: &'d Document) -> Self {
+    pub(crate) fn new(document: &'d Document<'d>) -> Self {
         let context = Context {
             document,
             pruned: HashSet::new(),

@@ -7,6 +7,8 @@ mod beside;
 mod place;
 mod read;
 
+use std::borrow::Cow;
+
 use crate::diagnostic::Location;
 use crate::path::{Path, Segment};
 
@@ -21,19 +23,22 @@ pub const MAX_VALUES: u64 = 2_000_000;
 /// Most aliases (`*name`) in a document.
 pub const MAX_ALIASES: usize = 1000;
 
+/// Entries of a mapping that are found as fast without an order.
+const FEW: usize = 16;
+
 /// Position of a node in [`Document`].
 pub(crate) type NodeId = usize;
 
-/// A text, read.
+/// A text, read. What stands in it as it is meant is not copied.
 #[derive(Debug, Default)]
-pub(crate) struct Document {
-    nodes: Vec<Node>,
+pub(crate) struct Document<'t> {
+    nodes: Vec<Node<'t>>,
     root: NodeId,
 }
 
 #[derive(Debug)]
-pub(crate) struct Node {
-    pub(crate) value: Value,
+pub(crate) struct Node<'t> {
+    pub(crate) value: Value<'t>,
     pub(crate) location: Location,
     /// Values in it with itself, aliases expanded.
     weight: u64,
@@ -42,29 +47,29 @@ pub(crate) struct Node {
 }
 
 #[derive(Debug)]
-pub(crate) enum Value {
-    Scalar(Scalar),
+pub(crate) enum Value<'t> {
+    Scalar(Scalar<'t>),
     List(Vec<NodeId>),
-    Map(Map),
+    Map(Map<'t>),
 }
 
 #[derive(Debug)]
-pub(crate) struct Scalar {
-    pub(crate) text: String,
+pub(crate) struct Scalar<'t> {
+    pub(crate) text: Cow<'t, str>,
     /// Without quotes, so that it may mean a number or the like.
     plain: bool,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Map {
-    pub(crate) entries: Vec<Entry>,
-    /// Positions of the entries, sorted by key.
+pub(crate) struct Map<'t> {
+    pub(crate) entries: Vec<Entry<'t>>,
+    /// Positions of the entries, sorted by key; empty where there are [`FEW`], which are looked through.
     order: Vec<usize>,
 }
 
 #[derive(Debug)]
-pub(crate) struct Entry {
-    pub(crate) key: String,
+pub(crate) struct Entry<'t> {
+    pub(crate) key: Cow<'t, str>,
     pub(crate) key_location: Location,
     pub(crate) value: NodeId,
 }
@@ -80,22 +85,25 @@ pub(crate) enum Meaning {
     Text,
 }
 
-impl Map {
-    pub(crate) fn get(&self, key: &str) -> Option<&Entry> {
+impl<'t> Map<'t> {
+    pub(crate) fn get(&self, key: &str) -> Option<&Entry<'t>> {
+        if self.order.is_empty() {
+            return self.entries.iter().find(|entry| entry.key == key);
+        }
         let found = self
             .order
-            .binary_search_by(|&position| self.entries[position].key.as_str().cmp(key))
+            .binary_search_by(|&position| self.entries[position].key.as_ref().cmp(key))
             .ok()?;
         Some(&self.entries[self.order[found]])
     }
 }
 
-impl Scalar {
+impl Scalar<'_> {
     pub(crate) fn meaning(&self) -> Meaning {
         if !self.plain {
             return Meaning::Text;
         }
-        match self.text.as_str() {
+        match self.text.as_ref() {
             "" | "~" | "null" | "Null" | "NULL" => Meaning::Null,
             // Not `yes`, `on` and the like: in YAML 1.2 these are text.
             "true" | "True" | "TRUE" => Meaning::Bool(true),
@@ -140,8 +148,8 @@ fn number(text: &str) -> Option<Meaning> {
     None
 }
 
-impl Document {
-    pub(crate) fn node(&self, id: NodeId) -> &Node {
+impl<'t> Document<'t> {
+    pub(crate) fn node(&self, id: NodeId) -> &Node<'t> {
         &self.nodes[id]
     }
 

@@ -1,5 +1,6 @@
 //! From the events of the parser to the tree, within limits.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use granit_parser::{Event, Parser, ScalarStyle, Span};
@@ -7,7 +8,7 @@ use granit_parser::{Event, Parser, ScalarStyle, Span};
 use super::beside::{Step, beside, is_long};
 use super::place::{fatal, location, narrow, syntax_error, too_deep};
 use super::{
-    Document, Entry, MAX_ALIASES, MAX_BYTES, MAX_DEPTH, MAX_VALUES, Map, Node, NodeId, Scalar,
+    Document, Entry, FEW, MAX_ALIASES, MAX_BYTES, MAX_DEPTH, MAX_VALUES, Map, Node, NodeId, Scalar,
     Value,
 };
 use crate::decode::MAX_PROBLEMS;
@@ -16,7 +17,7 @@ use crate::path::Path;
 use crate::text::quote;
 
 /// Reads a text; what hinders no reading (a key given twice) comes beside the document, what does comes instead of it.
-pub(crate) fn read(source: &Source) -> Result<(Document, Vec<Diagnostic>), Vec<Diagnostic>> {
+pub(crate) fn read(source: &Source) -> Result<(Document<'_>, Vec<Diagnostic>), Vec<Diagnostic>> {
     if source.text.len() > MAX_BYTES {
         let message = format!("the text is larger than {} MiB", MAX_BYTES >> 20);
         return Err(vec![Diagnostic::error("too-large", &Path::root(), message)]);
@@ -57,9 +58,9 @@ pub(crate) fn read(source: &Source) -> Result<(Document, Vec<Diagnostic>), Vec<D
 }
 
 #[derive(Default)]
-struct Builder {
-    nodes: Vec<Node>,
-    frames: Vec<Frame>,
+struct Builder<'t> {
+    nodes: Vec<Node<'t>>,
+    frames: Vec<Frame<'t>>,
     anchors: HashMap<usize, NodeId>,
     aliases: usize,
     values: u64,
@@ -69,28 +70,25 @@ struct Builder {
 }
 
 /// A list or mapping that is not closed yet.
-struct Frame {
+struct Frame<'t> {
     anchor: usize,
     start: Span,
     weight: u64,
     height: usize,
-    content: Content,
+    content: Content<'t>,
 }
 
-enum Content {
+enum Content<'t> {
     List(Vec<NodeId>),
     Map {
-        entries: Vec<Entry>,
-        key: Option<(String, Location)>,
+        entries: Vec<Entry<'t>>,
+        key: Option<(Cow<'t, str>, Location)>,
     },
 }
 
-impl Builder {
+impl<'t> Builder<'t> {
     /// Takes all events; what hinders reading ends it.
-    fn events<'a>(
-        mut self,
-        events: impl Iterator<Item = Step<'a>>,
-    ) -> Result<Self, Vec<Diagnostic>> {
+    fn events(mut self, events: impl Iterator<Item = Step<'t>>) -> Result<Self, Vec<Diagnostic>> {
         for event in events {
             let step = match event {
                 Ok((event, span)) => self.event(event, span),
@@ -105,7 +103,7 @@ impl Builder {
         Ok(self)
     }
 
-    fn event(&mut self, event: Event<'_>, span: Span) -> Result<(), Diagnostic> {
+    fn event(&mut self, event: Event<'t>, span: Span) -> Result<(), Diagnostic> {
         match event {
             Event::DocumentStart(..) => {
                 self.documents += 1;
@@ -128,15 +126,12 @@ impl Builder {
                     ..
                 }) = self.frames.last_mut()
                 {
-                    *key = Some((text.into_owned(), location(span)));
+                    *key = Some((text, location(span)));
                     return Ok(());
                 }
                 let plain = style == ScalarStyle::Plain && tag.is_none();
                 self.refuse_tag(tag.is_some(), span);
-                let value = Value::Scalar(Scalar {
-                    text: text.into_owned(),
-                    plain,
-                });
+                let value = Value::Scalar(Scalar { text, plain });
                 self.finish(
                     Node {
                         value,
@@ -210,7 +205,7 @@ impl Builder {
         }
     }
 
-    fn open(&mut self, anchor: usize, start: Span, content: Content) -> Result<(), Diagnostic> {
+    fn open(&mut self, anchor: usize, start: Span, content: Content<'t>) -> Result<(), Diagnostic> {
         if let Some(Frame {
             content: Content::Map { key: None, .. },
             ..
@@ -268,7 +263,14 @@ impl Builder {
     }
 
     /// Sorts the entries of a mapping by key, reporting and dropping all but the first of each.
-    fn index(&mut self, entries: Vec<Entry>) -> Map {
+    fn index(&mut self, entries: Vec<Entry<'t>>) -> Map<'t> {
+        let is_new = |(at, entry): (usize, &Entry<'_>)| {
+            entries[..at].iter().all(|before| before.key != entry.key)
+        };
+        if entries.len() <= FEW && entries.iter().enumerate().all(is_new) {
+            let order = Vec::new();
+            return Map { entries, order };
+        }
         let mut order: Vec<usize> = (0..entries.len()).collect();
         order.sort_by(|&a, &b| entries[a].key.cmp(&entries[b].key).then(a.cmp(&b)));
         let mut repeated = vec![false; entries.len()];
@@ -293,7 +295,7 @@ impl Builder {
         if !repeated.contains(&true) {
             return Map { entries, order };
         }
-        let entries: Vec<Entry> = entries
+        let entries: Vec<Entry<'_>> = entries
             .into_iter()
             .zip(repeated)
             .filter(|(_, repeated)| !repeated)
@@ -338,7 +340,7 @@ impl Builder {
         self.attach(id, weight, height, span)
     }
 
-    fn finish(&mut self, node: Node, anchor: usize, span: Span) -> Result<(), Diagnostic> {
+    fn finish(&mut self, node: Node<'t>, anchor: usize, span: Span) -> Result<(), Diagnostic> {
         let (weight, height) = (node.weight, node.height);
         let id = self.nodes.len();
         self.nodes.push(node);

@@ -59,7 +59,7 @@ impl Deref for ValidTopology {
 /// All problems, warnings among them, if there is any error.
 pub fn validate(
     topology: impl Into<Arc<Topology>>,
-    locations: &Locations,
+    locations: &Locations<'_>,
 ) -> Result<(ValidTopology, Diagnostics), Diagnostics> {
     let topology = topology.into();
     let diagnostics = Diagnostics::new(check(&topology, locations, &[]));
@@ -87,7 +87,7 @@ pub fn load(source: &Source) -> Result<(ValidTopology, Diagnostics), Diagnostics
     Err(Diagnostics::new(diagnostics))
 }
 
-fn check(topology: &Topology, locations: &Locations, damaged: &[Path]) -> Vec<Diagnostic> {
+fn check(topology: &Topology, locations: &Locations<'_>, damaged: &[Path]) -> Vec<Diagnostic> {
     let mut checker = Checker {
         locations,
         damaged,
@@ -112,7 +112,7 @@ const MAX_FINDINGS: usize = 10_000;
 
 /// Collects what the rules find.
 pub(crate) struct Checker<'a> {
-    locations: &'a Locations,
+    locations: &'a Locations<'a>,
     damaged: &'a [Path],
     diagnostics: Vec<Diagnostic>,
     suggestions: usize,

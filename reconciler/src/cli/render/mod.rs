@@ -22,7 +22,7 @@ pub use self::{
     },
 };
 use crate::{
-    change::{Action, Change, Changes},
+    change::{Action, Change, Changes, Fact},
     reconcile,
 };
 
@@ -68,7 +68,13 @@ fn label(action: Action) -> (&'static str, &'static str) {
 /// What changes, in one line: `field: old -> new` for each field that differs, else the value
 /// that comes or goes. Empty if there is nothing to say.
 fn values(change: &Change) -> String {
-    match (&change.before, &change.after) {
+    if let (nothing, Fact::Text(text)) | (Fact::Text(text), nothing) =
+        (&change.before, &change.after)
+        && nothing.is_null()
+    {
+        return shortened(text.get());
+    }
+    match (&*change.before.value(), &*change.after.value()) {
         (Value::Null, value) | (value, Value::Null) if is_nothing(value) => String::new(),
         (Value::Null, value) | (value, Value::Null) => shortened(value),
         (Value::Object(before), Value::Object(after)) => {
@@ -100,7 +106,7 @@ fn values(change: &Change) -> String {
 const VALUE_LENGTH: usize = 160;
 
 /// The beginning of a value's text: that of an object that comes may have thousands of rules.
-fn shortened(value: &Value) -> String {
+fn shortened(value: impl fmt::Display) -> String {
     let mut beginning = Beginning::default();
     // It ends with an error where the rest is not wanted.
     let _full = write!(beginning, "{value}");

@@ -1,15 +1,19 @@
-//! What is made before its step comes: empty maps, programs on them, and links.
+//! What is made before its step comes: maps, programs on them, and links.
 //!
 //! The kernel takes its time for two things: the verifier for each program, and each link to a tcx point for an RCU grace
-//! period. Neither needs what lies between in a plan, so threads do both while tables are filled. Nobody sees any of it:
+//! period. Neither needs what lies between in a plan, so threads do both while tables are filled, which is done ahead, too, where there are
+//! many entries. Where nothing was applied before, maps and programs are begun while the plan is still made. Nobody sees any of it:
 //! maps and programs have no pin yet, and a link has a program that lets everything pass on
 //! (`TCX_NEXT`) until its step exchanges it, which takes no grace period. All of it goes with its descriptors: with the
 //! process, if that is killed, or when the plan is given up.
 //!
 //! What does not come off is left to its step, which fails then and says why.
 
+mod expected;
+
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    io,
     num::NonZero,
     os::fd::{AsFd, OwnedFd},
     sync::{
@@ -20,17 +24,20 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+use topology_schema::InterfaceName;
+
+use self::expected::Expected;
 use super::{
     LinuxKernel,
     bpf::{self, LinkTarget, ProgramRequest},
-    new_map,
+    maps, new_map,
     object::Objects,
     programs::{Material, indices_for, link_target, load},
 };
 use crate::{
     parallel,
-    plan::{Op, Phase, Step},
-    resource::{AttachPoint, Attachment, MapShape, PinPath, Program},
+    plan::{Op, Step},
+    resource::{Content, Map, PinPath, Program},
 };
 
 /// Threads that load programs, at most: the verifier takes memory for each.
@@ -44,25 +51,35 @@ const PASS_ON: [u8; 16] = [
     0xb7, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x95, 0, 0, 0, 0, 0, 0, 0,
 ];
 
+/// Entries from which a map is filled ahead.
+const MANY: usize = 256;
+
 /// What is made ahead, and for which steps.
 #[derive(Default)]
 pub(super) struct Ahead {
     expected: Expected,
-    maps: BTreeMap<PinPath, (MapShape, Arc<OwnedFd>)>,
-    programs: BTreeMap<PinPath, (Arc<Program>, Receiver<OwnedFd>)>,
+    maps: BTreeMap<PinPath, Made>,
+    programs: BTreeMap<PinPath, Loading>,
     links: BTreeMap<PinPath, (LinkTarget, Receiver<OwnedFd>)>,
     given_up: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
-/// Of the steps of a plan, what can be made ahead.
-#[derive(Default)]
-struct Expected {
-    /// Steps that make or remove interfaces: what comes after may depend on them, and they wait for the same lock as links do.
-    interfaces: usize,
-    maps: Vec<(PinPath, MapShape)>,
-    programs: Vec<(PinPath, Arc<Program>)>,
-    links: Vec<(PinPath, Attachment)>,
+/// A map that was made.
+struct Made {
+    map: Map,
+    fd: Arc<OwnedFd>,
+    /// True once all entries are in it; held by whoever writes them.
+    filled: Arc<Mutex<bool>>,
+}
+
+/// A program that is being loaded.
+struct Loading {
+    program: Arc<Program>,
+    /// What it is loaded onto and with, of what may turn out to be something else.
+    maps: BTreeSet<PinPath>,
+    indices: BTreeMap<InterfaceName, u32>,
+    loaded: Receiver<OwnedFd>,
 }
 
 /// A program that is to be loaded.
@@ -71,6 +88,16 @@ struct Job {
     program: Arc<Program>,
     material: Material,
     done: Sender<OwnedFd>,
+}
+
+impl Made {
+    /// Takes it for this map, if it can be: it has the same content, or none yet.
+    fn becomes(&mut self, map: &Map) -> bool {
+        if self.map.shape == map.shape && self.map.content == Content::Learned {
+            self.map = map.clone();
+        }
+        self.map == *map
+    }
 }
 
 impl Ahead {
@@ -82,40 +109,47 @@ impl Ahead {
         )
     }
 
-    /// Expects these steps; with none, forgets what was expected. A plan that was begun is not begun again: what is made
-    /// is only taken for a step that asks for just that.
+    /// Expects these steps; with none, forgets what was expected. What was made already and is not what they ask for is let
+    /// go, and the rest of it not made again.
     pub(super) fn expect(&mut self, steps: &[Step]) {
-        if !steps.is_empty() && (!self.threads.is_empty() || !self.expected.programs.is_empty()) {
+        let mut expected = Expected::of(steps);
+        // Without programs there is nothing worth doing beside the rest.
+        if expected.programs.is_empty() {
+            self.give_up();
             return;
         }
-        self.give_up();
-        let mut expected = Expected::default();
-        for step in steps {
-            match &step.op {
-                op if Self::waits_for(op) && step.phase == Phase::Prepare => {
-                    expected.interfaces += 1;
-                }
-                Op::CreateMap(pin, map) => expected.maps.push((pin.clone(), map.shape)),
-                Op::LoadProgram(pin, program) => {
-                    let program = Arc::new(program.clone());
-                    expected.programs.push((pin.clone(), program));
-                }
-                // XDP would change the way of packets before its time.
-                Op::Attach(pin, attachment)
-                    if matches!(
-                        attachment.point,
-                        AttachPoint::TcIngress | AttachPoint::TcEgress
-                    ) =>
-                {
-                    expected.links.push((pin.clone(), attachment.clone()));
-                }
-                _ => {}
-            }
-        }
-        // Without programs there is nothing worth doing beside the rest.
-        if !expected.programs.is_empty() {
-            self.expected = expected;
-        }
+        self.keep(&mut expected);
+        self.expected = expected;
+    }
+
+    /// Expects steps before it is known what there is: without links, which packets would notice though nothing is decided.
+    /// Programs that name an interface which is still to be made are left out when they are begun, or have another index
+    /// in them when their step comes, and are not taken then.
+    pub(super) fn foresee(&mut self, steps: &[Step]) {
+        let mut expected = Expected {
+            interfaces: 0,
+            links: BTreeMap::new(),
+            foreseen: true,
+            ..Expected::of(steps)
+        };
+        self.keep(&mut expected);
+        self.expected = expected;
+    }
+
+    /// Keeps what was made and is among what is expected, lets the rest go, and expects no more what is there.
+    fn keep(&mut self, expected: &mut Expected) {
+        let maps = &mut self.maps;
+        maps.retain(|pin, made| expected.maps.get(pin).is_some_and(|map| made.becomes(map)));
+        self.programs.retain(|pin, loading| {
+            expected.programs.get(pin) == Some(&loading.program)
+                && loading.maps.iter().all(|map| maps.contains_key(map))
+        });
+        expected.maps.retain(|pin, _| !maps.contains_key(pin));
+        let (programs, links) = (&self.programs, &self.links);
+        expected
+            .programs
+            .retain(|pin, _| !programs.contains_key(pin));
+        expected.links.retain(|pin, _| !links.contains_key(pin));
     }
 
     /// A step that everything else is made after is done.
@@ -125,20 +159,32 @@ impl Ahead {
 
     /// What can be made now.
     fn due(&mut self) -> Option<Expected> {
-        let due = self.expected.interfaces == 0 && !self.expected.programs.is_empty();
+        let due = self.expected.interfaces == 0
+            && !(self.expected.programs.is_empty() && self.expected.links.is_empty());
         due.then(|| std::mem::take(&mut self.expected))
     }
 
-    /// A map that was made.
-    pub(super) fn map(&mut self, pin: &PinPath, shape: MapShape) -> Option<Arc<OwnedFd>> {
-        let (known, fd) = self.maps.remove(pin)?;
-        (known == shape).then_some(fd)
+    /// A map that was made, and whether its entries are in it.
+    pub(super) fn map(&mut self, pin: &PinPath, map: &Map) -> Option<(Arc<OwnedFd>, bool)> {
+        let made = self.maps.remove(pin).filter(|made| made.map == *map)?;
+        // Who begins is who writes all: others wait here.
+        let mut filled = made.filled.lock().unwrap_or_else(PoisonError::into_inner);
+        let fill = !*filled && is_filled_ahead(map);
+        *filled |= fill && fill_map(&made.fd, map).is_ok();
+        let filled = *filled;
+        Some((made.fd, filled))
     }
 
     /// A program that was loaded, or is being loaded.
-    pub(super) fn program(&mut self, pin: &PinPath, program: &Program) -> Option<OwnedFd> {
-        let (known, loaded) = self.programs.remove(pin)?;
-        (*known == *program).then(|| loaded.recv().ok()).flatten()
+    pub(super) fn program(
+        &mut self,
+        pin: &PinPath,
+        program: &Program,
+        indices: &BTreeMap<InterfaceName, u32>,
+    ) -> Option<OwnedFd> {
+        let known = self.programs.remove(pin)?;
+        let same = *known.program == *program && known.indices == *indices;
+        same.then(|| known.loaded.recv().ok()).flatten()
     }
 
     /// A link that was made, or is being made.
@@ -189,6 +235,30 @@ impl Ahead {
         });
     }
 
+    /// Fills large maps, the last first: who carries out the steps begins with the first.
+    fn start_filling(&mut self) {
+        let mut jobs = Vec::new();
+        for made in self.maps.values().rev() {
+            if is_filled_ahead(&made.map) {
+                let filled = Arc::clone(&made.filled);
+                jobs.push((made.map.clone(), Arc::clone(&made.fd), filled));
+            }
+        }
+        if jobs.is_empty() {
+            return;
+        }
+        let given_up = Arc::clone(&self.given_up);
+        self.start("tables", move || {
+            for (map, fd, filled) in jobs {
+                if given_up.load(Ordering::Relaxed) {
+                    return;
+                }
+                let mut filled = filled.lock().unwrap_or_else(PoisonError::into_inner);
+                *filled = *filled || fill_map(&fd, &map).is_ok();
+            }
+        });
+    }
+
     fn start_loading(&mut self, jobs: Vec<Job>, objects: &Arc<Objects>) {
         let (put, take) = channel();
         let count = thread::available_parallelism().map_or(1, NonZero::get);
@@ -229,6 +299,20 @@ fn next(jobs: &Mutex<Receiver<Job>>) -> Option<Job> {
     jobs.recv().ok()
 }
 
+/// Whether a map has entries that are worth a thread, and none that depends on interfaces.
+fn is_filled_ahead(map: &Map) -> bool {
+    let entries = map.content.entries();
+    entries.is_some_and(|entries| entries.len() >= MANY && !entries.has_indices())
+}
+
+/// Writes the entries of such a map.
+fn fill_map(fd: &OwnedFd, map: &Map) -> io::Result<()> {
+    match map.content.entries().and_then(|entries| entries.rows()) {
+        Some(rows) => maps::put(fd.as_fd(), &map.shape, &rows),
+        None => Ok(()),
+    }
+}
+
 /// A program that does nothing.
 fn passing_on() -> bpf::Result<OwnedFd> {
     bpf::load_program(&ProgramRequest {
@@ -257,22 +341,37 @@ impl LinuxKernel {
             self.ahead.start_links(links);
         }
         let mut maps = BTreeMap::new();
-        let made = parallel::map(&expected.maps, MAPS, |(pin, shape)| new_map(pin, *shape));
-        for ((pin, shape), made) in expected.maps.into_iter().zip(made) {
+        for (pin, made) in &self.ahead.maps {
+            maps.insert(pin.clone(), Arc::clone(&made.fd));
+        }
+        let new: Vec<(PinPath, Map)> = expected.maps.into_iter().collect();
+        let made = parallel::map(&new, MAPS, |(pin, map)| new_map(pin, map.shape));
+        for ((pin, map), made) in new.into_iter().zip(made) {
             if let Ok(fd) = made {
                 let fd = Arc::new(fd);
                 maps.insert(pin.clone(), Arc::clone(&fd));
-                self.ahead.maps.insert(pin, (shape, fd));
+                let filled = Arc::default();
+                self.ahead.maps.insert(pin, Made { map, fd, filled });
             }
         }
         let mut jobs = Vec::new();
         for (pin, program) in expected.programs {
+            let made = |map: &&PinPath| self.ahead.maps.contains_key(*map);
+            let own: BTreeSet<PinPath> = program.maps.values().filter(made).cloned().collect();
+            if expected.foreseen && !program.maps.values().all(|map| own.contains(map)) {
+                continue;
+            }
             let Some(material) = self.material_ahead(&program, &mut maps) else {
                 continue;
             };
             let (done, loaded) = channel();
-            let known = (Arc::clone(&program), loaded);
-            self.ahead.programs.insert(pin.clone(), known);
+            let loading = Loading {
+                program: Arc::clone(&program),
+                maps: own,
+                indices: material.indices.clone(),
+                loaded,
+            };
+            self.ahead.programs.insert(pin.clone(), loading);
             jobs.push(Job {
                 pin,
                 program,
@@ -282,6 +381,7 @@ impl LinuxKernel {
         }
         let objects = Arc::clone(&self.objects);
         self.ahead.start_loading(jobs, &objects);
+        self.ahead.start_filling();
     }
 
     /// What a program is loaded onto, if all of it is there. `maps` are those that were opened before.

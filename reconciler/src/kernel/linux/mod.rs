@@ -138,11 +138,11 @@ impl LinuxKernel {
     }
 
     fn create_map(&mut self, pin: &PinPath, map: &Map) -> Result<()> {
-        let fd = match self.ahead.map(pin, map.shape) {
-            Some(fd) => fd,
-            None => Arc::new(new_map(pin, map.shape)?),
+        let (fd, filled) = match self.ahead.map(pin, map) {
+            Some(made) => made,
+            None => (Arc::new(new_map(pin, map.shape)?), false),
         };
-        if let Some(entries) = map.content.entries() {
+        if let Some(entries) = map.content.entries().filter(|_| !filled) {
             let rows = match entries.rows() {
                 Some(rows) => rows,
                 None => {
@@ -247,6 +247,11 @@ impl Kernel for LinuxKernel {
 
     fn prepare(&mut self, steps: &[Step]) {
         self.ahead.expect(steps);
+        self.go_ahead();
+    }
+
+    fn foresee(&mut self, steps: &[Step]) {
+        self.ahead.foresee(steps);
         self.go_ahead();
     }
 

@@ -73,7 +73,8 @@ impl LinuxKernel {
     }
 
     pub(super) fn load_program(&mut self, pin: &PinPath, program: &Program) -> Result<()> {
-        let fd = match self.ahead.program(pin, program) {
+        let indices = indices_for(program, |name| self.ifindex(name))?;
+        let fd = match self.ahead.program(pin, program, &indices) {
             Some(fd) => fd,
             None => {
                 let material = self.material(program)?;

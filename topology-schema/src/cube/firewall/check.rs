@@ -1,6 +1,8 @@
 //! Rules on a firewall's own fields.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::resume_unwind;
+use std::thread;
 
 use super::{
     Action, Chain, MAX_PREFIXES, MAX_RANGES, MAX_RULES, MAX_SETS, Ports, Protocol, Rule, Spec,
@@ -24,25 +26,63 @@ pub(crate) fn check(spec: &Spec, checker: &mut Checker<'_>, cube: &CubeContext<'
     for (field, chain) in spec.chains() {
         let path = cube.path.key(field).key("rules");
         checker.limit("rules", chain.rules.len(), MAX_RULES, &path);
-        check_names(chain, checker, &path);
-        for (index, rule) in chain.rules.iter().enumerate() {
-            let place = Place {
-                path: path.index(index),
-                cube,
-            };
-            check_addresses(spec, rule, checker, &place);
-            check_protocol(rule, checker, &place);
-            check_state(spec, rule, checker, &place);
-        }
-        shadow::check(spec, chain, checker, &path);
-        crowd::check(chain, checker, &path);
+        let (shadowed, crowds) = beside(
+            chain,
+            || shadow::find(chain),
+            || {
+                check_names(chain, checker, &path);
+                for (index, rule) in chain.rules.iter().enumerate() {
+                    let place = Place {
+                        list: &path,
+                        index,
+                        cube,
+                    };
+                    check_addresses(spec, rule, checker, &place);
+                    check_protocol(rule, checker, &place);
+                    check_state(spec, rule, checker, &place);
+                }
+                crowd::find(chain)
+            },
+        );
+        shadow::check(spec, chain, &shadowed, checker, &path);
+        crowd::check(&crowds, checker, &path);
     }
+}
+
+/// Rules from which two things are done at once: starting a thread takes as long as looking at a few hundred.
+const MANY: usize = 1024;
+
+/// Does both, of many rules at once.
+fn beside<A: Send, B>(
+    chain: &Chain,
+    one: impl FnOnce() -> A + Send,
+    other: impl FnOnce() -> B,
+) -> (A, B) {
+    if chain.rules.len() < MANY {
+        return (one(), other());
+    }
+    thread::scope(|scope| {
+        let one = scope.spawn(one);
+        let other = other();
+        (
+            one.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            other,
+        )
+    })
 }
 
 /// Where a rule is.
 struct Place<'a> {
-    path: Path,
+    list: &'a Path,
+    index: usize,
     cube: &'a CubeContext<'a>,
+}
+
+impl Place<'_> {
+    /// Put together only if there is something to say.
+    fn path(&self) -> Path {
+        self.list.index(self.index)
+    }
 }
 
 fn check_sets(spec: &Spec, checker: &mut Checker<'_>, cube: &CubeContext<'_>) {
@@ -112,7 +152,7 @@ fn check_addresses(spec: &Spec, rule: &Rule, checker: &mut Checker<'_>, place: &
             let near = checker.closest(name.as_str(), spec.sets.keys().map(Name::as_str));
             let help = known_sets(spec, near);
             let message = format!("`{}` has no set `{name}`", place.cube.name);
-            let path = place.path.key(field);
+            let path = place.path().key(field);
             let diagnostic = Diagnostic::error("unknown-set", &path, message).help(help);
             checker.absent(&[&place.cube.path.key("sets")], diagnostic);
         }
@@ -124,7 +164,7 @@ fn check_addresses(spec: &Spec, rule: &Rule, checker: &mut Checker<'_>, place: &
             list(&fields_about(rule, true)),
             list(&fields_about(rule, false))
         );
-        let diagnostic = Diagnostic::error("mixed-families", &place.path, message);
+        let diagnostic = Diagnostic::error("mixed-families", &place.path(), message);
         checker.report(diagnostic.help(
             "write a rule for IPv4 and one for IPv6; a set (`@name`) may have networks of both",
         ));
@@ -176,7 +216,7 @@ fn fields_about(rule: &Rule, v4: bool) -> Vec<String> {
 
 fn check_protocol(rule: &Rule, checker: &mut Checker<'_>, place: &Place<'_>) {
     let conflict = |checker: &mut Checker<'_>, field: &str, message: String, help: &str| {
-        let path = place.path.key(field);
+        let path = place.path().key(field);
         checker.report(Diagnostic::error("conflicting-fields", &path, message).help(help));
     };
     let protocol = rule.protocol;
@@ -195,7 +235,7 @@ fn check_protocol(rule: &Rule, checker: &mut Checker<'_>, place: &Place<'_>) {
     let count = merged(rule.source_port.as_ref()) + merged(rule.destination_port.as_ref());
     if count > MAX_RANGES {
         let message = format!("the rule has {count} separate ports and ranges of ports");
-        let diagnostic = Diagnostic::error("limit-exceeded", &place.path, message);
+        let diagnostic = Diagnostic::error("limit-exceeded", &place.path(), message);
         let help = format!("at most {MAX_RANGES}, those of both sides together: write two rules");
         checker.report(diagnostic.help(help));
     }
@@ -246,7 +286,7 @@ fn merged(ports: Option<&Ports>) -> usize {
 
 fn check_state(spec: &Spec, rule: &Rule, checker: &mut Checker<'_>, place: &Place<'_>) {
     if let Some(states) = &rule.state {
-        let path = place.path.key("state");
+        let path = place.path().key("state");
         if !spec.conntrack {
             let message = "without connection tracking no packet has a state";
             let diagnostic = Diagnostic::error("conflicting-fields", &path, message);
@@ -261,7 +301,8 @@ fn check_state(spec: &Spec, rule: &Rule, checker: &mut Checker<'_>, place: &Plac
     }
     if rule.limit.is_some() && rule.action == Action::Drop {
         let message = "a rule that drops needs no limit: what exceeds a limit is dropped";
-        let diagnostic = Diagnostic::error("conflicting-fields", &place.path.key("limit"), message);
+        let diagnostic =
+            Diagnostic::error("conflicting-fields", &place.path().key("limit"), message);
         checker.report(diagnostic.help("use it with `action: accept` or `action: reject`"));
     }
 }

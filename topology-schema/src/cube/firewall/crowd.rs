@@ -28,10 +28,10 @@ fn key(rule: &Rule) -> Key<'_> {
     (addresses, rule.protocol, ports, rule.icmp_type)
 }
 
-/// Warns of rules of which there are many with the same key.
-pub(super) fn check(chain: &Chain, checker: &mut Checker<'_>, path: &Path) {
+/// Keys that many rules have: the first of the rules, and how many they are.
+pub(super) fn find(chain: &Chain) -> Vec<(usize, usize)> {
     if chain.rules.len() <= MANY {
-        return;
+        return Vec::new();
     }
     let mut crowds: HashMap<Key<'_>, (usize, usize)> = HashMap::new();
     for (index, rule) in chain.rules.iter().enumerate() {
@@ -42,7 +42,12 @@ pub(super) fn check(chain: &Chain, checker: &mut Checker<'_>, path: &Path) {
         .filter(|(_, count)| *count > MANY)
         .collect();
     crowds.sort_unstable();
-    for (first, count) in crowds {
+    crowds
+}
+
+/// Warns of those that were found.
+pub(super) fn check(crowds: &[(usize, usize)], checker: &mut Checker<'_>, path: &Path) {
+    for &(first, count) in crowds {
         let message = format!(
             "{count} rules like this one differ only in sets, `not`, `tcpFlags` or `state`: a packet may be compared with each of them"
         );

@@ -37,14 +37,31 @@ enum Port {
     Several,
 }
 
-pub(super) fn check(spec: &Spec, chain: &Chain, checker: &mut Checker<'_>, path: &Path) {
+/// Warns of the rules that were found.
+pub(super) fn check(
+    spec: &Spec,
+    chain: &Chain,
+    shadowed: &[(usize, usize)],
+    checker: &mut Checker<'_>,
+    path: &Path,
+) {
+    for &pair in shadowed {
+        warn(chain, pair, checker, path);
+    }
+    warn_of_empty_sets(spec, chain, checker, path);
+}
+
+/// Such rules: for each, the one that matches all of its packets before, and the rule itself.
+pub(super) fn find(chain: &Chain) -> Vec<(usize, usize)> {
+    let mut found = Vec::new();
     let mut before: HashMap<Key<'_>, Vec<usize>> = HashMap::new();
-    let mut lengths = [const { BTreeSet::new() }; 2];
+    let mut shapes: BTreeSet<Shape> = BTreeSet::new();
     let mut left = MAX_COMPARISONS;
     for (index, rule) in chain.rules.iter().enumerate() {
         let key = key(rule);
-        let covering = wider(&key, &lengths)
-            .filter_map(|wider| before.get(&wider))
+        let covering = shapes
+            .iter()
+            .filter_map(|shape| before.get(&shape.of(&key)?))
             .flatten()
             .copied()
             .take_while(|_| {
@@ -53,17 +70,13 @@ pub(super) fn check(spec: &Spec, chain: &Chain, checker: &mut Checker<'_>, path:
             })
             .find(|&other| covers(&chain.rules[other], rule));
         if let Some(other) = covering {
-            warn(chain, (other, index), checker, path);
+            found.push((other, index));
         } else {
-            for (lengths, around) in lengths.iter_mut().zip([&key.source, &key.destination]) {
-                if let Around::Within(prefix) = around {
-                    lengths.insert(prefix.length());
-                }
-            }
+            shapes.insert(Shape::new(&key));
             before.entry(key).or_default().push(index);
         }
     }
-    warn_of_empty_sets(spec, chain, checker, path);
+    found
 }
 
 fn warn(chain: &Chain, (other, index): (usize, usize), checker: &mut Checker<'_>, path: &Path) {
@@ -114,52 +127,70 @@ fn around(address: Option<&AddressMatch>) -> Around<'_> {
     }
 }
 
-/// The keys of rules that may cover one with this key.
-fn wider<'a>(
-    key: &Key<'a>,
-    [sources, destinations]: &[BTreeSet<u8>; 2],
-) -> impl Iterator<Item = Key<'a>> {
-    let around = |around: &Around<'a>, lengths: &BTreeSet<u8>| {
-        let mut wider = vec![Around::Any];
-        match around {
-            Around::Any => {}
-            Around::Within(prefix) => wider.extend(
-                lengths
-                    .range(..=prefix.length())
-                    .filter_map(|length| Prefix::containing(prefix.address(), *length))
-                    .map(Around::Within),
-            ),
-            Around::Other(_) => wider.push(around.clone()),
-        }
-        wider
-    };
-    let sources = around(&key.source, sources);
-    let destinations = around(&key.destination, destinations);
-    let protocols = match key.protocol {
-        Protocol::ALL => vec![Protocol::ALL],
-        protocol => vec![Protocol::ALL, protocol],
-    };
-    let ports = match key.port {
-        Port::Any => vec![Port::Any],
-        Port::One(_) => vec![Port::Any, key.port, Port::Several],
-        Port::Several => vec![Port::Any, Port::Several],
-    };
-    let mut keys = Vec::new();
-    for source in &sources {
-        for destination in &destinations {
-            for &protocol in &protocols {
-                for &port in &ports {
-                    keys.push(Key {
-                        source: source.clone(),
-                        destination: destination.clone(),
-                        protocol,
-                        port,
-                    });
-                }
-            }
+/// How much a key says. There are few of them, whatever the rules are: of each, a rule is covered by those with one key.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Shape {
+    source: Extent,
+    destination: Extent,
+    /// It names a protocol.
+    protocol: bool,
+    port: Extent,
+}
+
+/// How much is said of addresses or ports.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Extent {
+    Any,
+    /// A prefix of this length, or one port.
+    Within(u8),
+    Other,
+}
+
+impl Shape {
+    fn new(key: &Key<'_>) -> Self {
+        let extent = |around: &Around<'_>| match around {
+            Around::Any => Extent::Any,
+            Around::Within(prefix) => Extent::Within(prefix.length()),
+            Around::Other(_) => Extent::Other,
+        };
+        Self {
+            source: extent(&key.source),
+            destination: extent(&key.destination),
+            protocol: key.protocol != Protocol::ALL,
+            port: match key.port {
+                Port::Any => Extent::Any,
+                Port::One(_) => Extent::Within(0),
+                Port::Several => Extent::Other,
+            },
         }
     }
-    keys.into_iter()
+
+    /// The key of this shape that rules which may cover one with `key` have.
+    fn of<'a>(&self, key: &Key<'a>) -> Option<Key<'a>> {
+        let around = |extent: Extent, around: &Around<'a>| match (extent, around) {
+            (Extent::Any, _) => Some(Around::Any),
+            (Extent::Within(length), Around::Within(prefix)) if length <= prefix.length() => {
+                Prefix::containing(prefix.address(), length).map(Around::Within)
+            }
+            (Extent::Other, Around::Other(_)) => Some(around.clone()),
+            _ => None,
+        };
+        Some(Key {
+            source: around(self.source, &key.source)?,
+            destination: around(self.destination, &key.destination)?,
+            protocol: match (self.protocol, key.protocol) {
+                (false, _) => Protocol::ALL,
+                (true, Protocol::ALL) => return None,
+                (true, protocol) => protocol,
+            },
+            port: match (self.port, key.port) {
+                (Extent::Any, _) => Port::Any,
+                (Extent::Within(_), Port::One(port)) => Port::One(port),
+                (Extent::Other, Port::One(_) | Port::Several) => Port::Several,
+                _ => return None,
+            },
+        })
+    }
 }
 
 /// Whether what the second rule matches, the first one does, too. Addresses and protocol were looked up.
