@@ -138,8 +138,8 @@ fn run(arguments: &Arguments) -> io::Result<ExitCode> {
                 report.records.retain(|known| known.id != record.id);
                 report.records.push(record);
             }
-            // After each row: what was measured stays, whatever happens.
-            report.write(&arguments.output)?;
+            // After each row: what was measured stays, whatever happens. Not all files: their intervals take seconds.
+            report.save(&arguments.output)?;
         }
     }
     // The ids of records begin with those of their rows.

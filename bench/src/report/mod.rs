@@ -30,12 +30,17 @@ pub struct Report {
 }
 
 impl Report {
-    /// Writes all files into a folder.
-    pub fn write(&self, folder: &Path) -> io::Result<()> {
+    /// Writes what was measured into a folder: all that the other files are made of.
+    pub fn save(&self, folder: &Path) -> io::Result<()> {
         fs::create_dir_all(folder)?;
         let json = serde_json::to_string_pretty(self).map_err(io::Error::other)?;
+        fs::write(folder.join("results.json"), json)
+    }
+
+    /// Writes all files into a folder.
+    pub fn write(&self, folder: &Path) -> io::Result<()> {
+        self.save(folder)?;
         for (name, text) in [
-            ("results.json", json),
             ("table.txt", text::table(self)),
             ("table.md", markdown::table(self)),
             ("samples.csv", csv::samples(self)),
