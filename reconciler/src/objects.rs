@@ -18,6 +18,11 @@ pub fn digest(name: &str) -> [u8; 32] {
         .map_or([0; 32], |(_, _, digest)| *digest)
 }
 
+/// The hashes of all object files.
+pub fn digests() -> impl Iterator<Item = [u8; 32]> {
+    OBJECTS.iter().map(|(_, _, digest)| *digest)
+}
+
 /// A short name for all object files together.
 pub fn build() -> String {
     let mut all = crate::digest::Digest::new();

@@ -126,6 +126,31 @@ fn binary() -> PathBuf {
     })
 }
 
+/// Puts bytes into the place of others that are as many, wherever these are: pairs of what is there and what is to be. Returns
+/// how often, for each pair. One pass, because the file is large and tests are not optimised.
+fn exchange(bytes: &mut [u8], pairs: &[(Vec<u8>, Vec<u8>)]) -> Vec<usize> {
+    let mut begins = [false; 256];
+    for (from, _) in pairs {
+        begins[usize::from(from[0])] = true;
+    }
+    let mut counts = vec![0; pairs.len()];
+    let mut at = 0;
+    while at < bytes.len() {
+        if begins[usize::from(bytes[at])] {
+            let found = |(from, _): &(Vec<u8>, Vec<u8>)| bytes[at..].starts_with(from);
+            if let Some(which) = pairs.iter().position(found) {
+                let (_, to) = &pairs[which];
+                bytes[at..at + to.len()].copy_from_slice(to);
+                counts[which] += 1;
+                at += to.len();
+                continue;
+            }
+        }
+        at += 1;
+    }
+    counts
+}
+
 impl Lab {
     /// Runs `pcn` with the words of a line.
     pub fn pcn(&self, arguments: &str) -> Run {
@@ -150,21 +175,19 @@ impl Lab {
     }
 
     /// Another build of it, which differs from the one that is tested in each object: its licence has
-    /// another name, which the kernel knows as well (include/linux/license.h). So it replaces all programs,
-    /// and they do the same.
+    /// another name, which the kernel knows as well (include/linux/license.h), and so its hash, which is
+    /// made when `pcn` is built, is another one. So it replaces all programs, and they do the same.
     pub fn other_build(&self) -> PathBuf {
         let path = PathBuf::from(format!("{FILES}/pcn-other"));
         let mut bytes = fs::read(binary()).expect("the tested pcn can be read");
-        let (from, to) = (b"Dual MIT/GPL", b"Dual BSD/GPL");
-        let places: Vec<usize> = bytes
-            .windows(from.len())
-            .enumerate()
-            .filter_map(|(at, window)| (window == from).then_some(at))
-            .collect();
-        assert!(!places.is_empty(), "objects name their licence");
-        for at in places {
-            bytes[at..at + to.len()].copy_from_slice(to);
-        }
+        let mut pairs = vec![(b"Dual MIT/GPL".to_vec(), b"Dual BSD/GPL".to_vec())];
+        // Builds without these make them from the objects.
+        pairs.extend(
+            reconciler::objects::digests()
+                .map(|digest| (digest.to_vec(), digest.map(|byte| !byte).to_vec())),
+        );
+        let counts = exchange(&mut bytes, &pairs);
+        assert!(counts[0] > 0, "objects name their licence");
         fs::copy(binary(), &path).expect("a copy with the same mode");
         fs::write(&path, bytes).expect("a file in a tmpfs");
         path
