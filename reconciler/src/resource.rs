@@ -128,6 +128,8 @@ pub enum MapKind {
     LruHash,
     /// Array.
     Array,
+    /// Array that programs only read, whose values begin where lines of the cache do if their size is a multiple of a line's.
+    LineArray,
     /// Array that user space maps: memory.
     MappedArray,
     /// IPv4 prefixes in such memory ([`ebpf_abi::fib`]); its size is in words.
@@ -193,7 +195,10 @@ impl MapShape {
 
     /// True for arrays: entries cannot be deleted, only zeroed.
     pub fn is_array(&self) -> bool {
-        matches!(self.kind, MapKind::Array | MapKind::PerCpuArray)
+        matches!(
+            self.kind,
+            MapKind::Array | MapKind::LineArray | MapKind::PerCpuArray
+        )
     }
 }
 

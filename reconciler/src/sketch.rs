@@ -47,8 +47,7 @@ fn grow(
     for (name, cube) in &topology.spec.cubes {
         let entries = |table: &str| {
             let map = desired.maps.get(&wiring::table(name, table));
-            let entries = map.and_then(|map| map.content.entries());
-            entries.map_or(0, |entries| entries.len())
+            map.and_then(|map| map.content.entries())
         };
         let driver = driver_for(cube.kind());
         let sizes = driver.grown(&cube.cube, (kept, left_out), &entries);

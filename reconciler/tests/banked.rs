@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use reconciler::{
     address::Address,
-    cube::Table,
     desired::Desired,
     execute::{Outcome, execute},
     interrupt::Interrupt,
@@ -28,7 +27,12 @@ fn desired(entries: &Entries) -> Desired {
     let entries = entries
         .iter()
         .map(|(at, value)| (key(*at), vec![*value; 8]));
-    let table = Table::banked_keyed("buckets", 256, (8, 8), entries.collect::<Rows>());
+    let shape = MapShape {
+        kind: MapKind::Hash,
+        key_size: 8,
+        value_size: 8,
+        max_entries: 512,
+    };
     let active = Map {
         owner: Address::topology(),
         shape: MapShape {
@@ -41,8 +45,8 @@ fn desired(entries: &Entries) -> Desired {
     };
     let buckets = Map {
         owner: Address::cube(&"fw".parse().expect("a name")),
-        shape: table.shape,
-        content: table.content,
+        shape,
+        content: Content::Banked(entries.collect::<Rows>().into()),
     };
     Desired {
         maps: BTreeMap::from([(path(), buckets), (PinPath::new(&["active"]), active)]),

@@ -144,9 +144,9 @@ fn one_of_ten_thousand_is_a_few_writes() {
     );
     let lookup = Lookup::new(&built, in_set);
     println!(
-        "tuples {:?}, parts of a bucket {}",
+        "tuples {:?}, full lines behind one another {}",
         lookup.tuples(),
-        lookup.parts()
+        lookup.longest_walk()
     );
     let before = content(&built);
     let mut most = [0; 4];

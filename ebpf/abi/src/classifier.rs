@@ -4,15 +4,19 @@
 //! The structure is a *tuple space* (Srinivasan, Suri and Varghese, SIGCOMM 1999) of few merged
 //! tuples (Daly et al., "TupleMerge", IEEE/ACM ToN 2019). A tuple is a mask over the header: how
 //! many bits of the addresses and ports are looked at, and whether the protocol is. What a rule
-//! says of those bits is its key, and rules with the same key share a *bucket*, in the order of
-//! their labels. Which bits a tuple leaves out is no loss: every rule of a bucket is compared in
+//! says of those bits is its key, and rules with the same key are looked at in the order of
+//! their labels. Which bits a tuple leaves out is no loss: every rule that is looked at is compared in
 //! full. Tuples are sorted by the first rule that each has, so the walk ends when no later one
 //! can win.
+//!
+//! Keys are hashed to *lines* of the cache ([`Line`]), and what is compared of a rule is a line, too. So a tuple costs
+//! one line, and a rule another one.
 //!
 //! All tables are there once per bank ([`chain`](crate::chain)): a packet stays in the bank it came
 //! into, so it meets one set of rules from the first to the last.
 
 mod header;
+mod line;
 mod search;
 
 use bytemuck::{Pod, Zeroable};
@@ -22,7 +26,8 @@ pub use self::{
         FACT_ICMP, FACT_PORTS, FACT_TCP, FACT_V6, Header, STATE_ESTABLISHED, STATE_INVALID,
         STATE_NEW, STATE_RELATED, STATE_UNTRACKED, WORDS, Words,
     },
-    search::{STEPS, Search, Tables, lookup},
+    line::{Entry, LINE_RULES, Line, MAX_SLOTS, Mixed, PART_RULES, lines},
+    search::{Found, STEPS, Search, Tables, lookup},
 };
 use crate::assert_size;
 
@@ -54,122 +59,29 @@ pub const MAX_TUPLES: usize = 32;
 pub struct Tuple {
     /// The bits, in each word of the header.
     pub mask: [u64; WORDS],
-    /// Goes into the digest of every key, so that keys of other tuples are different ones.
+    /// Goes into the digest of every key, so that keys of other tuples, lists and families are different ones.
     pub seed: u64,
     /// Label of the first rule in the tuple; 0 for a tuple that is none: it is the last.
     pub best: u32,
-    /// Lines of `filter` in one bank, less one; they are a power of two.
-    pub filter: u32,
+    /// The same of the tuple behind it.
+    pub next: u32,
+    /// Zero.
+    pub pad: u64,
 }
-assert_size!(Tuple, 56);
+assert_size!(Tuple, 64);
 
 /// Value of the array `tuples`: those of one list and family, the one with the first rule first.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct TupleList {
-    /// Zero. It is read from here so that the verifier does not know it: it would follow what
-    /// begins with it through every tuple.
-    pub zero: u64,
+    /// Lines of one bank, less one; they are a power of two.
+    pub lines: u32,
+    /// Zero.
+    pub pad: [u32; 15],
     /// The tuples, then nothing.
     pub tuples: [Tuple; MAX_TUPLES],
 }
-assert_size!(TupleList, 1800);
-
-/// Value of the array `filter`: which keys may be in `buckets`, a bit each. Most keys of a packet
-/// are in no tuple, and this says so for a word that the cache has.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct FilterLine {
-    /// The bits, as [`FilterBit`] says.
-    pub bits: [u64; 8],
-}
-assert_size!(FilterLine, 64);
-
-/// Where a key's bit is in `filter`.
-#[derive(Clone, Copy, Debug)]
-pub struct FilterBit {
-    /// The line, before the bank.
-    pub line: u32,
-    /// The word of the line.
-    pub word: u32,
-    /// The bit of the word.
-    pub bit: u32,
-}
-
-impl FilterBit {
-    /// Of a digest, in a filter with this many lines less one.
-    #[inline(always)]
-    pub const fn new(digest: u64, mask: u32) -> Self {
-        let mixed = (digest ^ digest >> 29).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        Self {
-            line: mixed as u32 & mask,
-            word: (mixed >> 29) as u32,
-            bit: (mixed >> 23) as u32 & 63,
-        }
-    }
-}
-
-/// Lines of the filter in one bank, for a table with room for this many buckets, which is a power
-/// of two: 16 bits for each.
-pub const fn filter_lines(buckets: u32) -> u32 {
-    let lines = buckets / 32;
-    if lines == 0 { 1 } else { lines }
-}
-
-/// Key of the hash `buckets`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
-pub struct BucketKey {
-    /// Stands for the tuple and the bits of the header. Two of them may meet in one digest: their
-    /// rules are then in one bucket, and nothing else happens.
-    pub digest: u64,
-    /// A bucket may have several parts, from 0 on.
-    pub part: u32,
-    /// List, family and bank: the index in `tuples`.
-    pub place: u32,
-}
-assert_size!(BucketKey, 16);
-
-/// Rules of one part of a bucket.
-pub const BUCKET_RULES: usize = 4;
-
-/// Value of the hash `buckets`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct Bucket {
-    /// By label.
-    pub entries: [Entry; BUCKET_RULES],
-    /// 1 if there is another part.
-    pub more: u32,
-    /// Zero.
-    pub pad: u32,
-}
-assert_size!(Bucket, 40);
-
-/// A rule in a bucket: one word, so that it is copied as one.
-#[repr(transparent)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Pod, Zeroable)]
-pub struct Entry(pub u64);
-
-impl Entry {
-    /// From where the rule is in its list, relative to others (the lowest label wins; from 1 on; 0 is
-    /// no entry), and its slot, its index in `rules` before the bank.
-    pub const fn new(label: u32, rule: u32) -> Self {
-        Self(label as u64 | (rule as u64) << 32)
-    }
-
-    /// The label; 0 for no entry.
-    #[inline(always)]
-    pub const fn label(self) -> u32 {
-        self.0 as u32
-    }
-
-    /// The slot.
-    #[inline(always)]
-    pub const fn rule(self) -> u32 {
-        (self.0 >> 32) as u32
-    }
-}
+assert_size!(TupleList, 2112);
 
 /// Ports and ranges of ports of one rule, of both sides together.
 pub const MAX_RANGES: usize = 16;
@@ -178,10 +90,29 @@ pub const MAX_RANGES: usize = 16;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Rule {
-    /// What the bits of `mask` must be.
+    /// What the bits that are compared must be; the others are zero.
     pub value: Words,
-    /// Bits of the header that are compared.
-    pub mask: Words,
+    /// Bits of the last word that are compared.
+    pub rest: u64,
+    /// What the cube keeps with the rule.
+    pub data: u64,
+    /// Bits of the source address that are compared, 0 to 128.
+    pub source: u8,
+    /// The same of the destination.
+    pub destination: u8,
+    /// Connection states that match, or'ed.
+    pub states: u8,
+    /// `NOT_*`, `*_SET` and [`FURTHER`].
+    pub flags: u8,
+    /// Zero.
+    pub pad: u32,
+}
+assert_size!(Rule, 64);
+
+/// Value of the array `further`, by slot: what the words of a rule with [`FURTHER`] do not say.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Further {
     /// The set the source must be in, if [`SOURCE_SET`].
     pub source_set: u32,
     /// The set the destination must be in, if [`DESTINATION_SET`].
@@ -190,16 +121,12 @@ pub struct Rule {
     pub source_ranges: u16,
     /// The same for the destination port.
     pub destination_ranges: u16,
-    /// Connection states that match, or'ed.
-    pub states: u8,
-    /// `NOT_*`, `*_SET` and [`FURTHER`].
-    pub flags: u8,
     /// Zero.
-    pub pad: u16,
+    pub pad: u32,
     /// Ranges of ports.
     pub ranges: [Range; MAX_RANGES],
 }
-assert_size!(Rule, 160);
+assert_size!(Further, 80);
 
 /// The source must not be what the rule says.
 pub const NOT_SOURCE: u8 = 1;
@@ -209,7 +136,7 @@ pub const NOT_DESTINATION: u8 = 1 << 1;
 pub const SOURCE_SET: u8 = 1 << 2;
 /// The destination is compared with a set.
 pub const DESTINATION_SET: u8 = 1 << 3;
-/// The rule has sets or ranges: the words do not say all.
+/// The rule has sets or ranges, in `further`: the words do not say all.
 pub const FURTHER: u8 = 1 << 4;
 
 /// Ports from `first` to `last`, both included, in the machine's byte order.
@@ -242,7 +169,7 @@ impl Range {
 /// The digest of a key: of the bits of a header, or of a rule, that a tuple looks at.
 ///
 /// A sum of products with odd constants: keys that differ in one word have different digests, and
-/// the products do not wait for one another. The kernel's hash mixes it.
+/// the products do not wait for one another. [`Mixed`] mixes it.
 #[inline(always)]
 pub const fn digest(seed: u64, mask: &[u64; WORDS], words: &[u64; WORDS]) -> u64 {
     (words[0] & mask[0])

@@ -283,22 +283,46 @@ pub const LOG_INTERVAL: u64 = 1_000_000;
 /// How far ahead of that reports may be: a hundred at once.
 pub const LOG_TOLERANCE: u64 = 100 * LOG_INTERVAL;
 
-/// What a rule does: value of the table `actions`, by slot, once per bank.
+/// What a rule does: the word that the classifier keeps with it.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Action(pub u64);
+
+impl Action {
+    /// From which rule it is (slots are used again), a `VERDICT_*`, and whether packets are reported.
+    pub const fn new(identity: u32, verdict: u32, log: bool) -> Self {
+        Self(identity as u64 | (verdict as u64 & 0xff) << 32 | (log as u64) << 40)
+    }
+
+    /// Which rule it is.
+    #[inline(always)]
+    pub const fn identity(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// A `VERDICT_*`.
+    #[inline(always)]
+    pub const fn verdict(self) -> u32 {
+        (self.0 >> 32) as u32 & 0xff
+    }
+
+    /// True if packets are reported.
+    #[inline(always)]
+    pub const fn log(self) -> bool {
+        self.0 >> 40 & 1 != 0
+    }
+}
+
+/// How often a rule accepts or answers packets: value of the table `rates`, by slot, once per bank.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct Action {
+pub struct Rate {
     /// Least nanoseconds between two packets in the long run; 0 for no limit.
     pub interval: u64,
     /// How far ahead of that packets may be.
     pub tolerance: u64,
-    /// Which rule it is: slots are used again.
-    pub identity: u32,
-    /// A `VERDICT_*`.
-    pub verdict: u16,
-    /// 1 if packets are reported.
-    pub log: u16,
 }
-assert_size!(Action, 24);
+assert_size!(Rate, 16);
 
 /// Value of the learned table `rule_counters`, per CPU.
 #[repr(C)]

@@ -39,7 +39,7 @@ pub mod window;
 
 /// Version of everything in this crate. A pinned object with a newer one is refused, one with
 /// an older one is replaced.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// Fails to compile when a type shared with the kernel changes its size by accident.
 macro_rules! assert_size {

@@ -266,7 +266,7 @@ const fn mixed(number: u64) -> u32 {
 
 /// Ones for the first `length` bits, 0 to 128. Without a branch: the verifier would go each way, with each of the results.
 #[inline(always)]
-const fn masks_v6(length: u32) -> [u64; 2] {
+pub(crate) const fn masks_v6(length: u32) -> [u64; 2] {
     // In four steps, as none may be by 64 bits or more.
     let others = 128 - length;
     let (step, back) = (length / 4, others / 4);

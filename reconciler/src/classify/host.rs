@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use bytemuck::{AnyBitPattern, pod_read_unaligned};
 use ebpf_abi::{
     address::V6,
-    classifier::{self, Bucket, BucketKey, FilterLine, Header, NO_RULE, Rule, TupleList},
+    classifier::{self, Further, Header, Line, NO_RULE, Rule, TupleList},
 };
 
 use crate::{
@@ -14,12 +14,15 @@ use crate::{
     resource::{Bank, Content, Entries},
 };
 
+/// What an array has where nothing was written.
+static NOTHING: Line = Line { words: [0; 8] };
+
 /// The tables in memory.
 pub struct Lookup<S> {
     tuples: HashMap<u32, TupleList>,
-    filter: HashMap<u32, FilterLine>,
-    buckets: HashMap<BucketKey, Bucket>,
+    lines: HashMap<u32, Line>,
     rules: HashMap<u32, Rule>,
+    further: HashMap<u32, Further>,
     in_set: S,
 }
 
@@ -28,9 +31,9 @@ impl<S: Fn(u32, V6) -> bool> Lookup<S> {
     pub fn new(tables: &[Table], in_set: S) -> Self {
         Self {
             tuples: entries(tables, "tuples"),
-            filter: entries(tables, "filter"),
-            buckets: entries(tables, "buckets"),
+            lines: entries(tables, "lines"),
             rules: entries(tables, "rules"),
+            further: entries(tables, "further"),
             in_set,
         }
     }
@@ -41,7 +44,7 @@ impl<S: Fn(u32, V6) -> bool> Lookup<S> {
         (found != NO_RULE).then_some(found)
     }
 
-    /// How many parts of buckets a lookup reads at most, for each list and family.
+    /// How many tuples each list and family has.
     pub fn tuples(&self) -> Vec<usize> {
         let mut lists: Vec<_> = self.tuples.iter().collect();
         lists.sort_by_key(|(place, _)| **place);
@@ -49,10 +52,16 @@ impl<S: Fn(u32, V6) -> bool> Lookup<S> {
         lists.into_iter().map(|(_, list)| count(list)).collect()
     }
 
-    /// How many rules are in each bucket's part, the fullest first.
-    pub fn parts(&self) -> usize {
-        let parts = self.buckets.keys().map(|key| key.part as usize + 1);
-        parts.max().unwrap_or(0)
+    /// How many lines are behind one another, at most, because those before had no room.
+    pub fn longest_walk(&self) -> usize {
+        let lines = self.tuples.values().map(|list| list.lines + 1).max();
+        let lines = lines.unwrap_or(1);
+        let is_full = |at: u32| {
+            let line = self.lines.get(&Bank::A.place(at % lines));
+            line.is_some_and(|line| line.behind() != 0)
+        };
+        let walk = |from: u32| (from..from + lines).take_while(|at| is_full(*at)).count();
+        (0..lines).map(walk).max().unwrap_or(0)
     }
 }
 
@@ -61,12 +70,12 @@ impl<S: Fn(u32, V6) -> bool> classifier::Tables for Lookup<S> {
         self.tuples.get(&place)
     }
 
-    fn filter(&self, index: u32) -> Option<&FilterLine> {
-        self.filter.get(&index)
+    fn line(&self, index: u32) -> Option<&Line> {
+        self.lines.get(&index).or(Some(&NOTHING))
     }
 
-    fn bucket(&self, key: &BucketKey) -> Option<&Bucket> {
-        self.buckets.get(key)
+    fn further(&self, index: u32) -> Option<&Further> {
+        self.further.get(&index)
     }
 
     fn rule(&self, index: u32) -> Option<&Rule> {

@@ -2,6 +2,7 @@
 //! ([`ebpf_abi::classifier`]). Pure.
 
 pub mod host;
+mod lines;
 mod numbers;
 pub mod oracle;
 mod partition;
@@ -11,6 +12,7 @@ mod tables;
 mod template;
 
 pub use self::{
+    lines::in_lines,
     numbers::RuleNumbers,
     ports::Ports,
     rule::{AddressMatch, Addresses, Family, Rule},

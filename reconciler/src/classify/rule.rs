@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use ebpf_abi::{
     address::V6,
     classifier::{
-        self, DESTINATION_SET, FACT_ICMP, FACT_PORTS, FACT_TCP, FURTHER, Header, MAX_RANGES,
-        NOT_DESTINATION, NOT_SOURCE, Range, SOURCE_SET, Words,
+        self, DESTINATION_SET, FACT_ICMP, FACT_PORTS, FACT_TCP, FURTHER, Further, Header,
+        MAX_RANGES, NOT_DESTINATION, NOT_SOURCE, Range, SOURCE_SET, Words,
     },
 };
 use topology_schema::Prefix;
@@ -55,6 +55,8 @@ pub struct Rule {
     pub tcp_flags: Option<(u8, u8)>,
     /// States of its connection (`ebpf_abi::classifier::STATE_*`), or'ed; 0: any.
     pub states: u8,
+    /// What the cube keeps with it.
+    pub data: u64,
 }
 
 /// What a rule says of an address.
@@ -158,6 +160,8 @@ pub(super) fn mask_of(length: u8) -> V6 {
 pub(super) struct Compiled {
     /// As it is in the kernel.
     pub record: classifier::Rule,
+    /// What else it says, if it does.
+    pub further: Option<Box<Further>>,
     /// Bits of the source address that all packets which match have in common.
     pub source: u8,
     /// The same of the destination.
@@ -180,21 +184,24 @@ const ALL_PORTS: Range = Range {
 impl Compiled {
     pub(super) fn new(rule: &Rule) -> Self {
         let (mut value, mut mask) = (Header::default(), Header::default());
-        let mut record = classifier::Rule::default();
-        let source = address(&rule.source, &mut value.source, &mut mask.source);
-        let destination = address(
-            &rule.destination,
-            &mut value.destination,
-            &mut mask.destination,
-        );
+        let (source_value, source, source_bits) = address(&rule.source);
+        let (destination_value, destination, destination_bits) = address(&rule.destination);
+        (value.source, value.destination) = (source_value, destination_value);
+        let mut further = Further::default();
+        let mut record = classifier::Rule {
+            data: rule.data,
+            source: source_bits,
+            destination: destination_bits,
+            ..classifier::Rule::default()
+        };
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
         record.flags =
             flag(rule.source.negated, NOT_SOURCE) | flag(rule.destination.negated, NOT_DESTINATION);
         if let Addresses::Set(set) = rule.source.addresses {
-            (record.source_set, record.flags) = (set, record.flags | SOURCE_SET);
+            (further.source_set, record.flags) = (set, record.flags | SOURCE_SET);
         }
         if let Addresses::Set(set) = rule.destination.addresses {
-            (record.destination_set, record.flags) = (set, record.flags | DESTINATION_SET);
+            (further.destination_set, record.flags) = (set, record.flags | DESTINATION_SET);
         }
         if let Some(protocol) = rule.protocol {
             (value.protocol, mask.protocol) = (protocol, u8::MAX);
@@ -228,12 +235,12 @@ impl Compiled {
         }
         value.facts = mask.facts;
         let mut ranges = Vec::new();
-        record.source_ranges = ports(
+        further.source_ranges = ports(
             &rule.source_ports,
             (&mut value.source_port, &mut mask.source_port),
             &mut ranges,
         );
-        record.destination_ranges = ports(
+        further.destination_ranges = ports(
             &destination_ports,
             (&mut value.destination_port, &mut mask.destination_port),
             &mut ranges,
@@ -241,10 +248,11 @@ impl Compiled {
         if record.flags & (SOURCE_SET | DESTINATION_SET) != 0 || !ranges.is_empty() {
             record.flags |= FURTHER;
         }
-        for (place, range) in record.ranges.iter_mut().zip(&ranges) {
+        for (place, range) in further.ranges.iter_mut().zip(&ranges) {
             *place = *range;
         }
-        (record.value, record.mask) = (value.words(), mask.words());
+        record.value = value.words();
+        [.., record.rest] = mask.words();
         let all = |ports: &Ports| ports.ranges().map_or(vec![ALL_PORTS], <[Range]>::to_vec);
         // A packet has ports or an ICMP type, and rules with more ranges than there is room for
         // are refused before.
@@ -252,8 +260,10 @@ impl Compiled {
         let (source_ports, destination_ports) = (all(&rule.source_ports), all(&destination_ports));
         let empty = source_ports.is_empty() || destination_ports.is_empty();
         let nobody = |what: &AddressMatch| what.negated && what.addresses == Addresses::Any;
+        let has_further = record.flags & FURTHER != 0;
         Self {
             record,
+            further: has_further.then(|| Box::new(further)),
             source,
             destination,
             protocol: rule.protocol.is_some(),
@@ -273,14 +283,13 @@ impl Compiled {
     }
 }
 
-/// Fills in the bits of an address, and says how many all packets that match have in common.
-fn address(what: &AddressMatch, value: &mut V6, mask: &mut V6) -> u8 {
+/// The bits of an address, how many all packets that match have in common, and how many are compared.
+fn address(what: &AddressMatch) -> (V6, u8, u8) {
     let Addresses::Prefix(prefix) = &what.addresses else {
-        return 0;
+        return (V6::default(), 0, 0);
     };
     let (network, length) = mapped(prefix);
-    (*value, *mask) = (network, mask_of(length));
-    if what.negated { 0 } else { length }
+    (network, if what.negated { 0 } else { length }, length)
 }
 
 /// Fills in the bits of a port where that says it all; says which ranges are left to compare.

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use bytemuck::{NoUninit, Zeroable, bytes_of};
 use ebpf_abi::classifier::{
-    self, BUCKET_RULES, Bucket, BucketKey, Entry, FilterBit, FilterLine, TUPLE_LISTS, Tuple,
-    TupleList, filter_lines,
+    self, Entry, Further, Line, Mixed, PART_RULES, TUPLE_LISTS, Tuple, TupleList,
 };
 
 use super::{
     Family, Rule, RuleNumbers,
+    lines::{self, Placed},
     numbers::{Numbers, rules_for},
     rule::Compiled,
 };
@@ -24,36 +24,39 @@ pub fn room(limit: u32) -> u32 {
     room_for(limit as usize)
 }
 
-/// The tables of a cube's lists, with the numbers that its rules were given: `buckets`, `filter`,
+/// The tables of a cube's lists, with the numbers that its rules were given: `further`, `lines`,
 /// `rules` and `tuples`.
 pub fn tables(lists: &[Vec<Rule>], numbers: &RuleNumbers) -> Vec<Table> {
     let mut content = Content::default();
     for (list, at) in lists.iter().zip(0..) {
         content.list(at, list, numbers);
     }
-    let buckets = room(content.bucket_keys.len() as u32 / size_of::<BucketKey>() as u32);
-    let lines = filter_lines(buckets);
-    content.filter(lines - 1);
+    let room_of_rules = room(numbers.limit());
+    let lines = classifier::lines(room(content.placed.len() as u32));
+    for list in content.tuples.values_mut() {
+        list.lines = lines - 1;
+    }
+    // Few lists have rules of which the words do not say all.
+    let further = if content.further.is_empty() {
+        1
+    } else {
+        room_of_rules
+    };
     vec![
-        Table::banked_keyed(
-            "buckets",
-            buckets,
-            (size_of::<BucketKey>(), size_of::<Bucket>()),
-            Rows::new(
-                size_of::<BucketKey>(),
-                size_of::<Bucket>(),
-                content.bucket_keys,
-                content.buckets,
-            ),
+        Table::banked_rows("further", further, size_of::<Further>(), content.further),
+        Table::banked_lines(
+            "lines",
+            lines,
+            size_of::<Line>(),
+            lines::lines(content.placed, lines),
         ),
-        Table::banked_rows("filter", lines, size_of::<FilterLine>(), content.filter),
-        Table::banked_rows(
+        Table::banked_lines(
             "rules",
-            room(numbers.limit()),
+            room_of_rules,
             size_of::<classifier::Rule>(),
             content.rules,
         ),
-        Table::banked(
+        Table::banked_lines(
             "tuples",
             TUPLE_LISTS,
             size_of::<TupleList>(),
@@ -65,14 +68,11 @@ pub fn tables(lists: &[Vec<Rule>], numbers: &RuleNumbers) -> Vec<Table> {
 /// What is in the tables: there may be many thousand entries, so they are laid flat from the beginning.
 #[derive(Default)]
 struct Content {
-    /// One after the other, in any order.
-    bucket_keys: Vec<u8>,
-    buckets: Vec<u8>,
     rules: Rows,
+    further: Rows,
     tuples: BTreeMap<u32, TupleList>,
-    filter: Rows,
-    /// Of all keys, in any order; some more than once.
-    digests: Vec<u64>,
+    /// What is in lines, in any order.
+    placed: Vec<Placed>,
 }
 
 impl Content {
@@ -80,33 +80,31 @@ impl Content {
         let compiled = parallel::map(list, parallel::EACH, Compiled::new);
         let slots: Vec<Option<Numbers>> =
             list.iter().map(|rule| numbers.numbers(&rule.key)).collect();
-        let records = slots.iter().zip(&compiled).filter_map(|(numbers, rule)| {
-            let (slot, _) = (*numbers)?;
-            Some((slot.to_ne_bytes(), bytes_of(&rule.record)))
-        });
-        // Those of the other lists are few beside these, or none.
-        let before = std::mem::take(&mut self.rules);
-        self.rules = if before.is_empty() {
-            records.collect()
-        } else {
-            let before = before.iter().map(|(key, value)| (key.to_vec(), value));
-            let records = records.map(|(key, value)| (key.to_vec(), value));
-            before.chain(records).collect()
+        let numbered = || {
+            let rules = slots.iter().zip(&compiled);
+            rules.filter_map(|(numbers, rule)| Some(((*numbers)?.0.to_ne_bytes(), rule)))
         };
+        let records = numbered().map(|(slot, rule)| (slot, bytes_of(&rule.record)));
+        self.rules = joined(std::mem::take(&mut self.rules), records);
+        let further = numbered().filter_map(|(slot, rule)| {
+            let further = rule.further.as_deref()?;
+            Some((slot, bytes_of(further)))
+        });
+        self.further = joined(std::mem::take(&mut self.further), further);
         for family in Family::ALL {
             let place = number * Family::ALL.len() as u32 + family as u32;
             let (places, rules): (Vec<usize>, Vec<&Compiled>) =
                 rules_for(family, list, &compiled).into_iter().unzip();
-            let entry = |place: &usize| {
-                let (slot, label) = slots[*place]?;
-                Some(Entry::new(label, slot))
+            let entry = |at: &usize| {
+                let (slot, label) = slots[*at]?;
+                Some(Entry::new(label, slot, place))
             };
             let entries: Vec<Entry> = places.iter().filter_map(entry).collect();
             self.family(place, &rules, &entries, numbers);
         }
     }
 
-    /// The tuples and buckets of one list and family. `entries` are the rules' labels and slots.
+    /// The tuples of one list and family, and what is in lines. `entries` are the rules' labels and slots.
     fn family(
         &mut self,
         place: u32,
@@ -117,11 +115,13 @@ impl Content {
         let Some(partition) = numbers.partition(place as usize) else {
             return;
         };
+        // Other lists may have the same keys.
+        let own = u64::from(place).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let templates = partition.templates.iter();
         let mut tuples: Vec<Tuple> = templates
             .map(|template| Tuple {
                 mask: template.mask(),
-                seed: template.seed(),
+                seed: template.seed().wrapping_add(own),
                 ..Tuple::default()
             })
             .collect();
@@ -137,65 +137,61 @@ impl Content {
             if tuple.best == 0 {
                 tuple.best = entry.label();
             }
-            keys.extend(digests.into_iter().map(|digest| (digest, at)));
+            let digests = digests.into_iter();
+            keys.extend(digests.map(|digest| (digest.wrapping_add(own), at)));
         }
-        // In a bucket, rules are in the order of the list. Two keys of one may meet in one digest.
+        // Rules with one digest are in the order of the list. Two keys of one may meet in one digest.
         keys.sort_unstable();
         keys.dedup();
-        let mut bucket = Vec::new();
         for same in keys.chunk_by(|(one, _), (other, _)| one == other) {
-            bucket.clear();
-            bucket.extend(same.iter().map(|(_, at)| entries[*at]));
-            self.digests.push(same[0].0);
-            self.bucket(same[0].0, place, &bucket);
+            self.same(same, entries);
         }
-        tuples.retain(|tuple| tuple.best != 0);
-        tuples.sort_by_key(|tuple| tuple.best);
-        let mut list = TupleList::zeroed();
-        list.tuples
-            .iter_mut()
-            .zip(tuples)
-            .for_each(|(slot, tuple)| *slot = tuple);
-        self.tuples.insert(place, list);
+        self.tuples.insert(place, list_of(tuples));
     }
 
-    /// The filter for all keys, with this many lines less one.
-    fn filter(&mut self, mask: u32) {
-        let mut lines = vec![FilterLine::default(); mask as usize + 1];
-        for digest in &self.digests {
-            let at = FilterBit::new(*digest, mask);
-            lines[at.line as usize].bits[at.word as usize] |= 1 << at.bit;
-        }
-        let used = (0u32..).zip(&lines);
-        let used = used.filter(|(_, line)| line.bits.iter().any(|word| *word != 0));
-        self.filter = used
-            .map(|(at, line)| (at.to_ne_bytes(), bytes_of(line)))
-            .collect();
-        for tuple in self.tuples.values_mut().flat_map(|list| &mut list.tuples) {
-            tuple.filter = mask;
-        }
-    }
-
-    fn bucket(&mut self, digest: u64, place: u32, entries: &[Entry]) {
-        let parts = entries.chunks(BUCKET_RULES);
+    /// Rules with one digest, part by part.
+    fn same(&mut self, same: &[(u64, usize)], entries: &[Entry]) {
+        let parts = same.chunks(PART_RULES);
         let last = parts.len() - 1;
-        for (entries, part) in parts.zip(0..) {
-            let mut bucket = Bucket {
-                more: u32::from((part as usize) < last),
-                ..Bucket::default()
-            };
-            bucket.entries[..entries.len()].copy_from_slice(entries);
-            let key = BucketKey {
-                digest,
-                part,
-                place,
-            };
-            self.bucket_keys.extend_from_slice(bytes_of(&key));
-            self.buckets.extend_from_slice(bytes_of(&bucket));
+        for (number, part) in parts.enumerate() {
+            for (at, (digest, rule)) in part.iter().enumerate() {
+                let is_last = at == part.len() - 1 && number < last;
+                let entry = entries[*rule];
+                self.placed.push(Placed {
+                    mixed: Mixed::new(*digest, number as u64),
+                    entry: if is_last { entry.with_more() } else { entry },
+                });
+            }
         }
     }
 }
 
-fn bytes<V: NoUninit>((index, value): (u32, V)) -> (u32, Vec<u8>) {
-    (index, bytes_of(&value).to_vec())
+/// Those tuples that have rules, in the order of their first ones.
+fn list_of(mut tuples: Vec<Tuple>) -> TupleList {
+    tuples.retain(|tuple| tuple.best != 0);
+    tuples.sort_by_key(|tuple| tuple.best);
+    let firsts = tuples.iter().map(|tuple| tuple.best);
+    let firsts: Vec<u32> = firsts.chain([0]).collect();
+    let mut list = TupleList::zeroed();
+    for ((slot, tuple), next) in list.tuples.iter_mut().zip(tuples).zip(&firsts[1..]) {
+        *slot = Tuple {
+            next: *next,
+            ..tuple
+        };
+    }
+    list
+}
+
+/// Entries by slot of one more list: those of the others are few beside them, or none.
+fn joined<'a>(before: Rows, more: impl Iterator<Item = ([u8; 4], &'a [u8])>) -> Rows {
+    if before.is_empty() {
+        return more.collect();
+    }
+    let before = before.iter().map(|(key, value)| (key.to_vec(), value));
+    let more = more.map(|(key, value)| (key.to_vec(), value));
+    before.chain(more).collect()
+}
+
+fn bytes<V: NoUninit>((index, value): (u32, V)) -> ([u8; 4], Vec<u8>) {
+    (index.to_ne_bytes(), bytes_of(&value).to_vec())
 }

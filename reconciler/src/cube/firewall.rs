@@ -10,9 +10,9 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use ebpf_abi::{
     chain::{Direction, in_bank},
-    classifier::{Header, filter_lines},
+    classifier::{self, Search},
     firewall::{
-        Action, Connection, FRAGMENTS, LOG_BYTES, NO_LOG_BYTES, RuleCounter, SetKey, State, Work,
+        Connection, FRAGMENTS, LOG_BYTES, NO_LOG_BYTES, Rate, RuleCounter, SetKey, State, Work,
         rule_counter,
     },
     flow::{FlowKey, FragmentKey, FragmentPorts},
@@ -29,7 +29,7 @@ use crate::{
     classify::{self, RuleNumbers},
     parallel,
     reports::Report,
-    resource::{MapKind, Template},
+    resource::{Entries, MapKind, Template},
 };
 
 /// Bytes in which the kernel sums what an ICMP error quotes.
@@ -108,12 +108,12 @@ impl CubeDriver for Driver {
         }
     }
 
-    /// As many buckets for each rule as now.
-    fn grown(
+    /// As many entries of lines for each rule as now.
+    fn grown<'a>(
         &self,
         cube: &Cube,
         (kept, more): (usize, usize),
-        entries: &dyn Fn(&str) -> usize,
+        entries: &dyn Fn(&str) -> Option<Entries<'a>>,
     ) -> Option<Vec<(&'static str, u32)>> {
         let Cube::Firewall(spec) = cube else {
             return None;
@@ -124,13 +124,16 @@ impl CubeDriver for Driver {
         }
         let now = chains.into_iter().sum::<usize>();
         let rules = classify::room((now + more) as u32);
-        let buckets = classify::room((entries("buckets") * (now + more) / now) as u32);
-        let limits = if settings::is_limited(spec) { rules } else { 1 };
+        let found = entries("lines").map_or(0, classify::in_lines);
+        let lines = classifier::lines(classify::room((found * (now + more) / now) as u32));
+        let or_one = |has: bool| if has { rules } else { 1 };
+        let limits = or_one(settings::is_limited(spec));
+        let further = entries("further").is_some_and(|entries| !entries.is_empty());
         Some(vec![
-            ("actions", in_bank(rules, 0)),
-            ("buckets", in_bank(buckets, 0)),
-            ("filter", in_bank(filter_lines(buckets), 0)),
+            ("further", in_bank(or_one(further), 0)),
             ("limits", limits),
+            ("lines", in_bank(lines, 0)),
+            ("rates", in_bank(limits, 0)),
             ("rule_counters", rule_counter(rules)),
             ("rules", in_bank(rules, 0)),
         ])
@@ -174,10 +177,10 @@ fn of_rules(spec: &Spec, lists: &[Vec<classify::Rule>], numbers: &RuleNumbers) -
     let limited = settings::is_limited(spec);
     vec![
         Table::banked_rows(
-            "actions",
-            room,
-            size_of::<Action>(),
-            rules::actions(spec, lists, numbers),
+            "rates",
+            if limited { room } else { 1 },
+            size_of::<Rate>(),
+            rules::rates(spec, lists, numbers),
         ),
         Table::learned(
             "rule_counters",
@@ -227,7 +230,7 @@ fn learned(spec: &Spec) -> Vec<Table> {
             (4, size_of::<IcmpBudget>()),
         ),
         Table::learned("scratch", MapKind::PerCpuArray, 1, (4, SCRATCH)),
-        Table::learned("header", MapKind::PerCpuArray, 1, (4, size_of::<Header>())),
+        Table::learned("search", MapKind::PerCpuArray, 1, (4, size_of::<Search>())),
         Table::learned("work", MapKind::PerCpuArray, 1, (4, size_of::<Work>())),
     ]
 }

@@ -27,7 +27,7 @@ use crate::{
     down::Down,
     graph::TopologyGraph,
     reports::Report,
-    resource::{Content, Hook, MapKind, MapShape, Template},
+    resource::{Content, Entries, Hook, MapKind, MapShape, Template},
     rows::Rows,
 };
 
@@ -112,13 +112,13 @@ pub trait CubeDriver: Sync {
     }
 
     /// How many entries tables will have room for if a list in these settings that has at least `kept` items gets `more` of
-    /// the same kind; `entries` says how many a table has in it with those that there are. `None` if there is no such
+    /// the same kind; `entries` says what a table has in it with those that there are. `None` if there is no such
     /// list, or more than one, or nobody knows. It is a guess.
-    fn grown(
+    fn grown<'a>(
         &self,
         _cube: &Cube,
         (_kept, _more): (usize, usize),
-        _entries: &dyn Fn(&str) -> usize,
+        _entries: &dyn Fn(&str) -> Option<Entries<'a>>,
     ) -> Option<Vec<(&'static str, u32)>> {
         None
     }
@@ -357,24 +357,11 @@ impl Table {
         }
     }
 
-    /// A hash with content of ours that changes together with the wiring. A key ends with an index
-    /// in the machine's byte order, as those of arrays: in the kernel's map it is the index's place
-    /// in a bank (`ebpf_abi::chain::in_bank`). `max_entries` is the number of entries in one bank.
-    pub fn banked_keyed(
-        name: &'static str,
-        max_entries: u32,
-        (key_size, value_size): (usize, usize),
-        entries: impl Into<Rows>,
-    ) -> Self {
+    /// The same where values are one or several lines of the cache, and begin with one.
+    pub fn banked_lines(name: &'static str, len: u32, value_size: usize, entries: Rows) -> Self {
         Self {
-            name,
-            shape: MapShape {
-                kind: MapKind::Hash,
-                key_size: key_size as u32,
-                value_size: value_size as u32,
-                max_entries: ebpf_abi::chain::in_bank(max_entries, 0),
-            },
-            content: Content::Banked(entries.into().into()),
+            shape: MapShape::banked(MapKind::LineArray, value_size, len),
+            ..Self::banked_rows(name, len, value_size, entries)
         }
     }
 

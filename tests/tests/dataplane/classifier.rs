@@ -188,9 +188,9 @@ fn figures() {
         let miss = best(&classifier, &strange) - base;
         let verified = |classifier: &Classifier| classifier.cube.verified_instructions();
         println!(
-            "{count} | {hit:.0} | {miss:.0} | {built:?} | {:?}, {} parts, {} instructions",
+            "{count} | {hit:.0} | {miss:.0} | {built:?} | {:?}, {} full lines, {} instructions",
             lookup.tuples(),
-            lookup.parts(),
+            lookup.longest_walk(),
             verified(&classifier) - verified(&nothing)
         );
     }

@@ -108,3 +108,9 @@ pub(super) const fn source_port(rest: u64) -> u16 {
 pub(super) const fn state(rest: u64) -> u8 {
     (rest >> 48) as u8
 }
+
+/// The facts in the last word.
+#[inline(always)]
+pub(super) const fn facts(rest: u64) -> u8 {
+    (rest >> 56) as u8
+}

@@ -1,34 +1,51 @@
 //! The lookup: the same code in the kernel and in property tests.
 
 use super::{
-    Bucket, BucketKey, DESTINATION_SET, Entry, FURTHER, FilterBit, FilterLine, Header, NO_RULE,
-    NOT_DESTINATION, NOT_SOURCE, Rule, SOURCE_SET, TupleList, Words, digest,
-    header::{FACT_V6, address_of, destination_port, source_port, state},
+    DESTINATION_SET, FURTHER, Further, Header, Line, Mixed, NO_RULE, NOT_DESTINATION, NOT_SOURCE,
+    Rule, SOURCE_SET, TupleList, Words, digest,
+    header::{FACT_V6, address_of, destination_port, facts, source_port, state},
     tuple_list,
 };
-use crate::address::V6;
+use crate::{address::V6, assert_size, prefix_set::masks_v6};
 
 /// The tables, as they can be read where the lookup runs.
 pub trait Tables {
     /// The tuples of a list (an index of `tuples`, with its bank).
     fn tuples(&self, place: u32) -> Option<&TupleList>;
-    /// A line of the filter (an index of `filter`, with its bank).
-    fn filter(&self, index: u32) -> Option<&FilterLine>;
-    /// A part of a bucket.
-    fn bucket(&self, key: &BucketKey) -> Option<&Bucket>;
+    /// A line (an index of `lines`, with its bank).
+    fn line(&self, index: u32) -> Option<&Line>;
     /// A rule (an index of `rules`, with its bank).
     fn rule(&self, index: u32) -> Option<&Rule>;
+    /// What else a rule says (an index of `further`, with its bank).
+    fn further(&self, index: u32) -> Option<&Further>;
     /// True if the address is in the set, in a bank.
     fn in_set(&self, set: u32, bank: u32, address: &V6) -> bool;
 }
 
-/// Steps of a lookup, at most: each is about one rule, or one part of a bucket.
+/// Steps of a lookup, at most: each is about one rule, or some lines.
 pub const STEPS: u32 = 1 << 17;
+
+/// Tuples whose lines are looked at in one step, at most.
+const PROBES: usize = 4;
 
 /// Sets whose answer is kept for the rest of the lookup.
 const REMEMBERED: u32 = 32;
 
-/// A lookup on its way. All of it are words: the verifier knows what it wrote as what it reads.
+/// Words of a [`Search`].
+pub const SEARCH_WORDS: usize = 21;
+
+/// The rule that matches first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its slot, or [`NO_RULE`].
+    pub rule: u32,
+    /// What the cube keeps with it.
+    pub data: u64,
+}
+
+/// A lookup on its way: the only entry of the table `search`, per CPU, as what is read from a table is unknown to the verifier. It
+/// would follow what begins with a number through every tuple.
+#[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Search {
     words: Words,
@@ -36,166 +53,244 @@ pub struct Search {
     asked: u64,
     /// What they answered.
     answers: u64,
-    /// Index in `tuples`: list, family and bank.
+    /// List and family: index in `tuples`, before the bank.
     place: u64,
     bank: u64,
-    /// The tuple that is next.
+    /// The tuple whose line was looked at; one before the first at the beginning.
     tuple: u64,
-    /// The part of its bucket that is next.
+    /// The part of the rules with its digest.
     part: u64,
+    /// Lines from the one where that belongs to the one that was looked at.
+    distance: u64,
+    /// That line's index in `lines`.
+    line: u64,
+    /// Its rules that are still to be compared, a bit each.
+    found: u64,
+    /// Not 0 if the line behind it is to be looked at, too.
+    behind: u64,
+    /// Not 0 if the next part is.
+    more: u64,
+    /// Label of the first rule of the tuple behind; 0 if there is none.
+    next: u64,
     /// What of the rule is compared next: the words, the set of the source, that of the destination,
     /// ranges of ports.
     stage: u64,
     /// Label of the first rule found so far; the highest if there is none.
     label: u64,
     rule: u64,
-    /// Rules of the bucket that are still to be compared; none from the first on that has no label.
-    first: u64,
-    second: u64,
-    third: u64,
-    fourth: u64,
-    /// Zero, which the verifier does not know.
-    zero: u64,
+    data: u64,
 }
+assert_size!(Search, 8 * SEARCH_WORDS);
 
 impl Search {
-    /// Begins; without tables there is nothing to look for.
+    /// Begins.
     #[inline(always)]
-    pub fn new(tables: &impl Tables, list: u32, bank: u32, header: &Header) -> Option<Self> {
-        let list = tuple_list(list, header.facts & FACT_V6 != 0);
-        let place = crate::chain::in_bank(list, bank);
-        let zero = tables.tuples(place)?.zero;
-        Some(Self {
-            words: header.words(),
-            asked: zero,
-            answers: zero,
-            place: place.into(),
-            bank: bank.into(),
-            tuple: zero,
-            part: zero,
-            stage: zero,
-            label: zero + u64::from(u32::MAX),
-            rule: zero + u64::from(NO_RULE),
-            first: zero,
-            second: zero,
-            third: zero,
-            fourth: zero,
-            zero,
-        })
+    pub const fn new(list: u32, bank: u32, words: Words) -> Self {
+        let place = tuple_list(list, facts(words[4]) & FACT_V6 != 0);
+        Self {
+            words,
+            asked: 0,
+            answers: 0,
+            place: place as u64,
+            bank: bank as u64,
+            tuple: u64::MAX,
+            part: 0,
+            distance: 0,
+            line: 0,
+            found: 0,
+            behind: 0,
+            more: 0,
+            next: 0,
+            stage: 0,
+            label: u32::MAX as u64,
+            rule: NO_RULE as u64,
+            data: 0,
+        }
     }
 
-    /// The slot of the rule that matches first, or [`NO_RULE`].
+    /// Its words, as they are in memory.
     #[inline(always)]
-    pub const fn rule(&self) -> u32 {
-        self.rule as u32
+    pub const fn to_words(self) -> [u64; SEARCH_WORDS] {
+        let [a, b, c, d, rest] = self.words;
+        [
+            a,
+            b,
+            c,
+            d,
+            rest,
+            self.asked,
+            self.answers,
+            self.place,
+            self.bank,
+            self.tuple,
+            self.part,
+            self.distance,
+            self.line,
+            self.found,
+            self.behind,
+            self.more,
+            self.next,
+            self.stage,
+            self.label,
+            self.rule,
+            self.data,
+        ]
     }
 
-    /// Compares one rule, or looks for the next part of a bucket. True when nothing is left that
-    /// could win.
+    /// What was found.
+    #[inline(always)]
+    pub const fn result(&self) -> Found {
+        Found {
+            rule: self.rule as u32,
+            data: self.data,
+        }
+    }
+
+    /// Looks at the next line, and compares one rule. True when nothing is left that could win.
     ///
-    /// The verifier follows every way through this, so it does little at a time, keeps its place in
-    /// words that the verifier does not know, and indexes nothing by a variable.
+    /// The verifier follows every way through this, so it does little at a time, and indexes nothing but tables by a
+    /// variable.
     #[inline(always)]
     pub fn step(&mut self, tables: &impl Tables) -> bool {
-        let entry = Entry(self.first);
-        if entry.label() == 0 {
-            return self.next_part(tables);
+        let line = if self.found == 0 {
+            self.look(tables)
+        } else {
+            tables.line(self.line as u32)
+        };
+        let Some(line) = line else {
+            return true;
+        };
+        if self.found != 0 && !self.compare(tables, line) {
+            return true;
         }
+        self.found | self.behind | self.more == 0 && self.is_last()
+    }
+
+    /// Looks at the line behind, or that of the next part, or of the next tuple, and then of those behind it until there is
+    /// something: what the lines of several tuples take overlaps. None if there is no rule.
+    #[inline(always)]
+    fn look<'a>(&mut self, tables: &'a impl Tables) -> Option<&'a Line> {
+        if self.behind != 0 {
+            self.distance += 1;
+        } else {
+            self.distance = 0;
+            if self.more != 0 {
+                (self.part, self.more) = (self.part + 1, 0);
+            } else {
+                (self.part, self.tuple) = (0, self.tuple.wrapping_add(1));
+            }
+        }
+        let place = crate::chain::in_bank(self.place as u32, self.bank as u32);
+        let list = tables.tuples(place)?;
+        let mut line = self.probe(tables, list)?;
+        for _ in 1..PROBES {
+            if self.found | self.behind | self.more != 0 || self.is_last() {
+                break;
+            }
+            (self.distance, self.part) = (0, 0);
+            self.tuple = self.tuple.wrapping_add(1);
+            line = self.probe(tables, list)?;
+        }
+        Some(line)
+    }
+
+    /// Looks at one line.
+    #[inline(always)]
+    fn probe<'a>(&mut self, tables: &'a impl Tables, list: &TupleList) -> Option<&'a Line> {
+        let tuple = list.tuples.get(self.tuple as usize)?;
+        if tuple.best == 0 {
+            return None;
+        }
+        let digest = digest(tuple.seed, &tuple.mask, &self.words);
+        let mixed = Mixed::new(digest, self.part);
+        let index = mixed.line().wrapping_add(self.distance as u32) & list.lines;
+        let index = crate::chain::in_bank(index, self.bank as u32);
+        let line = tables.line(index)?;
+        self.line = index.into();
+        self.found = line.found(mixed.tag());
+        self.behind = line.behind();
+        self.next = tuple.next.into();
+        Some(line)
+    }
+
+    /// True if no tuple behind can win.
+    #[inline(always)]
+    const fn is_last(&self) -> bool {
+        // Without one the label wraps to the highest.
+        self.next.wrapping_sub(1) >= self.label - 1
+    }
+
+    /// Compares a rule of the line. False if a table says what cannot be.
+    #[inline(always)]
+    fn compare(&mut self, tables: &impl Tables, line: &Line) -> bool {
+        let entry = line.first(self.found);
         let index = crate::chain::in_bank(entry.rule(), self.bank as u32);
         let Some(rule) = tables.rule(index) else {
-            return true;
+            return false;
         };
         let wins = u64::from(entry.label()) < self.label;
         let matches = if self.stage == 0 {
-            wins && self.matches(rule)
-        } else if self.stage <= 2 {
-            self.matches_set(tables, rule, self.stage == 1)
+            wins && entry.place() == self.place && self.matches(rule)
         } else {
-            self.matches_ranges(rule)
+            let Some(further) = tables.further(index) else {
+                return false;
+            };
+            if self.stage <= 2 {
+                self.matches_set(tables, rule, further, self.stage == 1)
+            } else {
+                self.matches_ranges(further)
+            }
         };
         if matches && self.stage < 3 && rule.flags & FURTHER != 0 {
             self.stage += 1;
-            return false;
+            return true;
         }
-        self.stage = self.zero;
+        self.stage = 0;
         if matches {
             (self.label, self.rule) = (entry.label().into(), entry.rule().into());
+            self.data = rule.data;
         }
         if matches || !wins {
-            // The others of the bucket come later in the list.
-            self.first = self.zero;
-            if self.part != 0 {
-                (self.tuple, self.part) = (self.tuple + 1, self.zero);
-            }
+            // The others of the line come later in the list.
+            self.found = 0;
         } else {
-            (self.first, self.second, self.third, self.fourth) =
-                (self.second, self.third, self.fourth, self.zero);
+            self.found &= self.found - 1;
+            self.more |= entry.more();
         }
-        false
-    }
-
-    /// Takes the entries of the part of a bucket that is next.
-    #[inline(always)]
-    fn next_part(&mut self, tables: &impl Tables) -> bool {
-        let Some(list) = tables.tuples(self.place as u32) else {
-            return true;
-        };
-        let Some(tuple) = list.tuples.get(self.tuple as usize) else {
-            return true;
-        };
-        // Without a tuple the label wraps to the highest.
-        if u64::from(tuple.best.wrapping_sub(1)) >= self.label - 1 {
-            return true;
-        }
-        let digest = digest(tuple.seed, &tuple.mask, &self.words);
-        let at = FilterBit::new(digest, tuple.filter);
-        let line = tables.filter(crate::chain::in_bank(at.line, self.bank as u32));
-        let word = line.map_or(0, |line| line.bits[at.word as usize & 7]);
-        let part = self.part;
-        self.part = self.zero;
-        if word >> at.bit & 1 != 0 {
-            let key = BucketKey {
-                digest,
-                part: part as u32,
-                place: self.place as u32,
-            };
-            if let Some(bucket) = tables.bucket(&key) {
-                let [first, second, third, fourth] = bucket.entries;
-                (self.first, self.second) = (first.0, second.0);
-                (self.third, self.fourth) = (third.0, fourth.0);
-                if bucket.more != 0 {
-                    self.part = part + 1;
-                    return false;
-                }
-            }
-        }
-        self.tuple += 1;
-        false
+        true
     }
 
     /// True if the words of the header are as the rule says.
     #[inline(always)]
     fn matches(&self, rule: &Rule) -> bool {
-        let differs = |at: usize| (self.words[at] ^ rule.value[at]) & rule.mask[at];
         let rest = self.words[4];
-        if differs(4) != 0 || state(rest) & rule.states == 0 {
+        if (rest ^ rule.value[4]) & rule.rest != 0 || state(rest) & rule.states == 0 {
             return false;
         }
         // What a set says is asked for later.
-        let wrong = |at: usize, not: u8, set: u8| {
-            let flags = rule.flags & (not | set);
-            (differs(at) | differs(at + 1) != 0) != (flags == not)
+        let wrong = |at: usize, length: u8, not: u8, set: u8| {
+            let [high, low] = masks_v6(length.into());
+            let differs = (self.words[at] ^ rule.value[at]) & high.to_be()
+                | (self.words[at + 1] ^ rule.value[at + 1]) & low.to_be();
+            (differs != 0) != (rule.flags & (not | set) == not)
         };
-        !wrong(0, NOT_SOURCE, SOURCE_SET) && !wrong(2, NOT_DESTINATION, DESTINATION_SET)
+        !wrong(0, rule.source, NOT_SOURCE, SOURCE_SET)
+            && !wrong(2, rule.destination, NOT_DESTINATION, DESTINATION_SET)
     }
 
     /// True if the address of one side is in the set that the rule says, or says nothing of.
     #[inline(always)]
-    fn matches_set(&mut self, tables: &impl Tables, rule: &Rule, source: bool) -> bool {
+    fn matches_set(
+        &mut self,
+        tables: &impl Tables,
+        rule: &Rule,
+        further: &Further,
+        source: bool,
+    ) -> bool {
         let (set, is_set, not) = if source {
-            (rule.source_set, SOURCE_SET, NOT_SOURCE)
+            (further.source_set, SOURCE_SET, NOT_SOURCE)
         } else {
-            (rule.destination_set, DESTINATION_SET, NOT_DESTINATION)
+            (further.destination_set, DESTINATION_SET, NOT_DESTINATION)
         };
         if rule.flags & is_set == 0 {
             return true;
@@ -205,15 +300,15 @@ impl Search {
 
     /// True if the ports are in the ranges that the rule has.
     #[inline(always)]
-    fn matches_ranges(&self, rule: &Rule) -> bool {
+    fn matches_ranges(&self, further: &Further) -> bool {
         let rest = self.words[4];
         let (mut in_source, mut in_destination) = (0, 0);
-        for (at, range) in rule.ranges.iter().enumerate() {
+        for (at, range) in further.ranges.iter().enumerate() {
             in_source |= range.bit(source_port(rest)) << at;
             in_destination |= range.bit(destination_port(rest)) << at;
         }
         let found = |ranges: u16, found: u32| ranges == 0 || u32::from(ranges) & found != 0;
-        found(rule.source_ranges, in_source) && found(rule.destination_ranges, in_destination)
+        found(further.source_ranges, in_source) && found(further.destination_ranges, in_destination)
     }
 
     #[inline(always)]
@@ -242,15 +337,12 @@ impl Search {
 }
 
 /// The slot of the first rule of a list that matches, or [`NO_RULE`].
-#[inline(always)]
 pub fn lookup(tables: &impl Tables, list: u32, bank: u32, header: &Header) -> u32 {
-    let Some(mut search) = Search::new(tables, list, bank, header) else {
-        return NO_RULE;
-    };
+    let mut search = Search::new(list, bank, header.words());
     for _ in 0..STEPS {
         if search.step(tables) {
             break;
         }
     }
-    search.rule()
+    search.result().rule
 }

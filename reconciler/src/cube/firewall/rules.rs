@@ -32,7 +32,9 @@ pub(super) fn lists(spec: &Spec, set: &dyn Fn(&str) -> u32) -> Vec<Vec<classify:
         .map(|(name, chain)| {
             let keys = keys(name, chain).into_iter();
             let rules = chain.rules.iter().zip(keys);
-            rules.map(|(rule, key)| compiled(rule, key, set)).collect()
+            let mut list: Vec<_> = rules.map(|(rule, key)| compiled(rule, key, set)).collect();
+            give_actions(chain, &mut list);
+            list
         })
         .collect()
 }
@@ -97,6 +99,7 @@ fn compiled(rule: &Rule, key: String, set: &dyn Fn(&str) -> u32) -> classify::Ru
         source_ports: ports(rule.source_port.as_ref()),
         destination_ports: ports(rule.destination_port.as_ref()),
         icmp: icmp.map(|kind| (kind, None)),
+        data: 0,
         tcp_flags: rule
             .tcp_flags
             .map(|flags| (flags.set | flags.clear, flags.set)),
@@ -140,29 +143,30 @@ fn ports(ports: Option<&Ports>) -> classify::Ports {
     classify::Ports::new(ranges, false)
 }
 
-/// What each rule does, by slot.
-pub(super) fn actions(spec: &Spec, lists: &[Vec<classify::Rule>], numbers: &RuleNumbers) -> Rows {
+/// Notes what each rule of a chain does.
+fn give_actions(chain: &Chain, list: &mut [classify::Rule]) {
+    let identities = parallel::map(list, parallel::EACH, classify::Rule::identity);
+    for ((rule, compiled), identity) in chain.rules.iter().zip(list).zip(identities) {
+        compiled.data = abi::Action::new(identity, verdict(rule.action), rule.log).0;
+    }
+}
+
+/// How often each rule that has a limit accepts or answers, by slot.
+pub(super) fn rates(spec: &Spec, lists: &[Vec<classify::Rule>], numbers: &RuleNumbers) -> Rows {
     let chains = spec.chains().into_iter().zip(lists);
     let rules = chains.flat_map(|((_, chain), list)| chain.rules.iter().zip(list));
     rules
         .filter_map(|(rule, compiled)| {
+            let (interval, tolerance) = schedule(rule.limit.as_ref()?);
             let slot = numbers.slot(&compiled.key)?;
-            let action = action(rule, compiled.identity());
-            let action: [u8; size_of::<abi::Action>()] = bytemuck::must_cast(action);
-            Some((slot.to_ne_bytes(), action))
+            let rate = abi::Rate {
+                interval,
+                tolerance,
+            };
+            let rate: [u8; size_of::<abi::Rate>()] = bytemuck::must_cast(rate);
+            Some((slot.to_ne_bytes(), rate))
         })
         .collect()
-}
-
-fn action(rule: &Rule, identity: u32) -> abi::Action {
-    let (interval, tolerance) = rule.limit.as_ref().map_or((0, 0), schedule);
-    abi::Action {
-        interval,
-        tolerance,
-        identity,
-        verdict: verdict(rule.action) as u16,
-        log: rule.log.into(),
-    }
 }
 
 /// Rounded so that no more than the rate passes.

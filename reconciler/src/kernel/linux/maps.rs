@@ -8,7 +8,7 @@ use std::{
 
 use caps::Capability;
 
-use super::bpf::{self, F_MMAPABLE, F_NO_PREALLOC, MapAttributes, MapInfo, MapType};
+use super::bpf::{self, F_MMAPABLE, F_NO_PREALLOC, F_RDONLY_PROG, MapAttributes, MapInfo, MapType};
 use super::{fib_maps, prefix_set_maps, privilege::Raised};
 use crate::{
     kernel::Entry,
@@ -21,6 +21,9 @@ const BATCH: u32 = 4096;
 /// Bytes of entries that are read at a time, unless one is larger.
 const BATCH_BYTES: usize = 64 << 10;
 
+/// What can be mapped begins with a page; that programs do not write tells it from what is mapped.
+const LINES: u32 = F_MMAPABLE | F_RDONLY_PROG;
+
 /// Creates a map.
 pub fn create(name: &str, shape: MapShape) -> bpf::Result<OwnedFd> {
     let (map_type, flags) = match shape.kind {
@@ -28,6 +31,7 @@ pub fn create(name: &str, shape: MapShape) -> bpf::Result<OwnedFd> {
         MapKind::PreallocatedHash => (MapType::Hash, 0),
         MapKind::LruHash => (MapType::LruHash, 0),
         MapKind::Array => (MapType::Array, 0),
+        MapKind::LineArray => (MapType::Array, LINES),
         MapKind::MappedArray
         | MapKind::FibV4
         | MapKind::FibV6
@@ -70,6 +74,7 @@ pub fn shape(info: &MapInfo) -> Option<MapShape> {
         (MapType::Hash, 0, MapKind::PreallocatedHash),
         (MapType::LruHash, 0, MapKind::LruHash),
         (MapType::Array, 0, MapKind::Array),
+        (MapType::Array, LINES, MapKind::LineArray),
         (MapType::Array, F_MMAPABLE, MapKind::MappedArray),
         (MapType::PerCpuArray, 0, MapKind::PerCpuArray),
         (MapType::LpmTrie, F_NO_PREALLOC, MapKind::LpmTrie),

@@ -8,7 +8,6 @@ use core::ptr::null_mut;
 
 use aya_ebpf::{
     Global,
-    bindings::BPF_F_NO_PREALLOC,
     cty::c_void,
     helpers::bpf_loop,
     macros::{classifier, map, xdp},
@@ -21,7 +20,7 @@ use ebpf_abi::{
     classify::{NOWHERE, SetKey, Settings},
 };
 use ebpf_programs::{
-    classifier::{Buckets, Filter, HasClassifier, Rules, Tuples, classify},
+    classifier::{HasClassifier, LINES, Lines, More, Rules, Searches, Tuples, classify},
     lpm::Lpm,
 };
 
@@ -37,13 +36,15 @@ static QUESTIONS: Array<Header> = Array::with_max_entries(1, 0);
 #[map(name = "answers")]
 static ANSWERS: Array<u32> = Array::with_max_entries(1, 0);
 #[map(name = "tuples")]
-static TUPLES: Tuples = Tuples::with_max_entries(1, 0);
-#[map(name = "filter")]
-static FILTER: Filter = Filter::with_max_entries(1, 0);
-#[map(name = "buckets")]
-static BUCKETS: Buckets = Buckets::with_max_entries(1, BPF_F_NO_PREALLOC);
+static TUPLES: Tuples = Tuples::with_max_entries(1, LINES);
+#[map(name = "lines")]
+static LINES_OF_RULES: Lines = Lines::with_max_entries(1, LINES);
 #[map(name = "rules")]
-static RULES: Rules = Rules::with_max_entries(1, 0);
+static RULES: Rules = Rules::with_max_entries(1, LINES);
+#[map(name = "further")]
+static FURTHER: More = More::with_max_entries(1, 0);
+#[map(name = "search")]
+static SEARCH: Searches = Searches::with_max_entries(1, 0);
 #[map(name = "sets")]
 static SETS: Lpm<SetKey, u32> = Lpm::with_max_entries(1);
 
@@ -73,18 +74,23 @@ impl HasClassifier for Lists {
     }
 
     #[inline(always)]
-    fn filter() -> &'static Filter {
-        &FILTER
-    }
-
-    #[inline(always)]
-    fn buckets() -> &'static Buckets {
-        &BUCKETS
+    fn lines() -> &'static Lines {
+        &LINES_OF_RULES
     }
 
     #[inline(always)]
     fn rules() -> &'static Rules {
         &RULES
+    }
+
+    #[inline(always)]
+    fn further() -> &'static More {
+        &FURTHER
+    }
+
+    #[inline(always)]
+    fn search() -> &'static Searches {
+        &SEARCH
     }
 
     #[inline(always)]
@@ -107,7 +113,7 @@ extern "C" fn answer(index: u64, _: *mut c_void) -> i64 {
     let settings = SETTINGS.load();
     let found = match settings.list {
         NOWHERE => NO_RULE,
-        list => classify::<Lists>(list, settings.bank, header),
+        list => classify::<Lists>(list, settings.bank, header.words()).rule,
     };
     // SAFETY: the kernel keeps the entry while the program runs; nobody else writes it.
     unsafe { *answer = found };

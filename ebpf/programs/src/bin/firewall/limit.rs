@@ -1,7 +1,7 @@
 //! Limits: how many packets a second a rule accepts or answers.
 
 use aya_ebpf::{macros::map, maps::Array};
-use ebpf_abi::firewall::Action;
+use ebpf_abi::firewall::Rate;
 use ebpf_programs::{atomic, clock};
 
 /// When the next packet of a rule is due, were they to come at the rate of its limit: in
@@ -15,14 +15,14 @@ const TRIES: u32 = 8;
 
 /// Counts a packet, and says whether it is one too many.
 #[inline(always)]
-pub fn admit(slot: u32, action: &Action, packets: u64) -> bool {
-    if action.interval == 0 {
+pub fn admit(slot: u32, rate: &Rate, packets: u64) -> bool {
+    if rate.interval == 0 {
         return true;
     }
     let Some(due) = DUE.get_ptr_mut(slot) else {
         return true;
     };
-    take(due, action.interval * packets, action.tolerance)
+    take(due, rate.interval * packets, rate.tolerance)
 }
 
 /// Moves what is due by `cost`, if it is not more than `tolerance` ahead of the time.

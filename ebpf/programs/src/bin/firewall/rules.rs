@@ -1,22 +1,23 @@
 //! What the rules say of a packet, and what of that is counted.
 
+use core::mem::offset_of;
+
 use aya_ebpf::{
-    bindings::BPF_F_NO_PREALLOC,
     macros::map,
     maps::{Array, PerCpuArray},
 };
 use ebpf_abi::{
     address::V6,
     chain::in_bank,
-    classifier::{FACT_ICMP, FACT_PORTS, FACT_TCP, FACT_V6, Header, NO_RULE},
+    classifier::{FACT_ICMP, FACT_PORTS, FACT_TCP, FACT_V6, Header, NO_RULE, Words},
     firewall::{
-        Action, FEATURE_LIMIT, FEATURE_LOG, FEATURE_LOG_DEFAULT, FEATURE_RULES, FEATURE_SETS,
+        Action, FEATURE_LIMIT, FEATURE_LOG, FEATURE_LOG_DEFAULT, FEATURE_RULES, FEATURE_SETS, Rate,
         RuleCounter, SetKey, VERDICT_LIMITED, Work, default_counter, rule_counter,
     },
     flow::{Flow, ICMP, ICMPV6, TCP, has_ports},
 };
 use ebpf_programs::{
-    classifier::{self, Buckets, Filter, HasClassifier, Tuples},
+    classifier::{self, HasClassifier, LINES, Lines, More, Rules, Searches, Tuples},
     counters::Size,
     lpm::Lpm,
 };
@@ -24,26 +25,23 @@ use ebpf_programs::{
 use crate::{default_verdict, has, limit, report};
 
 #[map(name = "tuples")]
-static TUPLES: Tuples = Tuples::with_max_entries(1, 0);
-#[map(name = "filter")]
-static FILTER: Filter = Filter::with_max_entries(1, 0);
-#[map(name = "buckets")]
-static BUCKETS: Buckets = Buckets::with_max_entries(1, BPF_F_NO_PREALLOC);
+static TUPLES: Tuples = Tuples::with_max_entries(1, LINES);
+#[map(name = "lines")]
+static LINES_OF_RULES: Lines = Lines::with_max_entries(1, LINES);
 #[map(name = "rules")]
-static RULES: classifier::Rules = classifier::Rules::with_max_entries(1, 0);
+static RULES: Rules = Rules::with_max_entries(1, LINES);
+#[map(name = "further")]
+static FURTHER: More = More::with_max_entries(1, 0);
+#[map(name = "search")]
+static SEARCH: Searches = Searches::with_max_entries(1, 0);
 
-/// What rules do, by slot.
-#[map(name = "actions")]
-static ACTIONS: Array<Action> = Array::with_max_entries(2048, 0);
+/// How often rules accept or answer, by slot.
+#[map(name = "rates")]
+static RATES: Array<Rate> = Array::with_max_entries(1, 0);
 
 /// What rules have decided, per CPU: an attack must not make CPUs wait for each other.
 #[map(name = "rule_counters")]
 static COUNTERS: PerCpuArray<RuleCounter> = PerCpuArray::with_max_entries(1026, 0);
-
-/// What rules compare. In a table: then the verifier looks at a lookup once, and not once for each
-/// way in which a header is filled.
-#[map(name = "header")]
-static HEADER: PerCpuArray<Header> = PerCpuArray::with_max_entries(1, 0);
 
 /// Networks that are in sets.
 #[map(name = "sets")]
@@ -58,18 +56,23 @@ impl HasClassifier for Lists {
     }
 
     #[inline(always)]
-    fn filter() -> &'static Filter {
-        &FILTER
+    fn lines() -> &'static Lines {
+        &LINES_OF_RULES
     }
 
     #[inline(always)]
-    fn buckets() -> &'static Buckets {
-        &BUCKETS
-    }
-
-    #[inline(always)]
-    fn rules() -> &'static classifier::Rules {
+    fn rules() -> &'static Rules {
         &RULES
+    }
+
+    #[inline(always)]
+    fn further() -> &'static More {
+        &FURTHER
+    }
+
+    #[inline(always)]
+    fn search() -> &'static Searches {
+        &SEARCH
     }
 
     #[inline(always)]
@@ -106,22 +109,18 @@ pub fn decide(bank: u32, direction: u32, work: &mut Work) {
     };
     let mut log = has(FEATURE_LOG_DEFAULT << (direction & 1));
     if has(FEATURE_RULES << (direction & 1)) {
-        let slot = match HEADER.get_ptr_mut(0) {
-            // SAFETY: the entry belongs to this CPU, and programs do not nest.
-            Some(header) => unsafe {
-                *header = header_of(&work.flow, work.state);
-                classifier::classify::<Lists>(direction, bank, &*header)
-            },
-            None => NO_RULE,
-        };
-        if slot != NO_RULE
-            && let Some(action) = ACTIONS.get(in_bank(slot, bank))
-        {
-            decided.verdict = action.verdict.into();
-            decided.rule = rule_counter(slot);
-            decided.identity = action.identity;
-            log = action.log != 0;
-            if has(FEATURE_LIMIT) && !limit::admit(slot, action, work.packets) {
+        let words = words_of(&work.flow, work.state);
+        let found = classifier::classify::<Lists>(direction, bank, words);
+        if found.rule != NO_RULE {
+            let action = Action(found.data);
+            decided.verdict = action.verdict();
+            decided.rule = rule_counter(found.rule);
+            decided.identity = action.identity();
+            log = action.log();
+            if has(FEATURE_LIMIT)
+                && let Some(rate) = RATES.get(in_bank(found.rule, bank))
+                && !limit::admit(found.rule, rate, work.packets)
+            {
                 decided.verdict = VERDICT_LIMITED;
             }
         }
@@ -135,8 +134,9 @@ pub fn decide(bank: u32, direction: u32, work: &mut Work) {
     }
 }
 
+/// What rules compare ([`Header::words`]).
 #[inline(always)]
-fn header_of(flow: &Flow, state: u8) -> Header {
+fn words_of(flow: &Flow, state: u8) -> Words {
     let protocol = flow.key.protocol;
     let mut facts = 0;
     let (mut source_port, mut destination_port) = (0, 0);
@@ -155,17 +155,22 @@ fn header_of(flow: &Flow, state: u8) -> Header {
     if protocol == TCP {
         facts |= FACT_TCP;
     }
-    Header {
-        source: flow.key.source,
-        destination: flow.key.destination,
+    let rest = Header {
         source_port,
         destination_port,
         protocol,
         tcp_flags: flow.tcp_flags,
         state,
         facts,
-    }
+        ..Header::default()
+    };
+    let [.., rest] = rest.words();
+    // SAFETY: both addresses are in the flow, which is aligned to 8 bytes, and begin at such a place.
+    let [a, b, c, d] = unsafe { (&raw const *flow).cast::<[u64; 4]>().read_volatile() };
+    [a, b, c, d, rest]
 }
+
+const _: () = assert!(offset_of!(Flow, key.source) == 0 && offset_of!(Flow, key.destination) == 16);
 
 /// Counts a packet that passes because nothing else is to happen to any.
 #[inline(always)]

@@ -45,7 +45,7 @@ pub const F_NO_PREALLOC: u32 = 1;
 /// `BPF_F_MMAPABLE`: user space can map the values (Linux 5.5).
 pub const F_MMAPABLE: u32 = 1 << 10;
 /// `BPF_F_RDONLY_PROG`: programs only read.
-const F_RDONLY_PROG: u32 = 1 << 7;
+pub const F_RDONLY_PROG: u32 = 1 << 7;
 
 /// What a map is made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

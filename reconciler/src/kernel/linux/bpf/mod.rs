@@ -30,8 +30,8 @@ pub use self::{
     },
     link::{LinkTarget, attached, create_link, detach_link, update_link},
     map::{
-        F_MMAPABLE, F_NO_PREALLOC, MapAttributes, MapType, Reader, create_frozen, create_map,
-        delete, lookup, lookup_batch, next_key, possible_cpus, update, update_batch,
+        F_MMAPABLE, F_NO_PREALLOC, F_RDONLY_PROG, MapAttributes, MapType, Reader, create_frozen,
+        create_map, delete, lookup, lookup_batch, next_key, possible_cpus, update, update_batch,
     },
     program::{ProgramBtf, ProgramRequest, load_btf, load_program},
     run::{run_live, test_run, test_run_repeated},
