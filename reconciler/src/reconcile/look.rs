@@ -7,6 +7,7 @@ use topology_schema::{Name, ValidTopology};
 use super::{Known, take_interest, valid};
 use crate::{
     allocation::Allocation,
+    desired::Desired,
     kernel::{self, Kernel},
     lowered::Host,
     observed::{Interest, Observed},
@@ -52,7 +53,7 @@ pub(super) fn look(
         let everywhere = Host::everywhere(topology, &before, &recorded_down);
         let lowered = known.lowerings.of(topology, everywhere);
         take_interest(&mut interest, &lowered.desired);
-        if known.is_applied && record.is_none() {
+        if known.is_applied && record.is_none() && is_large(&lowered.desired) {
             let nothing = Observed::default();
             kernel.foresee(&plan::steps(&lowered.desired, &nothing, None, None));
         }
@@ -70,6 +71,15 @@ pub(super) fn look(
         before,
         observed,
     })
+}
+
+/// Entries of a table from which the rest of a plan takes so long that it is worth beginning before. Otherwise interfaces
+/// and links, which wait for grace periods of RCU, would only wait longer while the verifier is busy.
+const MANY: usize = 1024;
+
+fn is_large(desired: &Desired) -> bool {
+    let mut contents = desired.maps.values().map(|map| map.content.entries());
+    contents.any(|entries| entries.is_some_and(|entries| entries.len() >= MANY))
 }
 
 /// The recorded topology, if this version still takes it; what is wanted is known to be valid.
