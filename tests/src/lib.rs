@@ -4,6 +4,7 @@ pub mod capture;
 pub mod clock;
 pub mod command;
 pub mod cube;
+pub mod examples;
 pub mod lab;
 pub mod openmetrics;
 pub mod packet;

@@ -1,24 +1,13 @@
 //! How large programs are: instructions that the verifier visits, and how long it takes to load them.
 
-use std::{fs, os::fd::AsFd, path::Path};
+use std::{fs, os::fd::AsFd};
 
-use integration_tests::lab::Lab;
+use integration_tests::{examples, lab::Lab};
 use reconciler::kernel::linux::bpf;
 
 use super::{Findings, Row, Scope};
 use crate::finding::{Finding, Goal, Instrument, Unit};
 
-/// Examples, with each kind of cube at least once.
-const EXAMPLES: [&str; 8] = [
-    "hello",
-    "hello-transparent",
-    "forwarder",
-    "bridge",
-    "router",
-    "nat",
-    "firewall",
-    "ddos-mitigator",
-];
 /// Loads of each.
 const ROUNDS: usize = 3;
 /// Instructions and milliseconds that are asked of the largest program.
@@ -38,13 +27,11 @@ pub fn rows() -> Vec<Row> {
         )
         .long()
     };
-    EXAMPLES.into_iter().map(row).collect()
+    examples::EACH_KIND.into_iter().map(row).collect()
 }
 
 fn size(scope: &Scope<'_>, name: &str) -> Findings {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/topologies");
-    let text = fs::read_to_string(folder.join(format!("{name}.yaml"))).expect("an example");
-    let file = scope.lab.file("example.yaml", &text);
+    let file = examples::path(name);
     let (mut loads, mut largest) = (Vec::new(), (0, String::new()));
     for _ in 0..scope.effort.with_rounds(ROUNDS).rounds {
         loads.push(longest_load(scope.lab, &file));

@@ -156,10 +156,10 @@ impl Args {
         // What is shown is what is done: nobody else changes the topology in between.
         let _lock = self.host.lock(target.name(), &self.lock)?;
         let journal = self.host.journal(&self.lock.history);
-        let mut kernel = self.host.open(target.name())?;
-        if let Some(begun) = early.kernel(target.name()) {
-            kernel = begun;
-        }
+        let mut kernel = match early.kernel(target.name()) {
+            Some(begun) => begun,
+            None => self.host.open(target.name())?,
+        };
         let waiting = commit::settle(&mut kernel, &journal)?;
         if let (Some(pending), None) = (&waiting, self.confirm_timeout) {
             return Err(commit::refuse(&mut kernel, pending));

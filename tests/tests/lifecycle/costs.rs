@@ -10,20 +10,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use integration_tests::lab::{Lab, run_test};
+use integration_tests::{
+    examples,
+    lab::{Lab, run_test},
+};
 use reconciler::kernel::linux::bpf::{self, ProgramInfo};
-
-/// Each kind of cube at least once.
-const EXAMPLES: [&str; 8] = [
-    "hello",
-    "hello-transparent",
-    "forwarder",
-    "bridge",
-    "router",
-    "nat",
-    "firewall",
-    "ddos-mitigator",
-];
 
 /// Release and machine that the numbers are of.
 const LINUX: (&str, &str) = ("6.18.", "x86_64");
@@ -45,11 +36,6 @@ type Costs = BTreeMap<String, f64>;
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lifecycle/costs.txt")
-}
-
-fn example(name: &str) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/topologies");
-    fs::read_to_string(root.join(format!("{name}.yaml"))).expect("an example")
 }
 
 /// The programs of cubes that are pinned: path and instructions as the verifier left them.
@@ -110,7 +96,7 @@ fn calls(lab: &Lab, arguments: &str) -> f64 {
 }
 
 fn apply_costs(costs: &mut Costs, lab: &Lab, name: &str) {
-    let file = lab.file("example.yaml", &example(name));
+    let file = lab.file("example.yaml", &examples::text(name));
     let mut put = |what: &str, value: f64| costs.insert(format!("{name} {what}"), value);
     put(
         "calls of the first apply",
@@ -126,7 +112,7 @@ fn apply_costs(costs: &mut Costs, lab: &Lab, name: &str) {
 fn costs_are_what_they_were() {
     run_test(|lab| {
         let mut costs = Costs::new();
-        for name in EXAMPLES {
+        for name in examples::EACH_KIND {
             apply_costs(&mut costs, lab, name);
             for (path, pin) in programs(lab) {
                 program_costs(&mut costs, &path, &pin);
@@ -180,7 +166,7 @@ fn compare(costs: &Costs) {
 #[test]
 fn jumps_are_direct() {
     run_test(|lab| {
-        lab.apply(&example("hello-transparent"));
+        lab.apply(&examples::text("hello-transparent"));
         let mut jumps = 0;
         for (path, pin) in programs(lab) {
             let program = bpf::open(&pin).expect("it is pinned");

@@ -3,11 +3,11 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
-    path::Path,
     time::Duration,
 };
 
 use integration_tests::{
+    examples,
     lab::{Footprint, Lab, Space, Station, run_test},
     traffic::{no_ping, ping, tcp, traceroute},
     wait,
@@ -57,8 +57,7 @@ examples! {
 
 #[test]
 fn every_example_has_traffic() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/topologies");
-    let entries = std::fs::read_dir(directory).expect("the examples are there");
+    let entries = std::fs::read_dir(examples::FOLDER).expect("the examples are there");
     let names = entries.map(|entry| {
         entry
             .expect("a file")
@@ -76,10 +75,7 @@ fn every_example_has_traffic() {
 fn check(lab: &Lab, name: &str, prepare: fn() -> Vec<Station>, traffic: fn(&Lab)) {
     let _stations = prepare();
     let before = Footprint::take();
-    let file = format!(
-        "{}/../examples/topologies/{name}.yaml",
-        env!("CARGO_MANIFEST_DIR")
-    );
+    let file = examples::path(name);
     let pcn = |arguments: &str| lab.pcn(arguments);
 
     pcn(&format!("validate -f {file}")).expect(0);
@@ -139,10 +135,7 @@ fn nothing() -> Vec<Station> {
 }
 
 fn spanning_tree_traffic(lab: &Lab) {
-    let file = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../examples/topologies/spanning-tree.yaml"
-    );
+    let file = examples::path("spanning-tree");
     let hosts = ["h1", "h2", "h3"].map(|name| lab.space(name));
     no_ping(&hosts[0], ip("10.0.0.2"));
     let watch = lab.start_pcn(&format!("watch --interval 1h --poll 1h -f {file}"));
@@ -492,12 +485,7 @@ fn checked_traffic(lab: &Lab) {
     let office = lab.space("office");
     assert_eq!(ping(&office, ip("10.61.0.2")), 63);
     assert_eq!(ping(&office, ip("fd00:61::1")), 63);
-    let file = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../examples/topologies/checked.yaml"
-    );
-    let text = std::fs::read_to_string(file).expect("the example is there");
-    let bad = text.replace("sources: [", "sources: [10.60.0.1/32, ");
+    let bad = examples::text("checked").replace("sources: [", "sources: [10.60.0.1/32, ");
     let path = lab.file("bad.yaml", &bad);
     let run = lab.pcn(&format!("apply --yes -f {path}")).expect(4);
     let why = "check failed: ping 10.61.0.1 from office: no answer";

@@ -25,14 +25,7 @@ mod shape;
 
 use std::net::IpAddr;
 
-/// The text of an example.
-fn example(name: &str) -> String {
-    let path = format!(
-        "{}/../examples/topologies/{name}.yaml",
-        env!("CARGO_MANIFEST_DIR")
-    );
-    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
+use integration_tests::examples::text as example;
 
 /// An address.
 fn ip(text: &str) -> IpAddr {
